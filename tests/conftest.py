@@ -1,0 +1,33 @@
+"""Fixtures shared by every test: the real corpus where it exists, a small synthetic one everywhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _real_corpus() -> Path:
+    return Path(os.environ.get("GATED_CORPUS", ROOT.parent / "shared" / "corpus"))
+
+
+@pytest.fixture(scope="session")
+def real_corpus_root() -> Path:
+    """Folder of the real corpus; the test is skipped where there is none."""
+    root = _real_corpus()
+    if not (root / "spectra.npy").exists() and not (root / "spectra_for_fold").exists():
+        pytest.skip(f"no real corpus at {root} (set GATED_CORPUS)")
+    return root
+
+
+@pytest.fixture(scope="session")
+def mini_corpus_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated synthetic corpus of size mini, seed 1, in the seed's own layout."""
+    from denoise_core.corpus.synthetic import generate
+
+    out = tmp_path_factory.mktemp("corpus") / "mini corpus"
+    generate(out, size="mini", seed=1)
+    return out
