@@ -1,0 +1,211 @@
+"""Where a corpus's files stand, how they are read, and which groups the standard manifests hold.
+
+The counts follow from the groups below and the number of captures a group: 150 in the full corpus gives
+8,100 / 11,100 / 10,350 rows and a panel of 750.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from denoise_core.corpus.dose import CONTROL
+from denoise_core.corpus.manifest import COLUMNS, FIRST_ROW, read_manifest
+from denoise_core.errors import BadInput
+
+SPECTRA_FOLDER = "spectra_for_fold"
+STAGING_FOLDER = "_staging"
+PANEL_GROUPS = ("treatment_3/sample_J/12Oclock", "treatment_5/sample_H/6Oclock", "treatment_6/sample_I/6Oclock")
+MANIFEST_NAMES = ("manifest", "manifest_full", "manifest_train", "validation_panel", "staging")
+CLIP_MARGIN = 0.01  # dark captures dip to -0.003 by detector noise; anything farther out is not reflectance
+
+
+def fold_sample(samples: Sequence[str], k: int, offset: int) -> str:
+    """Sample that stands `offset` places after the first training sample of fold k (1 … 5), indices modulo 5."""
+    return samples[(k - 1 + offset) % len(samples)]
+
+
+def dosed_samples(captures: pd.DataFrame) -> dict[str, list[str]]:
+    """Samples of each dosed treatment in the order in which the folds rotate: alphabetical."""
+    dosed = captures[captures["treatment"] != CONTROL]
+    return {str(t): sorted(set(frame["sample"])) for t, frame in dosed.groupby("treatment")}
+
+
+def derive_manifest(captures: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Rows of a standard manifest from the unique captures; BadInput for a name that cannot be derived.
+
+    `manifest_full`: the dosed captures, fold 01's validation and then its test samples once more, the controls.
+    """
+    if name == "manifest":
+        return captures
+    if name == "manifest_full":
+        control = captures["treatment"] == CONTROL
+        twins = [_fold_one(captures, offset) for offset in (3, 4)]
+        return pd.concat([captures[~control], *twins, captures[control]], ignore_index=True)
+    if name in ("manifest_train", "validation_panel"):
+        full = derive_manifest(captures, "manifest_full")
+        in_panel = full["group_id"].isin(PANEL_GROUPS)
+        return full[in_panel if name == "validation_panel" else ~in_panel].reset_index(drop=True)
+    known = ", ".join(MANIFEST_NAMES)
+    what = "the corpus has no staging manifest" if name == "staging" else f"unknown manifest {name!r}"
+    raise BadInput(what, remedy=f"give a path, or one of {known}; a generated corpus has them all")
+
+
+def _fold_one(captures: pd.DataFrame, offset: int) -> pd.DataFrame:
+    """Captures of fold 01's validation (offset 3) or test (offset 4) samples."""
+    chosen = {f"{t}/{fold_sample(samples, 1, offset)}" for t, samples in dosed_samples(captures).items()}
+    return captures[(captures["treatment"] + "/" + captures["sample"]).isin(list(chosen))]
+
+
+def find_spectra(root: Path) -> tuple[Path, bool]:
+    """(folder of the spectra, packed?) of the corpus at `root`; BadInput when there is none."""
+    if (root / "spectra.npy").is_file():
+        return root, True
+    for folder in (root / SPECTRA_FOLDER, root):
+        if any(folder.glob("treatment_*")):
+            return folder, False
+    what = "no corpus here" if root.is_dir() else "no such folder"
+    raise BadInput(
+        what,
+        file=root,
+        remedy=f"give the folder that holds {SPECTRA_FOLDER}/ or spectra.npy, or generate a synthetic corpus",
+    )
+
+
+def _homes(root: Path) -> list[Path]:
+    """Folders in which a corpus's own small files may stand, nearest first."""
+    homes = [root / SPECTRA_FOLDER, root]
+    return [*homes, root.parent] if root.name in (SPECTRA_FOLDER, STAGING_FOLDER) else homes
+
+
+def _first_file(candidates: Sequence[Path]) -> Path | None:
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def manifest_path(root: Path, name: str) -> Path | None:
+    """Path of a standard manifest's file, None where the corpus has none."""
+    if name not in MANIFEST_NAMES:
+        raise BadInput(f"unknown manifest {name!r}", remedy=f"use one of {', '.join(MANIFEST_NAMES)}")
+    if name == "staging":
+        homes = [home / STAGING_FOLDER for home in _homes(root)]
+        return _first_file([home / "manifest.csv" for home in homes])
+    homes = _homes(root) if name == "validation_panel" else _homes(root)[:2]
+    return _first_file([home / f"{name}.csv" for home in homes])
+
+
+def metadata_path(root: Path, name: str) -> Path | None:
+    """Path of a metadata file (`dose_stats.json`, …), None where the corpus has none."""
+    return _first_file([home / "metadata" / name for home in _homes(root)])
+
+
+def load_array(path: Path) -> NDArray[Any]:
+    """Load one numeric `.npy`; BadInput when it is missing, torn, or a pickle."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadInput(
+            f"cannot read the array ({error})", file=path, remedy="restore or regenerate the file"
+        ) from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise BadInput("not an array of numbers", file=path, remedy="store reflectance as float32")
+    return array
+
+
+def read_wavelength_grid(root: Path, folder: Path) -> NDArray[np.float64]:
+    """Wavelengths in nm (L,), rising; from the spectra's folder, or its siblings for a bare `treatment_*` tree."""
+    homes = [folder, *_homes(root), folder.parent / SPECTRA_FOLDER]
+    path = _first_file([home / "wavelength_grid.npy" for home in homes])
+    if path is None:
+        raise BadInput("no such file", file=folder / "wavelength_grid.npy", remedy="put the wavelength grid there")
+    grid = load_array(path).astype(np.float64)
+    if grid.ndim != 1 or len(grid) < 8 or not np.isfinite(grid).all() or (np.diff(grid) <= 0).any():
+        raise BadInput(f"not a rising grid of wavelengths, shape {grid.shape}", file=path, remedy="give nm, rising")
+    return grid
+
+
+def read_captures(folder: Path) -> tuple[pd.DataFrame, Path]:
+    """(captures, file that errors name): `manifest.csv` where it exists, else every file of the tree, sorted."""
+    path = folder / "manifest.csv"
+    if path.is_file() or not any(folder.glob("treatment_*")):
+        return read_manifest(path).frame, path
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.glob("treatment_*/sample_*/*/*.npy"))
+    rows = [(name, *name.split("/")[:3], name.rsplit("/", 1)[0]) for name in files]
+    return pd.DataFrame(rows, columns=list(COLUMNS)), folder
+
+
+def read_capture_files(folder: Path, relative_paths: Sequence[str], length: int, source: Path) -> NDArray[np.float32]:
+    """Read one spectrum a file into float32 (N, L). BadInput names the manifest's row and the file."""
+    expected = np.empty(length, dtype=np.float32)
+    buffer = io.BytesIO()
+    np.save(buffer, expected)
+    head = buffer.getvalue()[: -expected.nbytes]
+    size = len(head) + expected.nbytes
+    spectra_NL = np.empty((len(relative_paths), length), dtype=np.float32)
+    prefix = f"{folder}/"
+    for index, name in enumerate(relative_paths):
+        try:
+            with open(prefix + name, "rb", buffering=0) as handle:
+                data = handle.read(size + 1)
+        except OSError as error:
+            raise BadInput(
+                f"capture file {folder / name} cannot be read ({error.strerror})",
+                file=source,
+                row=index + FIRST_ROW,
+                remedy="restore the file, or remove the row",
+            ) from error
+        if len(data) == size and data.startswith(head):  # the usual file: no need to parse the header again
+            spectra_NL[index] = np.frombuffer(data, dtype=np.float32, offset=len(head))
+            continue
+        spectrum = load_array(folder / name)
+        if spectrum.shape != (length,):
+            raise BadInput(
+                f"wrong length: {folder / name} has shape {spectrum.shape}, the wavelength grid ({length},)",
+                file=source,
+                row=index + FIRST_ROW,
+                remedy="resample the capture to the grid, or remove the row",
+            )
+        spectra_NL[index] = spectrum
+    return spectra_NL
+
+
+@dataclass(frozen=True, eq=False)
+class Outside:
+    """Values clipped from a corpus: flat `index` (int64) into its (N, L) array and the `value` (float32) measured."""
+
+    index: NDArray[np.int64]
+    value: NDArray[np.float32]
+
+
+NONE_OUTSIDE = Outside(np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+def verify_reflectance(spectra_NL: NDArray[np.float32], relative_paths: Sequence[str], source: Path) -> None:
+    """BadInput at the first value that is not finite, or farther outside [0, 1] than detector noise explains."""
+    inside_NL = (spectra_NL >= -CLIP_MARGIN) & (spectra_NL <= 1 + CLIP_MARGIN)  # False for NaN too
+    if inside_NL.all():
+        return
+    row, column = (int(i) for i in np.argwhere(~inside_NL)[0])
+    value = float(spectra_NL[row, column])
+    finite = bool(np.isfinite(value))
+    raise BadInput(
+        f"{relative_paths[row]} holds {value:.6g} at index {column}" + (", outside [0, 1]" if finite else ""),
+        file=source,
+        row=row + FIRST_ROW,
+        remedy=("give reflectance as a fraction (percent / 100)" if finite else "export the capture again")
+        + ", or remove the row",
+    )
+
+
+def clip_reflectance(spectra_NL: NDArray[np.float32]) -> Outside:
+    """Clip to [0, 1] in place; returns what was clipped."""
+    index = np.flatnonzero((spectra_NL < 0) | (spectra_NL > 1))
+    outside = Outside(index.astype(np.int64), spectra_NL.flat[index].copy())
+    np.clip(spectra_NL, 0.0, 1.0, out=spectra_NL)
+    return outside
