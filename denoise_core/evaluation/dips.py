@@ -1,0 +1,158 @@
+"""ROI integrity: what became of the dips that the reference has, and dips that it has not.
+
+Shapes: M captures, L wavelengths, K dips of a capture (at most 6), W samples of a dip's window.
+Definitions: evaluation dips of the published audit, whose figures these functions reproduce.
+They differ on purpose from the dips of the training loss (`denoise_core.losses`), which are
+wider and found on a smoothed target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.signal import find_peaks
+
+from denoise_core.errors import BadInput
+from denoise_core.evaluation.metrics import Floats, same_shape
+
+ROI_NM = (320.0, 500.0)
+PROMINENCE = 0.002
+REFERENCE_PROMINENCE = 0.001
+MATCH_NM = 2.0
+MAX_DIPS = 6
+HALF_WINDOW_NM = 2.0
+GUARD_NM = 10.0
+NO_ABSORPTION = 1e-12
+"""Areas below this are rounding error: such a dip has no area to compare (as in the published audit)."""
+
+_EDGE = 1e-9  # nm: keeps a window's last sample on grids such as 300.0, 300.5, … in float32
+
+
+@dataclass(frozen=True)
+class DipErrors:
+    """Median over the dips of each capture; NaN where the reference has no dip to compare."""
+
+    area_error_pct_M: Floats
+    centroid_error_nm_M: Floats
+    depth_error_M: Floats
+    target_area_M: Floats
+    dips_M: NDArray[np.int64]
+
+
+def roi_mask(wavelength_nm: Floats) -> NDArray[np.bool_]:
+    """Which samples lie in 320–500 nm, both ends included."""
+    return np.asarray((wavelength_nm >= ROI_NM[0]) & (wavelength_nm <= ROI_NM[1]))
+
+
+def find_dips(spectra_ML: ArrayLike, wavelength_nm: Floats, *, most: int = MAX_DIPS) -> NDArray[np.int64]:
+    """Indices (M, K) of the `most` most prominent minima in the ROI, prominence ≥ 0.002; −1 fills up.
+
+    Prominence is measured inside the ROI only, as in the published audit.
+    """
+    first, inside_MR = _inside_roi(spectra_ML, wavelength_nm)
+    centres_MK = np.full((len(inside_MR), most), -1, dtype=np.int64)
+    for row, spectrum in enumerate(inside_MR):
+        peaks, found = find_peaks(-spectrum, prominence=PROMINENCE)
+        best = peaks[np.argsort(found["prominences"])[-most:]]
+        centres_MK[row, : len(best)] = np.sort(best) + first
+    return centres_MK
+
+
+def dip_errors(prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm: Floats) -> DipErrors:
+    """Area error in %, centroid error in nm, depth error in reflectance, at the reference's dips.
+
+    Each spectrum's absorption is measured from its own quadratic baseline over ±2 nm.
+    """
+    prediction_ML, reference_ML = same_shape(prediction_ML, reference_ML)
+    centres_MK = find_dips(reference_ML, wavelength_nm)
+    offsets_W, remove_WW = _baseline_removal(wavelength_nm)
+    window_MKW = np.clip(centres_MK[:, :, None] + offsets_W, 0, len(wavelength_nm) - 1)
+    step_nm = _uniform_step(wavelength_nm)
+
+    rows_M11 = np.arange(len(reference_ML))[:, None, None]
+    target_MKW = np.maximum(reference_ML[rows_M11, window_MKW] @ remove_WW.T, 0.0)
+    found_MKW = np.maximum(prediction_ML[rows_M11, window_MKW] @ remove_WW.T, 0.0)
+    target_MK, found_MK = (np.trapezoid(a, dx=step_nm, axis=2) for a in (target_MKW, found_MKW))
+
+    dip_MK = (centres_MK >= 0) & (target_MK >= NO_ABSORPTION)
+    with np.errstate(invalid="ignore"):  # inf − inf where both spectra are flat: no dip there
+        centroid_MK = _centroid(found_MKW, offsets_W * step_nm) - _centroid(target_MKW, offsets_W * step_nm)
+    area_MK = 100.0 * np.abs(found_MK - target_MK) / np.where(dip_MK, target_MK, 1.0)
+    return DipErrors(
+        area_error_pct_M=_median(area_MK, dip_MK),
+        centroid_error_nm_M=_median(np.abs(centroid_MK), dip_MK),
+        depth_error_M=_median(np.abs(found_MKW - target_MKW).mean(axis=2), dip_MK),
+        target_area_M=_median(target_MK, dip_MK),
+        dips_M=dip_MK.sum(axis=1),
+    )
+
+
+def spurious_dips(prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm: Floats) -> NDArray[np.int64]:
+    """Dips of each prediction (prominence ≥ 0.002, in the ROI) farther than 2 nm from any dip ≥ 0.001 of the reference.
+
+    A row that is not finite counts no dip; gate 0 refuses it before anyone can profit.
+    """
+    prediction_ML, reference_ML = same_shape(prediction_ML, reference_ML)
+    first, found_MR = _inside_roi(prediction_ML, wavelength_nm)
+    _, target_MR = _inside_roi(reference_ML, wavelength_nm)
+    inside_nm = wavelength_nm[first : first + found_MR.shape[1]]
+    count_M = np.zeros(len(found_MR), dtype=np.int64)
+    for row, (found, target) in enumerate(zip(found_MR, target_MR, strict=True)):
+        own_nm = inside_nm[find_peaks(-found, prominence=PROMINENCE)[0]]
+        known_nm = inside_nm[find_peaks(-target, prominence=REFERENCE_PROMINENCE)[0]]
+        distance_nm = np.abs(own_nm[:, None] - known_nm).min(axis=1, initial=np.inf)
+        count_M[row] = np.count_nonzero(distance_nm > MATCH_NM + _EDGE)
+    return count_M
+
+
+def _inside_roi(spectra_ML: ArrayLike, wavelength_nm: Floats) -> tuple[int, Floats]:
+    """First index of the ROI and the spectra inside it. Raises BadInput when a dip's window could leave the grid."""
+    inside = np.flatnonzero(roi_mask(wavelength_nm))
+    if len(inside) < 3:
+        raise BadInput(f"the wavelength grid has no samples in {ROI_NM[0]:g}-{ROI_NM[1]:g} nm")
+    spectra_ML = np.asarray(spectra_ML, np.float64)
+    return int(inside[0]), np.ascontiguousarray(spectra_ML[:, inside[0] : inside[-1] + 1])
+
+
+def _uniform_step(wavelength_nm: Floats) -> float:
+    steps = np.diff(wavelength_nm)
+    if len(steps) == 0 or steps[0] <= 0 or not np.allclose(steps, steps[0], rtol=0, atol=1e-3):
+        raise BadInput("the wavelength grid is not uniform and rising", remedy="resample the spectra to one step")
+    return float(steps.mean())
+
+
+def _baseline_removal(wavelength_nm: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Offsets (W,) of a window's samples and the matrix (W, W) that takes a spectrum to baseline − spectrum.
+
+    The baseline is a least-squares quadratic over the window outside the guard; the guard of
+    10 nm is wider than the window, so (as in the published audit) it is fitted over all of it.
+    On a uniform grid one matrix serves every dip.
+    """
+    step_nm = _uniform_step(wavelength_nm)
+    half = max(1, round(HALF_WINDOW_NM / step_nm))
+    offsets_W = np.arange(-half, half + 1)
+    outside_W = np.abs(offsets_W * step_nm) >= GUARD_NM
+    fitted_W = outside_W if outside_W.sum() >= 3 else np.ones_like(outside_W)
+    powers_W3 = np.vander(offsets_W / half, 3)
+    baseline_WW = np.zeros((len(offsets_W), len(offsets_W)))
+    baseline_WW[:, fitted_W] = powers_W3 @ np.linalg.pinv(powers_W3[fitted_W])
+    return offsets_W, baseline_WW - np.eye(len(offsets_W))
+
+
+def _centroid(absorption_MKW: Floats, offset_nm_W: NDArray[np.floating[Any]]) -> Floats:
+    """Absorption-weighted wavelength relative to the window's centre; +inf without absorption (a lost dip)."""
+    weight_MK = absorption_MKW.sum(axis=2)
+    lost_MK = weight_MK <= NO_ABSORPTION
+    return np.asarray(np.where(lost_MK, np.inf, (absorption_MKW @ offset_nm_W) / np.where(lost_MK, 1.0, weight_MK)))
+
+
+def _median(value_MK: Floats, where_MK: NDArray[np.bool_]) -> Floats:
+    """Median over the dips of each row; NaN where there is none, where one is NaN, or where it is infinite."""
+    ordered_MK = np.sort(np.where(where_MK, value_MK, np.inf), axis=1)
+    count_M, rows = where_MK.sum(axis=1), np.arange(len(value_MK))
+    middle_M = (ordered_MK[rows, np.maximum(count_M - 1, 0) // 2] + ordered_MK[rows, count_M // 2]) / 2
+    unusable_M = (count_M == 0) | np.isinf(middle_M) | (np.isnan(value_MK) & where_MK).any(axis=1)
+    return np.where(unusable_M, np.nan, middle_M)

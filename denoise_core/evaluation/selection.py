@@ -1,0 +1,87 @@
+"""What a panel figure does not say by itself: heavy tails, and which groups a choice has already seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from denoise_core.corpus.manifest import Manifest
+from denoise_core.corpus.reference import loo_mean
+from denoise_core.errors import BadInput
+from denoise_core.evaluation.downstream import Labels
+from denoise_core.evaluation.metrics import Floats
+from denoise_core.evaluation.scores import control_row, score
+from denoise_core.evaluation.thresholds import GateThresholds
+
+if TYPE_CHECKING:
+    from denoise_core.corpus.store import Corpus
+
+OFFSET_SIGMA = 3.0
+
+
+def offset_outliers(raw_ML: Floats, reference_ML: Floats, group_M: Labels) -> NDArray[np.bool_]:
+    """Captures whose constant offset from the reference lies beyond 3 σ of its group's offsets (sudden level drops)."""
+    offset_M = (raw_ML - reference_ML).mean(axis=1)
+    outlier_M = np.zeros(len(offset_M), dtype=bool)
+    for name in np.unique(group_M):
+        rows = group_M == name
+        own = offset_M[rows]
+        outlier_M[rows] = np.abs(own - own.mean()) > OFFSET_SIGMA * own.std()
+    return outlier_M
+
+
+def std_without_outliers(psnr_M: Floats, outlier_M: NDArray[np.bool_]) -> float:
+    """Population standard deviation of PSNR over the captures that are no outlier; NaN when none is left."""
+    kept = psnr_M[~outlier_M]
+    with np.errstate(invalid="ignore"):
+        return float(kept.std()) if len(kept) else float("nan")
+
+
+def sister_groups(panel: Manifest, training: Manifest) -> tuple[str, ...]:
+    """Training groups of a sample that the panel holds out at its other angle."""
+    held_out = {group.rsplit("/", 1)[0] for group in panel.groups}
+    return tuple(
+        group for group in training.groups if group.rsplit("/", 1)[0] in held_out and group not in panel.groups
+    )
+
+
+def unseen_figures(
+    corpus: Corpus,
+    manifest: Manifest,
+    predictions_ML: ArrayLike,
+    *,
+    training: Manifest,
+    selected_on: Sequence[str],
+    thresholds: GateThresholds | None = None,
+) -> dict[str, Any]:
+    """Figures under `loo` on groups that neither training nor any choice has seen (a fold's test groups).
+
+    Raises BadInput naming the first group that was seen after all.
+    """
+    seen = {
+        **dict.fromkeys(selected_on, "a choice was made on it"),
+        **dict.fromkeys(training.groups, "it was trained on"),
+    }
+    for group in manifest.groups:
+        if group in seen:
+            raise BadInput(
+                f"group {group} is not unseen: {seen[group]}", file=manifest.path, remedy="give a fold's test manifest"
+            )
+    rows = corpus.rows(manifest)
+    scores = score(predictions_ML, loo_mean(corpus, rows), corpus.wavelength_nm)
+    group_M = manifest.frame["group_id"].to_numpy(dtype=str)
+    return {"groups": list(manifest.groups), **control_row(scores, group_M, thresholds or GateThresholds())}
+
+
+def selection_notice(panel: Manifest, selected_on: Sequence[str]) -> str | None:
+    """The selection-bias line: which panel groups chose the checkpoint; None when none did."""
+    chosen = sorted(set(panel.groups) & set(selected_on))
+    if not chosen:
+        return None
+    return (
+        f"Selection bias: the checkpoint was chosen on {', '.join(chosen)} of this panel, "
+        "so for these groups the figures are validation figures, not test figures."
+    )

@@ -1,0 +1,184 @@
+"""Every threshold of the readiness gates, with its reason: the only file that holds one.
+
+The numbers of gates 1 to 4 are the seed's (`act_of_god_warm_start_plan.md`, "Readiness
+gates", and its downstream proxy); gate 5 is ours. The reason travels into every verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from denoise_core.evaluation.gates import Comparison, GateRule
+from denoise_core.plans import Frozen
+
+Reference = Literal["loo", "self"]
+
+GATES = ("integrity", "aggregate", "tail", "roi", "downstream", "skill")
+"""The gates in order: their index is the number that the reports print."""
+
+
+def _threshold(default: float, title: str, reason: str, *, ge: float | None = 0.0, le: float | None = None) -> float:
+    field: float = Field(default, title=title, description=reason, allow_inf_nan=False, ge=ge, le=le)
+    return field
+
+
+class GateThresholds(Frozen):
+    """Thresholds of gates 1 to 5. dB for PSNR, degrees for SAM, ratios in [0, 1]."""
+
+    psnr_mean_min: float = _threshold(
+        18.0, "PSNR, mean at least (dB)", "Fold 02 cleared the production bar at 22.4 dB; below 18 a run has diverged."
+    )
+    psnr_std_max: float = _threshold(
+        4.0,
+        "PSNR, standard deviation at most (dB)",
+        "A model that is good on average and bad on some groups must not ship.",
+    )
+    sam_mean_max: float = _threshold(
+        9.0, "SAM, mean at most (degrees)", "Fold 02 cleared the bar at 6.7 degrees; above 9 the shape is lost."
+    )
+    tail_psnr_min: float = _threshold(
+        14.0, "Tail: PSNR of a capture at least (dB)", "Below 14 dB a single capture is unusable."
+    )
+    tail_sam_max: float = _threshold(
+        12.0, "Tail: SAM of a capture at most (degrees)", "Above 12 degrees a single capture is unusable."
+    )
+    tail_ratio_min: float = _threshold(
+        0.95, "Tail: share of captures at least", "At most one capture in twenty may lie in the tail.", le=1.0
+    )
+    roi_area_error_max_pct: float = _threshold(
+        10.0,
+        "ROI: area error of a capture at most (%)",
+        "Dip areas inside 320-500 nm are what the analysis downstream reads.",
+    )
+    roi_ratio_min: float = _threshold(
+        0.9, "ROI: share of captures at least", "Dip areas must hold for nine captures in ten.", le=1.0
+    )
+    spurious_max: float = _threshold(
+        0.0, "ROI: spurious dips of a capture at most", "A dip that the sample does not have is an invented result."
+    )
+    spurious_free_ratio_min: float = _threshold(
+        0.9,
+        "ROI: share of captures within the spurious limit",
+        "The seed's zero, read with its own share of spectra (nine in ten), because the reference is a mean of 149 "
+        "noisy captures: the means of two halves of one group already disagree by 0.03 dips (up to 0.1 on the panel). "
+        "1.0 demands zero on every row.",
+        le=1.0,
+    )
+    variance_drop_min_pct: float = _threshold(
+        20.0,
+        "Downstream: fall of the within-group variance at least (%)",
+        "A denoiser that leaves replicates as scattered as before does nothing for the analysis.",
+    )
+    separability_tolerance: float = _threshold(
+        1e-6,
+        "Downstream: loss of separability at most",
+        "Treatments must stay as far apart as before; the tolerance is rounding error only.",
+    )
+    dose_delta_rho_min: float = _threshold(
+        0.0,
+        "Downstream: median change of the dose correlation at least",
+        "Denoising must not weaken the dose response.",
+        ge=None,
+    )
+    dose_improved_ratio_min: float = _threshold(
+        0.7, "Downstream: share of dose series not worse at least", "The median alone can hide losing series.", le=1.0
+    )
+    peak_f1_min: float = _threshold(
+        0.9,
+        "Downstream: peak F1 against raw at least (fallback)",
+        "Without a dose response to compare, the positions of sharp dips must survive.",
+        le=1.0,
+    )
+    skill_psnr_over_raw_db: float = _threshold(
+        0.0,
+        "Skill: PSNR above raw in every group by more than (dB)",
+        "A denoiser that is worse than no denoiser on any group must not ship; the published one was, on two of three.",
+        ge=None,
+    )
+    skill_sam_over_raw_deg: float = _threshold(
+        0.0, "Skill: SAM below raw in every group by more than (degrees)", "As for PSNR: never worse than raw.", ge=None
+    )
+    skill_psnr_over_sg_db: float = _threshold(
+        0.0,
+        "Skill: PSNR above Savitzky-Golay(61, 3) by at least (dB)",
+        "A trained model must be worth at least a filter of two parameters.",
+        ge=None,
+    )
+    skill_sam_over_sg_deg: float = _threshold(
+        0.0, "Skill: SAM below Savitzky-Golay(61, 3) by at least (degrees)", "As for PSNR.", ge=None
+    )
+
+    def rule(
+        self, gate: str, metric: str, comparison: Comparison, threshold: str, *, negate: bool = False, note: str = ""
+    ) -> GateRule:
+        """A rule on one of the thresholds by its field name; its reason is the field's description."""
+        value = float(getattr(self, threshold))
+        reason = type(self).model_fields[threshold].description or ""
+        return GateRule(gate, metric, comparison, -value if negate else value, f"{reason} {note}".strip())
+
+
+def integrity_rules(*, hash_expected: bool) -> tuple[GateRule, ...]:
+    """Gate 0. The hash is compared where one was expected (the seed's `--expected-hash` is optional)."""
+    rules = (
+        GateRule("integrity", "panel_hash_differs", "<=", 0.0, "The panel must be the one that was agreed on."),
+        GateRule("integrity", "leaked_groups", "<=", 0.0, "A panel group in the training manifest voids the audit."),
+        GateRule("integrity", "non_finite_values", "<=", 0.0, "A value that is not a number cannot be judged."),
+    )
+    return rules if hash_expected else rules[1:]
+
+
+def metric_rules(thresholds: GateThresholds, reference: Reference) -> tuple[GateRule, ...]:
+    """Gates 1, 2 and 3: aggregate, tail, ROI."""
+    spurious = (
+        thresholds.rule("roi", "spurious_free_ratio", ">=", "spurious_free_ratio_min")
+        if reference == "loo"
+        else thresholds.rule("roi", "spurious_peaks", "<=", "spurious_max", note="(published rule)")
+    )
+    return (
+        thresholds.rule("aggregate", "psnr_mean", ">=", "psnr_mean_min"),
+        thresholds.rule("aggregate", "psnr_std", "<=", "psnr_std_max"),
+        thresholds.rule("aggregate", "sam_mean", "<=", "sam_mean_max"),
+        thresholds.rule("tail", "joint_pass_ratio", ">=", "tail_ratio_min"),
+        thresholds.rule("roi", "area_within_10_pct_ratio", ">=", "roi_ratio_min"),
+        spurious,
+    )
+
+
+def downstream_rules(thresholds: GateThresholds, *, dose_response_kept: bool) -> tuple[GateRule, ...]:
+    """Gate 4. Where the dose response was lost or could not be measured, the seed falls back to peak F1."""
+    common = (
+        thresholds.rule("downstream", "variance_drop_pct", ">=", "variance_drop_min_pct"),
+        thresholds.rule("downstream", "separability_gain", ">=", "separability_tolerance", negate=True),
+    )
+    if not dose_response_kept:
+        fallback = "(fallback: the dose response was not kept or not measured)"
+        return (*common, thresholds.rule("downstream", "peak_f1_mean", ">=", "peak_f1_min", note=fallback))
+    return (*common, *dose_rules(thresholds))
+
+
+def dose_rules(thresholds: GateThresholds) -> tuple[GateRule, ...]:
+    """Gate 4's third part without its fallback."""
+    return (
+        thresholds.rule("downstream", "median_delta_rho", ">=", "dose_delta_rho_min"),
+        thresholds.rule("downstream", "improved_ratio", ">=", "dose_improved_ratio_min"),
+    )
+
+
+def skill_rules(thresholds: GateThresholds, groups: Sequence[str]) -> tuple[GateRule, ...]:
+    """Gate 5 under the leave-one-out reference: better than raw in every group, no worse than Savitzky-Golay."""
+    per_group = [
+        rule
+        for group in groups
+        for rule in (
+            thresholds.rule("skill", f"psnr_gain_over_raw[{group}]", ">", "skill_psnr_over_raw_db"),
+            thresholds.rule("skill", f"sam_gain_over_raw[{group}]", ">", "skill_sam_over_raw_deg"),
+        )
+    ]
+    return (
+        *per_group,
+        thresholds.rule("skill", "psnr_gain_over_savgol", ">=", "skill_psnr_over_sg_db"),
+        thresholds.rule("skill", "sam_gain_over_savgol", ">=", "skill_sam_over_sg_deg"),
+    )
