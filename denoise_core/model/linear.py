@@ -1,0 +1,151 @@
+"""Linear denoisers fitted in closed form and kept in files: LMMSE (a control of every audit) and "F"."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from denoise_core.corpus.files import replacing
+from denoise_core.corpus.store import Corpus
+from denoise_core.errors import BadInput
+from denoise_core.model.linear_denoiser import LMMSE, RECIPES, F, LinearDenoiser, LinearRecipe
+from denoise_core.model.linear_filters import Array, GroupStatistics
+
+__all__ = [
+    "LMMSE",
+    "RECIPES",
+    "F",
+    "LinearDenoiser",
+    "LinearRecipe",
+    "fit",
+    "fit_f",
+    "fit_lmmse",
+    "leave_one_group_out",
+    "load_linear",
+    "save_linear",
+]
+
+Rows = NDArray[np.int64]
+CALIBRATION_CAPTURES = 30  # per group: more move no quantile
+CALIBRATION_POINTS = 4.0  # Gaussian over the grid: one wavelength's quantile is itself noisy
+ONE_SIGMA_COVERAGE = 0.6827
+
+
+def fit_lmmse(corpus: Corpus, groups: Sequence[str], *, calibrate: bool = True) -> LinearDenoiser:
+    """Linear MMSE filter around the training groups' mean; see `fit`."""
+    return fit(corpus, groups, LMMSE, calibrate=calibrate)
+
+
+def fit_f(corpus: Corpus, groups: Sequence[str], *, calibrate: bool = True) -> LinearDenoiser:
+    """Filter F: level-local prior with the treatment's mean, smooth scale from the logit domain; see `fit`."""
+    return fit(corpus, groups, F, calibrate=calibrate)
+
+
+def fit(corpus: Corpus, groups: Sequence[str], recipe: LinearRecipe, *, calibrate: bool = True) -> LinearDenoiser:
+    """Fit a recipe on all captures of these groups; deterministic, whatever the order of `groups`.
+
+    `calibrate` scales the standard error by leave-one-group-out inside the groups (F: 0.2 s a group); without it the
+    Gaussian model's own stands. BadInput for an unknown group, fewer than 3 groups, or a group of one capture.
+    """
+    rows_by_group = training_rows(corpus, groups)
+    denoiser = LinearDenoiser(
+        group_statistics(corpus, rows_by_group),
+        recipe,
+        groups=tuple(rows_by_group),
+        corpus_sha256=corpus.sha256,
+    )
+    if calibrate:
+        denoiser.error_scale_L = error_scale(corpus, denoiser)
+    return denoiser
+
+
+def training_rows(corpus: Corpus, groups: Sequence[str]) -> dict[str, Rows]:
+    """group id → its rows of the corpus, sorted by id."""
+    group_N = corpus.captures["group_id"].to_numpy(dtype=np.str_)
+    known = {str(group): np.flatnonzero(group_N == group) for group in np.unique(group_N)}
+    wanted = sorted(set(groups))
+    if unknown := [group for group in wanted if group not in known]:
+        raise BadInput(f"group {unknown[0]!r} is not in the corpus", file=corpus.root, remedy="name one of its groups")
+    if len(wanted) < 3:
+        raise BadInput(f"{len(wanted)} training groups", remedy="a covariance of group means needs 3 or more")
+    if single := [group for group in wanted if len(known[group]) < 2]:
+        raise BadInput(f"group {single[0]!r} has one capture", remedy="noise needs two captures of a spot; drop it")
+    return {group: known[group] for group in wanted}
+
+
+def group_statistics(corpus: Corpus, rows_by_group: Mapping[str, Rows]) -> GroupStatistics:
+    """Group means and the pooled covariance of captures around them."""
+    treatment_N = corpus.captures["treatment"].to_numpy()
+    mean_GL = np.stack([corpus.spectra_NL[rows].mean(axis=0, dtype=np.float64) for rows in rows_by_group.values()])
+    scatter_LL = np.zeros((mean_GL.shape[1],) * 2)
+    for mean_L, rows in zip(mean_GL, rows_by_group.values(), strict=True):
+        rest_NL = corpus.spectra_NL[rows] - mean_L
+        scatter_LL += rest_NL.T @ rest_NL
+    captures_G = tuple(len(rows) for rows in rows_by_group.values())
+    return GroupStatistics(
+        wavelength_nm=np.asarray(corpus.wavelength_nm, np.float64),
+        mean_GL=mean_GL,
+        treatment_G=tuple(str(treatment_N[rows[0]]) for rows in rows_by_group.values()),
+        noise_covariance_LL=scatter_LL / sum(captures_G),
+        captures_G=captures_G,
+    )
+
+
+def leave_one_group_out(corpus: Corpus, denoiser: LinearDenoiser) -> Iterator[tuple[str, Rows, LinearDenoiser]]:
+    """(group, its rows, the denoiser fitted without it) for every training group of `denoiser`.
+
+    For choices that no test group may see, and for bases that a network trains on as it will meet them.
+    """
+    rows_by_group = training_rows(corpus, denoiser.groups)
+    for index, (group, rows) in enumerate(rows_by_group.items()):
+        rest = LinearDenoiser(
+            denoiser.statistics.without(index, corpus.spectra_NL[rows]),
+            denoiser.recipe,
+            groups=[other for other in rows_by_group if other != group],
+            corpus_sha256=denoiser.corpus_sha256,
+            error_scale_L=denoiser.error_scale_L,
+        )
+        yield group, rows, rest
+
+
+def error_scale(corpus: Corpus, denoiser: LinearDenoiser) -> Array:
+    """Factor (L,) on `denoiser`'s standard error that makes it cover 68 % of held-out training captures.
+
+    Quantile of |ŷ − mean of the group's other captures| / standard error, over captures of groups left out in turn.
+    """
+    ratios = []
+    for _, rows, held_out in leave_one_group_out(corpus, denoiser):
+        spectra_NL = corpus.spectra_NL[rows].astype(np.float64)
+        chosen = np.unique(np.linspace(0, len(rows) - 1, CALIBRATION_CAPTURES).astype(np.int64))
+        reference_BL = (spectra_NL.sum(axis=0) - spectra_NL[chosen]) / (len(rows) - 1)
+        context = corpus.context(rows[chosen])
+        miss_BL = np.abs(held_out.denoise(spectra_NL[chosen], context) - reference_BL)
+        ratios.append(miss_BL / held_out.standard_error(spectra_NL[chosen], context))
+    factor_L = np.quantile(np.concatenate(ratios), ONE_SIGMA_COVERAGE, axis=0)
+    return np.asarray(denoiser.error_scale_L * gaussian_filter1d(factor_L, CALIBRATION_POINTS, mode="nearest"))
+
+
+def save_linear(path: Path, denoiser: LinearDenoiser) -> None:
+    """Write the state for `load_linear`: whole or not at all, equal bytes for equal fits."""
+    buffer = io.BytesIO()
+    torch.save(denoiser.state(), buffer)  # to a buffer: torch writes a file's own name into its archive
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+
+
+def load_linear(path: Path) -> LinearDenoiser:
+    """Read what `save_linear` wrote. BadInput for any other file."""
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as unreadable:
+        raise BadInput(f"not a readable checkpoint ({unreadable})"[:200], file=path, remedy="fit it again") from None
+    if not isinstance(state, Mapping):
+        raise BadInput("not a linear denoiser's state", file=path, remedy="fit it again and save it with save_linear")
+    return LinearDenoiser.from_state(state)
