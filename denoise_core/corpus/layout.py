@@ -140,13 +140,17 @@ def read_captures(folder: Path) -> tuple[pd.DataFrame, Path]:
     return pd.DataFrame(rows, columns=list(COLUMNS)), folder
 
 
+def npy_head(length: int) -> bytes:
+    """The bytes that stand before the values in a `.npy` file of a float32 array of shape (length,)."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(length, dtype=np.float32))
+    return buffer.getvalue()[: -4 * length]
+
+
 def read_capture_files(folder: Path, relative_paths: Sequence[str], length: int, source: Path) -> NDArray[np.float32]:
     """Read one spectrum a file into float32 (N, L). BadInput names the manifest's row and the file."""
-    expected = np.empty(length, dtype=np.float32)
-    buffer = io.BytesIO()
-    np.save(buffer, expected)
-    head = buffer.getvalue()[: -expected.nbytes]
-    size = len(head) + expected.nbytes
+    head = npy_head(length)
+    size = len(head) + 4 * length
     spectra_NL = np.empty((len(relative_paths), length), dtype=np.float32)
     prefix = f"{folder}/"
     for index, name in enumerate(relative_paths):

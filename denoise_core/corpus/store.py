@@ -131,7 +131,8 @@ class Corpus:
 
     @cached_property
     def _index(self) -> pd.Index[Any]:
-        return pd.Index(self.captures["relative_path"].to_numpy(dtype=object))
+        index: pd.Index[Any] = pd.Index(self.captures["relative_path"])
+        return index
 
     @cached_property
     def _treatment(self) -> NDArray[np.str_]:
