@@ -1,20 +1,17 @@
-"""Linear denoisers fitted in closed form and kept in files: LMMSE (a control of every audit) and "F"."""
+"""Linear denoisers fitted in closed form on groups of a corpus: LMMSE (a control of every audit) and "F"."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from denoise_core.corpus.files import replacing
 from denoise_core.corpus.store import Corpus
 from denoise_core.errors import BadInput
+from denoise_core.model import checkpoints
 from denoise_core.model.linear_denoiser import LMMSE, RECIPES, F, LinearDenoiser, LinearRecipe
 from denoise_core.model.linear_filters import Array, GroupStatistics
 
@@ -28,7 +25,6 @@ __all__ = [
     "fit_f",
     "fit_lmmse",
     "leave_one_group_out",
-    "load_linear",
     "save_linear",
 ]
 
@@ -132,20 +128,6 @@ def error_scale(corpus: Corpus, denoiser: LinearDenoiser) -> Array:
     return np.asarray(denoiser.error_scale_L * gaussian_filter1d(factor_L, CALIBRATION_POINTS, mode="nearest"))
 
 
-def save_linear(path: Path, denoiser: LinearDenoiser) -> None:
-    """Write the state for `load_linear`: whole or not at all, equal bytes for equal fits."""
-    buffer = io.BytesIO()
-    torch.save(denoiser.state(), buffer)  # to a buffer: torch writes a file's own name into its archive
-    with replacing(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())
-
-
-def load_linear(path: Path) -> LinearDenoiser:
-    """Read what `save_linear` wrote. BadInput for any other file."""
-    try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as unreadable:
-        raise BadInput(f"not a readable checkpoint ({unreadable})"[:200], file=path, remedy="fit it again") from None
-    if not isinstance(state, Mapping):
-        raise BadInput("not a linear denoiser's state", file=path, remedy="fit it again and save it with save_linear")
-    return LinearDenoiser.from_state(state)
+def save_linear(path: Path, denoiser: LinearDenoiser) -> str:
+    """Write the fitted filter as a checkpoint of its own (`load_denoiser` reads it); returns the file's SHA-256."""
+    return checkpoints.save_linear(path, denoiser.state())

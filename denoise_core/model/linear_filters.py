@@ -152,9 +152,16 @@ def wiener_gain(covariance_LL: Array, noise_LL: Array) -> Array:
     return np.asarray(cho_solve(factor, covariance_LL, check_finite=False).T)
 
 
-def weaken_coupling(noise_LL: Array, coupling: float) -> Array:
-    """Off-diagonals times `coupling`: less belief in noise that is shared by all wavelengths."""
-    return coupling * noise_LL + (1 - coupling) * np.diag(np.diag(noise_LL))
+def filter_noise(statistics: GroupStatistics, coupling: float) -> Array:
+    """C_w with its off-diagonals times `coupling`: less belief in noise that is shared by all wavelengths.
+
+    From fewer captures than 2 L, C_w is ill-conditioned or singular: the off-diagonals weaken in proportion.
+    """
+    points = len(statistics.wavelength_nm)
+    free = sum(statistics.captures_G) - len(statistics.captures_G)
+    kept = coupling * min(1.0, free / (2 * points))
+    noise_LL = statistics.noise_covariance_LL
+    return kept * noise_LL + (1 - kept) * np.diag(np.diag(noise_LL))
 
 
 def typical_spectrum(statistics: GroupStatistics, level: float) -> Array:
@@ -202,7 +209,7 @@ def solve_node(
 ) -> Node:
     """Solve the filter for one log level; slope of the logit at `linearised_at_L` (default: typical spectrum)."""
     prior = prior_at(statistics, recipe, level)
-    noise_LL = weaken_coupling(statistics.noise_covariance_LL, recipe.noise_coupling)
+    noise_LL = filter_noise(statistics, recipe.noise_coupling)
     slope_L = np.ones(len(statistics.wavelength_nm))
     if recipe.domain == "logit":
         at_L = typical_spectrum(statistics, level) if linearised_at_L is None else linearised_at_L
