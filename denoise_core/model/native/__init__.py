@@ -1,0 +1,1 @@
+"""The compiled scan's source and how it is built."""
