@@ -6,7 +6,7 @@ Shapes: M rows of the panel (twin rows included, as in the published audit), L w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,9 @@ from denoise_core.errors import BadInput
 from denoise_core.evaluation import scores as figures
 from denoise_core.evaluation.controls import LEFT_OUT, savgol
 from denoise_core.evaluation.downstream import PanelLabels, downstream_metrics, flat_metrics
-from denoise_core.evaluation.gates import GateResult, failed_gates, judge, passed, refused
+from denoise_core.evaluation.gates import GateResult, judge, passed, refused
 from denoise_core.evaluation.metrics import Floats
+from denoise_core.evaluation.report import PanelAudit
 from denoise_core.evaluation.scores import Scores, score
 from denoise_core.evaluation.selection import (
     offset_outliers,
@@ -42,49 +43,6 @@ from denoise_core.evaluation.thresholds import (
 from denoise_core.evaluation.uncertainty import coverage
 
 RAW, SAVGOL = "raw", "savgol_61_3"
-
-
-@dataclass(frozen=True)
-class PanelAudit:
-    """One set of predictions judged. Only an audit under `loo` whose every gate passed may ship (`passed`)."""
-
-    checkpoint: str
-    reference: Reference
-    panel: Manifest
-    gates: tuple[GateResult, ...]
-    metrics: dict[str, float]
-    per_spectrum: pd.DataFrame
-    per_group: dict[str, dict[str, float]]
-    downstream: dict[str, Any]
-    controls: dict[str, dict[str, Any]]
-    notices: tuple[str, ...]
-    uncertainty: dict[str, Any] | None = None
-    unseen: dict[str, Any] | None = None
-
-    @property
-    def reference_may_ship(self) -> bool:
-        """A capture scored against itself rewards the identity: `self` reproduces, it never decides."""
-        return self.reference == "loo"
-
-    @property
-    def passed(self) -> bool:
-        """Every gate passed under a reference that may ship."""
-        return self.reference_may_ship and not self.failed_gates
-
-    @property
-    def failed_gates(self) -> tuple[str, ...]:
-        """Names of the gates that did not pass, in the order of `thresholds.GATES`; a gate never judged is failed."""
-        failed = {gate for gate in GATES if not passed(self.gates, gate=gate)} | set(failed_gates(self.gates))
-        return tuple(gate for gate in GATES if gate in failed)
-
-    @property
-    def composite_score(self) -> float:
-        """PSNR mean − PSNR standard deviation."""
-        return self.metrics["composite_score"]
-
-    def gate_passed(self, gate: str) -> bool:
-        """Verdict of one gate."""
-        return passed(self.gates, gate=gate)
 
 
 def audit_predictions(
@@ -121,13 +79,14 @@ def audit_predictions(
             remedy="give one prediction for each row of the panel, on the corpus's wavelength grid",
         )
     reference_ML = raw_ML if reference == "self" else loo_mean(corpus, rows).astype(np.float64)
+    integrity, integrity_gates = _integrity(panel, training, expected_hash, prediction_ML, reference_ML)
+    prediction_ML = np.where(np.isfinite(prediction_ML), prediction_ML, np.nan)  # counted above; ∞ must not win
     own = score(prediction_ML, reference_ML, corpus.wavelength_nm, reference)
     labels = _labels(panel)
     compared = {RAW: raw_ML, SAVGOL: savgol(raw_ML), **(controls or {})}
     scored = {name: score(x, reference_ML, corpus.wavelength_nm, reference) for name, x in compared.items()}
     downstream = downstream_metrics(raw_ML, prediction_ML, labels, corpus.wavelength_nm, thresholds)
 
-    integrity, integrity_gates = _integrity(panel, training, expected_hash, prediction_ML, reference_ML)
     metrics = {
         **integrity,
         **figures.aggregate(own),
@@ -147,7 +106,7 @@ def audit_predictions(
         gates=gates,
         metrics=metrics,
         per_spectrum=_per_spectrum(panel, own),
-        per_group=figures.per_group(own, labels.group_M),
+        per_group=_group_table(own, labels),
         downstream=_with_verdicts(downstream, gates),
         controls={name: figures.control_row(s, labels.group_M, thresholds) for name, s in scored.items()},
         notices=(),
@@ -237,6 +196,11 @@ def _per_spectrum(panel: Manifest, own: Scores) -> pd.DataFrame:
     )
 
 
+def _group_table(own: Scores, labels: PanelLabels) -> pd.DataFrame:
+    table = pd.DataFrame.from_dict(figures.per_group(own, labels.group_M), orient="index")
+    return table.astype({"count": int}).rename_axis("group_id").reset_index()
+
+
 def _with_verdicts(downstream: Mapping[str, Any], gates: Sequence[GateResult]) -> dict[str, Any]:
     """The published `pass` keys, taken from the same verdicts that judge gate 4."""
     mine = [result for result in gates if result.gate == "downstream"]
@@ -255,7 +219,7 @@ def _notices(
     metrics, dose = audit.metrics, audit.downstream["dose_monotonicity"]
     across = dose["across_groups"]
     sisters = sister_groups(audit.panel, training) if training is not None else ()
-    lines: list[tuple[bool, str | None]] = [
+    lines: list[tuple[bool, str]] = [
         (
             not audit.reference_may_ship,
             "Reference `self`: each capture is scored against itself. It reproduces the published audit and never "
@@ -293,4 +257,4 @@ def _notices(
             "No figures on groups that neither training nor any choice has seen were given (a fold's test groups).",
         ),
     ]
-    return tuple(text for applies, text in lines if applies and text)
+    return tuple(text for applies, text in lines if applies)

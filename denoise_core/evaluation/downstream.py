@@ -56,9 +56,7 @@ def separability(spectra_ML: Floats, treatment_M: Labels) -> float:
     first, second = np.triu_indices(len(stack_TL), k=1)
     between = np.linalg.norm(stack_TL[first] - stack_TL[second], axis=1).mean()
     spread = float(np.concatenate(within).mean())
-    if spread <= NO_SPREAD:  # every row equals its centroid: infinitely well apart, or all one point
-        return float("inf") if between > NO_SPREAD else float("nan")
-    return float(between / spread)
+    return float(between / max(spread, NO_SPREAD))  # the floor keeps identical rows a number: far apart, not undefined
 
 
 def spearman(x: Floats, y: Floats) -> float:
@@ -92,15 +90,17 @@ def downstream_metrics(
     raw_ML, denoised_ML = same_shape(raw_ML, denoised_ML)
     before, after = (within_group_variance(x, labels.group_M) for x in (raw_ML, denoised_ML))
     apart_before, apart_after = (separability(x, labels.treatment_M) for x in (raw_ML, denoised_ML))
-    with np.errstate(invalid="ignore"):
-        gain = float(np.subtract(apart_after, apart_before))
     return {
         "replicate_consistency": {
             "baseline_variance": before,
             "denoised_variance": after,
             "reduction_pct": (before - after) / before if before > NO_SPREAD else float("nan"),
         },
-        "separability": {"baseline_ratio": apart_before, "denoised_ratio": apart_after, "delta_ratio": gain},
+        "separability": {
+            "baseline_ratio": apart_before,
+            "denoised_ratio": apart_after,
+            "delta_ratio": apart_after - apart_before,
+        },
         "dose_monotonicity": _dose_response(raw_ML, denoised_ML, labels, wavelength_nm, thresholds),
     }
 

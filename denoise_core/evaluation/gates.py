@@ -82,11 +82,6 @@ def passed(results: Sequence[GateResult], *, gate: str | None = None) -> bool:
     return bool(chosen) and all(result.passed for result in chosen)
 
 
-def failed_gates(results: Sequence[GateResult]) -> tuple[str, ...]:
-    """Names of the gates with a verdict that is not a pass, in order, each once."""
-    return tuple(dict.fromkeys(result.gate for result in results if not result.passed))
-
-
 def _verdict(metrics: Mapping[str, object], rule: GateRule) -> GateResult:
     value = _finite(metrics.get(rule.metric))
     if value is None:

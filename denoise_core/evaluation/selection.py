@@ -76,11 +76,11 @@ def unseen_figures(
     return {"groups": list(manifest.groups), **control_row(scores, group_M, thresholds or GateThresholds())}
 
 
-def selection_notice(panel: Manifest, selected_on: Sequence[str]) -> str | None:
-    """The selection-bias line: which panel groups chose the checkpoint; None when none did."""
+def selection_notice(panel: Manifest, selected_on: Sequence[str]) -> str:
+    """The selection-bias line: which panel groups chose the checkpoint."""
     chosen = sorted(set(panel.groups) & set(selected_on))
     if not chosen:
-        return None
+        return "No choice of a checkpoint on a group of this panel was declared."
     return (
         f"Selection bias: the checkpoint was chosen on {', '.join(chosen)} of this panel, "
         "so for these groups the figures are validation figures, not test figures."

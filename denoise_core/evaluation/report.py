@@ -1,0 +1,178 @@
+"""An audit on record: verdicts, ranking, and the summary under the published keys."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from denoise_core.corpus.manifest import Manifest
+from denoise_core.errors import BadInput
+from denoise_core.evaluation.gates import GateResult, passed
+from denoise_core.evaluation.thresholds import GATES, Reference
+
+
+@dataclass(frozen=True)
+class PanelAudit:
+    """One set of predictions judged. Only an audit under `loo` whose every gate passed may ship (`passed`)."""
+
+    checkpoint: str
+    reference: Reference
+    panel: Manifest
+    gates: tuple[GateResult, ...]
+    metrics: dict[str, float]
+    per_spectrum: pd.DataFrame
+    per_group: pd.DataFrame
+    downstream: dict[str, Any]
+    controls: dict[str, dict[str, Any]]
+    notices: tuple[str, ...]
+    uncertainty: dict[str, Any] | None = None
+    unseen: dict[str, Any] | None = None
+
+    @property
+    def reference_may_ship(self) -> bool:
+        """A capture scored against itself rewards the identity: `self` reproduces, it never decides."""
+        return self.reference == "loo"
+
+    @property
+    def passed(self) -> bool:
+        """Every gate passed under a reference that may ship."""
+        return self.reference_may_ship and not self.failed_gates
+
+    @property
+    def failed_gates(self) -> tuple[str, ...]:
+        """Names of the gates that did not pass, in the order of `thresholds.GATES`; a gate never judged is failed."""
+        return tuple(gate for gate in GATES if not self.gate_passed(gate))
+
+    @property
+    def composite_score(self) -> float:
+        """PSNR mean − PSNR standard deviation."""
+        return self.metrics["composite_score"]
+
+    def gate_passed(self, gate: str) -> bool:
+        """Verdict of one gate."""
+        return passed(self.gates, gate=gate)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Content of `panel_eval_summary.json` for this audit alone."""
+        return summarise([self])
+
+
+def rank(audits: Sequence[PanelAudit]) -> list[PanelAudit]:
+    """Best first: those that passed before those that did not, each by composite score; no score (NaN) comes last."""
+
+    def key(audit: PanelAudit) -> tuple[bool, float]:
+        return audit.passed, audit.composite_score if math.isfinite(audit.composite_score) else -math.inf
+
+    return sorted(audits, key=key, reverse=True)
+
+
+def summarise(
+    audits: Sequence[PanelAudit], *, device: str = "cpu", args: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Content of `panel_eval_summary.json`: the best of the audits in full, and a line for each. Strict JSON types."""
+    if not audits:
+        raise BadInput("no audit to summarise", remedy="audit at least one checkpoint")
+    ranked = rank(audits)
+    best = ranked[0]
+    content = {
+        "manifest": str(best.panel.path) if best.panel.path else None,
+        "manifest_hash": best.panel.bytes_sha256,
+        "manifest_rows_hash": best.panel.rows_sha256,
+        "git_hash": git_hash(),
+        "device": device,
+        "args": dict(args or {}),
+        "versions": {name: version(name) for name in ("torch", "numpy", "scipy", "pandas")},
+        "checkpoints_evaluated": [audit.checkpoint for audit in audits],
+        "passing_checkpoints": [audit.checkpoint for audit in ranked if audit.passed],
+        "ranked_order": [audit.checkpoint for audit in ranked],
+        "best_checkpoint": best.checkpoint,
+        "best_composite_score": best.composite_score,
+        "best_passed_all_gates": best.passed,
+        "per_checkpoint": [_line(audit) for audit in ranked],
+        **audit_record(best),
+    }
+    return dict(strict(content))
+
+
+def audit_record(audit: PanelAudit) -> dict[str, Any]:
+    """One audit's part of the summary: verdicts, metrics, controls, notices."""
+    metrics = audit.metrics
+    roi = ("area_within_10_pct_ratio", "centroid_mae_nm_median", "depth_mae_median")
+    return {
+        "passed": audit.passed,
+        "failed_gates": list(audit.failed_gates),
+        "reference": audit.reference,
+        "reference_may_ship": audit.reference_may_ship,
+        "composite_score": audit.composite_score,
+        "gates": {f"{gate}_pass": audit.gate_passed(gate) for gate in ("aggregate", "tail", "roi", "downstream")},
+        "integrity_pass": audit.gate_passed("integrity"),
+        "skill_pass": audit.gate_passed("skill"),
+        "gate_records": [result.record() for result in audit.gates],
+        "aggregate_metrics": {
+            **{name: metrics[name] for name in ("psnr_mean", "psnr_std", "sam_mean")},
+            "pass_gate": audit.gate_passed("aggregate"),
+        },
+        "tail_metrics": {
+            **{name: metrics[name] for name in ("psnr_pass_ratio", "sam_pass_ratio", "joint_pass_ratio")},
+            "pass_gate": audit.gate_passed("tail"),
+        },
+        "roi_metrics": {
+            **{name: metrics[name] for name in roi},
+            "spurious_peaks": int(metrics["spurious_peaks"]),
+            "pass_gate": audit.gate_passed("roi"),
+            "spurious_per_capture": metrics["spurious_per_capture"],
+            "spurious_free_ratio": metrics["spurious_free_ratio"],
+        },
+        "per_group": audit.per_group.set_index("group_id").to_dict("index"),
+        "psnr_std_without_offset_outliers": metrics["psnr_std_without_offset_outliers"],
+        "offset_outliers": int(metrics["offset_outliers"]),
+        "downstream_metrics": audit.downstream,
+        "controls": audit.controls,
+        "uncertainty": audit.uncertainty,
+        "unseen_groups": audit.unseen,
+        "notices": list(audit.notices),
+    }
+
+
+def git_hash() -> str:
+    """Commit of the code that judges; "unknown" outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def _line(audit: PanelAudit) -> dict[str, Any]:
+    """One checkpoint's line of the ranking, the published keys and gates 0 and 5 beside them."""
+    gates = ("aggregate", "tail", "roi", "downstream", "integrity", "skill")
+    return {
+        "checkpoint": audit.checkpoint,
+        "composite_score": audit.composite_score,
+        **{f"{gate}_pass": audit.gate_passed(gate) for gate in gates},
+        "passed_all_gates": audit.passed,
+        **{name: audit.metrics[name] for name in ("psnr_mean", "psnr_std", "sam_mean", "area_within_10_pct_ratio")},
+    }
+
+
+def strict(value: Any) -> Any:
+    """The same content in JSON's own types: NaN and infinity become None, numpy scalars Python's."""
+    if isinstance(value, Mapping):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
