@@ -21,9 +21,7 @@ class BadInput(ValueError):
         remedy: str | None = None,
     ) -> None:
         self.what, self.file, self.row, self.remedy = what, file, row, remedy
-        place = ", ".join(
-            part for part in (str(file) if file else "", f"row {row}" if row is not None else "") if part
-        )
+        place = ", ".join(part for part in (str(file) if file else "", f"row {row}" if row is not None else "") if part)
         super().__init__((f"{place}: " if place else "") + what + (f"; {remedy}" if remedy else ""))
 
 

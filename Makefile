@@ -1,0 +1,43 @@
+# Two commands need no set-up: `make run` (the main job) and `make test`.
+CORPUS ?= data/mini
+PYTHON ?= python3
+ready := .venv/.ready
+bin := .venv/bin
+
+.PHONY: run up test test-all lint bench slurm-up slurm-down verify clean
+
+run: $(ready)          ## the main job: fold 02 if needed, the warm start, its verdict
+	$(bin)/python -m deployments.house run --corpus '$(CORPUS)'
+
+up: $(ready)           ## Prefect server, UI and the five deployments, until Ctrl-C
+	$(bin)/python -m deployments.house up --corpus '$(CORPUS)'
+
+test: $(ready)         ## the fast tests
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2
+
+test-all: $(ready)     ## with the real Slurm, the Prefect server and the browser
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest -m 'not gpu'
+
+lint: $(ready)         ## style, types, import contracts
+	$(bin)/ruff check . && $(bin)/ruff format --check . && $(bin)/mypy && $(bin)/lint-imports
+
+bench: $(ready)        ## the CPU benchmarks, under ten minutes
+	$(bin)/python -m benchmarks.all
+
+slurm-up:              ## a real Slurm on this machine (root only for apt)
+	slurm_templates/lab/slurm-up.sh
+
+slurm-down:            ## stop it and wipe its state
+	slurm_templates/lab/slurm-down.sh --wipe
+
+verify: $(ready)       ## check the hash chain of every audit log in artifacts/
+	$(bin)/python -m tasks.ledger artifacts
+
+$(ready): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(bin)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(ready)
+
+clean:                 ## everything that can be made again
+	rm -rf .venv .prefect data/mini build *.egg-info

@@ -1,0 +1,210 @@
+"""`python -m denoise_core`: the science on its own, without Prefect or Slurm.
+
+Exit codes: 0 done (and, for `evaluate`, every gate passed) · 2 bad input · 3 a gate failed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.exceptions import TyperException
+
+from denoise_core.errors import BadInput
+
+app = typer.Typer(
+    name="denoise_core", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+)
+quiet = not sys.stderr.isatty()
+console = Console(stderr=True, quiet=quiet)
+GATE_FAILED, BAD_INPUT = 3, 2
+
+CorpusDir = Annotated[Path, typer.Option("--corpus", help="Corpus folder: the seed's layout, or packed.")]
+OutDir = Annotated[Path, typer.Option("--out", help="Folder to write into; made when missing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the whole trace of an error.")]
+
+
+@app.callback()
+def _options(context: typer.Context, verbose: Verbose = False) -> None:
+    context.obj = verbose
+
+
+@app.command()
+def corpus(
+    out: OutDir,
+    size: Annotated[str, typer.Option(help="mini (seconds, for demos and tests) or full (8,100 spectra).")] = "mini",
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 1,
+) -> None:
+    """Generate the synthetic corpus in the seed's layout; the clean truth goes to OUT/truth."""
+    from denoise_core.corpus.synthetic import generate
+
+    if size not in ("mini", "full"):
+        raise BadInput(f"no corpus size {size!r}", remedy="mini or full")
+    if out.exists() and any(out.iterdir()):
+        raise BadInput("folder is not empty", file=out, remedy="name a new one; nothing is overwritten")
+    generate(out, size=size, seed=seed)  # type: ignore[arg-type]
+    print(out)
+
+
+@app.command()
+def folds(corpus: CorpusDir, out: OutDir) -> None:
+    """Write fold_01 … fold_05/{train,val,test}_manifest.csv by the rotation of the runbook, counts checked."""
+    from denoise_core.corpus.folds import write_folds
+    from denoise_core.corpus.store import open_corpus
+
+    for paths in write_folds(open_corpus(corpus), out):
+        print(paths.train.parent)
+
+
+@app.command()
+def train(
+    corpus: CorpusDir,
+    out: OutDir,
+    method: Annotated[str, typer.Option(help="mamba, or linear for a fitted filter alone.")] = "mamba",
+    plan: Annotated[str, typer.Option(help="Named plan, or a JSON file of a TrainingPlan.")] = "act_of_god_mini",
+    kind: Annotated[str, typer.Option(help="Linear filter: f or lmmse.")] = "f",
+    train_manifest: Annotated[Path | None, typer.Option(help="Default: the corpus's manifest_train.csv.")] = None,
+    val_manifest: Annotated[Path | None, typer.Option(help="Default: the corpus's validation_panel.csv.")] = None,
+    init_checkpoint: Annotated[Path | None, typer.Option(help="Warm start from this checkpoint.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train a model, or fit a linear filter (`--method linear`). Interrupted, the same command goes on."""
+    from denoise_core.corpus.manifest import read_manifest
+    from denoise_core.corpus.store import open_corpus
+
+    opened = open_corpus(corpus)
+    training = read_manifest(train_manifest) if train_manifest else opened.manifest("manifest_train")
+    if method == "linear":
+        from denoise_core.model.linear import fit_f, fit_lmmse, save_linear
+
+        fits = {"f": fit_f, "lmmse": fit_lmmse}
+        if kind not in fits:
+            raise BadInput(f"no linear filter {kind!r}", remedy=f"one of {', '.join(fits)}")
+        path = out / f"linear_{kind}.pt"
+        save_linear(path, fits[kind](opened, training.groups))
+        print(json.dumps({"checkpoint": str(path)}) if as_json else path)
+        return
+    if method != "mamba":
+        raise BadInput(f"no method {method!r}", remedy="mamba or linear")
+    validation = read_manifest(val_manifest) if val_manifest else opened.manifest("validation_panel")
+    receipt = _train_mamba(plan, opened, training, validation, init_checkpoint, out, device)
+    print(json.dumps(receipt) if as_json else receipt["checkpoint"])
+
+
+def _train_mamba(
+    plan: str, opened: Any, training: Any, validation: Any, init: Path | None, out: Path, device: str
+) -> dict[str, Any]:
+    from rich.progress import Progress
+
+    from denoise_core.jobs import device_for
+    from denoise_core.plans import TrainingPlan
+    from denoise_core.recipes import named
+    from denoise_core.training import Hooks, TrainingInputs
+    from denoise_core.training import train as run_training
+
+    chosen = TrainingPlan.model_validate_json(Path(plan).read_text()) if plan.endswith(".json") else named(plan)
+    audit_log = out / chosen.files.audit_log
+    audit_log.parent.mkdir(parents=True, exist_ok=True)
+    audit_log.touch()
+    with Progress(console=console, disable=quiet) as bar:
+        task = bar.add_task("training", total=chosen.optimiser.epochs)
+        receipt = run_training(
+            chosen,
+            TrainingInputs(opened, training, validation, init),
+            out,
+            device=device_for(device),
+            hooks=Hooks(progress=lambda fields: bar.update(task, completed=fields.get("epoch", 0))),
+        )
+    result: dict[str, Any] = receipt.to_json()
+    return result
+
+
+@app.command()
+def denoise(
+    corpus: CorpusDir,
+    manifest: Annotated[Path, typer.Option(help="CSV of the spectra to denoise.")],
+    checkpoint: Annotated[Path, typer.Option(help="Ours, the published format, or a linear filter.")],
+    out: OutDir,
+    layout: Annotated[str, typer.Option(help="files: one .npy a spectrum; packed: one array.")] = "files",
+    batch_size: Annotated[int, typer.Option(min=1)] = 128,
+    device: Annotated[str, typer.Option()] = "auto",
+) -> None:
+    """Denoise every row of a manifest: OUT/<relative_path stem>_denoised.npy."""
+    from denoise_core.corpus.manifest import read_manifest
+    from denoise_core.corpus.store import open_corpus
+    from denoise_core.inference import denoise_manifest
+    from denoise_core.jobs import device_for
+    from denoise_core.model.neural import load_denoiser
+
+    rows = read_manifest(manifest)
+    model = load_denoiser(checkpoint, device=device_for(device))
+    denoise_manifest(open_corpus(corpus), rows, model, out, layout=layout, batch_size=batch_size)
+    print(f"{len(rows)} spectra: {out}")
+
+
+@app.command()
+def evaluate(
+    corpus: CorpusDir,
+    panel: Annotated[Path, typer.Option(help="CSV of the fixed panel.")],
+    predictions: Annotated[Path, typer.Option(help="Folder of *_denoised.npy, or NPZ (relative_path, denoised).")],
+    out: OutDir,
+    reference: Annotated[str, typer.Option(help="loo decides; self only reproduces the published audit.")] = "loo",
+    expected_hash: Annotated[str | None, typer.Option(help="SHA-256 of the panel's rows or bytes.")] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="Training manifest, for the leak check and the controls.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge predictions on the panel: exit 0 when every gate passes, 3 when one fails, 2 on bad input."""
+    from denoise_core.evaluation.panel import evaluate_predictions
+
+    audit, summary = evaluate_predictions(
+        corpus, panel, predictions, out, reference=reference, expected_hash=expected_hash, training=training
+    )
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        _show(audit)
+        print(out / "panel_eval_summary.json")
+    if not audit.passed:
+        raise typer.Exit(GATE_FAILED)
+
+
+def _show(audit: Any) -> None:
+    table = Table(title="Readiness gates")
+    for column in ("gate", "metric", "needs", "value", "verdict"):
+        table.add_column(column)
+    for result in audit.gates:
+        value = "missing" if result.value is None else f"{result.value:.6g}"
+        needs = f"{result.comparison} {result.threshold}"
+        table.add_row(str(result.gate), result.metric, needs, value, "pass" if result.passed else "FAIL")
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def main() -> int:
+    """Run a command; bad input is one line on standard error, with `-v` the whole trace."""
+    try:
+        outcome = app(standalone_mode=False)
+    except BadInput as error:
+        if "-v" in sys.argv or "--verbose" in sys.argv:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except TyperException as error:
+        print(f"error: {error}; see python -m denoise_core --help", file=sys.stderr)
+        return BAD_INPUT
+    except (typer.Abort, KeyboardInterrupt):
+        print("stopped; the same command goes on from the last epoch", file=sys.stderr)
+        return 130
+    return int(outcome or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

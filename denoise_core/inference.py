@@ -1,0 +1,72 @@
+"""Batches in, spectra out: any denoiser over any number of captures, in memory that does not grow with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise_core.corpus.files import replacing
+from denoise_core.corpus.manifest import Manifest, write_manifest
+from denoise_core.corpus.store import Corpus
+from denoise_core.errors import BadInput
+from denoise_core.evaluation.outputs import denoised_name
+from denoise_core.model.denoiser import Denoiser
+
+LAYOUTS = ("packed", "files")
+Rows = NDArray[np.int64]
+Spectra = NDArray[np.float32]
+
+
+def batches(denoiser: Denoiser, corpus: Corpus, rows: Rows, batch_size: int = 128) -> Iterator[tuple[slice, Spectra]]:
+    """Denoised spectra of `rows`, a batch at a time: (its slice of `rows`, float32 (B, L))."""
+    for first in range(0, len(rows), batch_size):
+        part = slice(first, min(first + batch_size, len(rows)))
+        yield part, denoiser.denoise(corpus.spectra_NL[rows[part]], corpus.context(rows[part]))
+
+
+def denoise_rows(denoiser: Denoiser, corpus: Corpus, rows: Rows, batch_size: int = 128) -> Spectra:
+    """Denoised spectra of `rows`, float32 (M, L)."""
+    out_ML = np.empty((len(rows), corpus.spectra_NL.shape[1]), dtype=np.float32)
+    for part, values in batches(denoiser, corpus, rows, batch_size):
+        out_ML[part] = values
+    return out_ML
+
+
+def denoise_manifest(
+    corpus: Corpus,
+    manifest: Manifest,
+    denoiser: Denoiser,
+    out_dir: Path,
+    *,
+    layout: str = "packed",
+    batch_size: int = 128,
+) -> Path:
+    """Write the denoised spectra of a manifest; rows that stand twice are computed and written once.
+
+    `files`: `<relative_path stem>_denoised.npy` a capture. `packed`: `denoised.npy` (M, L) float32 with `manifest.csv`,
+    row for row. Every file lands whole; the packed array is written batch by batch into a memory map.
+    """
+    if layout not in LAYOUTS:
+        raise BadInput(f"no layout {layout!r}", remedy=f"one of {', '.join(LAYOUTS)}")
+    unique = manifest.unique()
+    rows = corpus.rows(unique)
+    if layout == "files":
+        names = [out_dir / denoised_name(relative) for relative in unique.frame["relative_path"]]
+        for part, values in batches(denoiser, corpus, rows, batch_size):
+            for path, spectrum in zip(names[part], values, strict=True):
+                with replacing(path) as temporary, open(temporary, "wb") as handle:
+                    np.save(handle, spectrum)
+        return out_dir
+    with replacing(out_dir / "denoised.npy") as temporary:
+        packed = np.lib.format.open_memmap(
+            temporary, mode="w+", dtype=np.float32, shape=(len(rows), corpus.spectra_NL.shape[1])
+        )
+        for part, values in batches(denoiser, corpus, rows, batch_size):
+            packed[part] = values
+        packed.flush()
+        del packed
+    write_manifest(unique.frame, out_dir / "manifest.csv")
+    return out_dir

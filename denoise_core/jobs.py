@@ -1,0 +1,129 @@
+"""The work of a cluster job, one function each: JSON in, JSON receipt out.
+
+A dispatcher calls `job(arguments, context)` on a node. The receipt holds paths, hashes and metrics, never
+tensors. `context` offers `folder`, `should_stop()`, `progress(**fields)` and `adjustments`; nothing here
+knows who provides it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from denoise_core.corpus.manifest import Manifest, read_manifest
+from denoise_core.corpus.store import Corpus, open_corpus
+from denoise_core.plans import TrainingPlan
+
+
+class JobContext(Protocol):
+    """What a job may use of the place it runs in."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def adjustments(self) -> Mapping[str, Any]: ...
+    def should_stop(self) -> bool: ...
+    def progress(self, **fields: Any) -> None: ...
+
+
+def device_for(wanted: str) -> str:
+    """`auto` is CUDA where there is one, else the CPU; anything else is taken at its word."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def train(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
+    """Train one model.
+
+    Arguments: `corpus`, `train_manifest`, `val_manifest` (paths), `plan` (TrainingPlan), `init_checkpoint`
+    (path or None), `device`. Receipt: the checkpoints with hashes and validation figures.
+    """
+    from denoise_core.training import Hooks, TrainingInputs
+    from denoise_core.training import train as run_training
+
+    plan = TrainingPlan.model_validate(arguments["plan"])
+    corpus, training = _corpus_and(arguments, "train_manifest")
+    validation = read_manifest(Path(arguments["val_manifest"]))
+    init = arguments.get("init_checkpoint")
+    audit_log = context.folder / plan.files.audit_log
+    audit_log.parent.mkdir(parents=True, exist_ok=True)
+    audit_log.touch()
+    receipt = run_training(
+        plan,
+        TrainingInputs(corpus, training, validation, Path(init) if init else None),
+        context.folder,
+        device=device_for(arguments.get("device", "auto")),
+        hooks=Hooks(
+            progress=lambda fields: context.progress(**fields),
+            should_stop=context.should_stop,
+            adjustments=dict(context.adjustments),
+        ),
+    )
+    return receipt.to_json()
+
+
+def audit_panel(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
+    """Judge checkpoints on the panel: every gate, every control, ranked.
+
+    Arguments: `corpus`, `panel`, `training` (manifest paths), `checkpoints` (paths), `incumbent` (path or None),
+    `thresholds`, `expected_hash`, `reference`, `device`. Receipt: verdicts by rank, and the summary's path.
+    """
+    from denoise_core.evaluation.panel import audit_checkpoints
+
+    corpus, panel = _corpus_and(arguments, "panel")
+    training = read_manifest(Path(arguments["training"])) if arguments.get("training") else None
+    return audit_checkpoints(
+        corpus,
+        panel,
+        training,
+        [Path(path) for path in arguments["checkpoints"]],
+        out=context.folder / "final_analytics" / "panel_eval",
+        thresholds=arguments["thresholds"],
+        incumbent=Path(arguments["incumbent"]) if arguments.get("incumbent") else None,
+        expected_hash=arguments.get("expected_hash"),
+        reference=arguments.get("reference", "loo"),
+        selected_on=arguments.get("selected_on", ()),
+        batch_size=int(arguments.get("batch_size", 256)),
+        device=device_for(arguments.get("device", "auto")),
+        progress=lambda done, total, what: context.progress(done=done, total=total, stage=what),
+    )
+
+
+def denoise(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
+    """Denoise whole manifests through one checkpoint.
+
+    Arguments: `corpus`, `manifests` (name to path), `checkpoint`, `batch_size`, `layout` ("packed" or "files"),
+    `device`. Receipt: per manifest the output folder and the number of spectra.
+    """
+    from denoise_core.inference import denoise_manifest
+    from denoise_core.model.neural import load_denoiser
+
+    corpus = open_corpus(Path(arguments["corpus"]))
+    denoiser = load_denoiser(Path(arguments["checkpoint"]), device=device_for(arguments.get("device", "auto")))
+    receipt: dict[str, Any] = {}
+    for number, (name, path) in enumerate(sorted(arguments["manifests"].items())):
+        context.progress(done=number, total=len(arguments["manifests"]), stage=f"denoise {name}")
+        out = context.folder / "denoised" / name
+        manifest = read_manifest(Path(path))
+        denoise_manifest(
+            corpus,
+            manifest,
+            denoiser,
+            out,
+            layout=arguments.get("layout", "packed"),
+            batch_size=int(arguments.get("batch_size", 64)),
+        )
+        receipt[name] = {"folder": str(out), "spectra": len(manifest), "manifest_sha256": manifest.rows_sha256}
+    return receipt
+
+
+def _corpus_and(arguments: Mapping[str, Any], which: str) -> tuple[Corpus, Manifest]:
+    return open_corpus(Path(arguments["corpus"])), read_manifest(Path(arguments[which]))

@@ -1,0 +1,468 @@
+"""The training loop: one flat function, resumable at any epoch.
+
+Names: x input captures, B batch, L wavelengths, F dose features, N all captures of the corpus.
+An epoch is the unit of durability. Its end writes the whole state (weights, average, optimiser, random streams,
+history); a run that is stopped or killed anywhere starts again at the last epoch's end and, on the CPU, ends with
+the same bits as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from denoise_core.augment import augment
+from denoise_core.bases import Base, fit_base
+from denoise_core.corpus.manifest import Manifest, verify_disjoint
+from denoise_core.corpus.store import Corpus
+from denoise_core.errors import NonFiniteLoss, TrainingInterrupted
+from denoise_core.losses import total_loss
+from denoise_core.model import preprocess
+from denoise_core.model.checkpoints import FilmScaling, load_model, save_checkpoint, warm_start
+from denoise_core.model.mamba_uv import MambaUV
+from denoise_core.pairs import Batch, PairSampler
+from denoise_core.plans import OptimiserPlan, TrainingPlan
+from denoise_core.training_files import (
+    TrainingFiles,
+    generator_from,
+    identity_of,
+    load_state,
+    optimiser_state,
+    save_state,
+)
+from denoise_core.validation import Figures, Validation
+
+KEPT_CHECKPOINTS = 5
+NO_DECAY = ("A_log", "D", "bias")  # and every LayerNorm
+ERROR_SAMPLE = 256  # training captures whose error sets the scale of the standard error
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """What is trained on. `val` must share no group with `train`."""
+
+    corpus: Corpus
+    train: Manifest
+    val: Manifest
+    init_checkpoint: Path | None = None
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        init = self.init_checkpoint
+        return {
+            "corpus": self.corpus.sha256,
+            "train": self.train.rows_sha256,
+            "val": self.val.rows_sha256,
+            "init": hashlib.sha256(init.read_bytes()).hexdigest() if init else "",
+        }
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """How the caller watches and steers: `progress` each epoch, `should_stop` each step, remedies as `adjustments`.
+
+    Adjustments: `batch_halvings` (batch halved, accumulation doubled, each time), `lr_factor`, `grad_clip`.
+    """
+
+    progress: Callable[[dict[str, Any]], None] = lambda fields: None
+    should_stop: Callable[[], bool] = lambda: False
+    adjustments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainingReceipt:
+    """What a finished training leaves: the best checkpoint, the ranked rest, and where its record lies."""
+
+    checkpoint: str
+    sha256: str
+    best_epoch: int
+    best_sam_deg: float
+    best_composite: float
+    start_composite: float
+    epochs_run: int
+    top: tuple[str, ...]
+    metrics_csv: str
+    seconds: float
+    beats_base: bool
+    plan: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def train(
+    plan: TrainingPlan, inputs: TrainingInputs, folder: Path, *, device: str = "cpu", hooks: Hooks | None = None
+) -> TrainingReceipt:
+    """Train to the end, going on from the state in `folder` where there is one.
+
+    Raises TrainingInterrupted when asked to stop (the same call goes on), NonFiniteLoss when the loss is not a number
+    (the state of the last good epoch stays), BadInput for input that cannot be used.
+    """
+    hooks = hooks or Hooks()
+    files = TrainingFiles(plan.files, folder)
+    verify_disjoint(inputs.val, inputs.train)
+    run = _Run(plan, inputs, files, torch.device(device), hooks)
+    try:
+        run.start()
+        while run.epoch < plan.optimiser.epochs and not run.out_of_patience:
+            run.train_epoch()
+            run.finish_epoch()
+        return run.receipt()
+    finally:
+        files.close()
+
+
+class _Run:
+    """The state of one training between its epochs."""
+
+    def __init__(
+        self, plan: TrainingPlan, inputs: TrainingInputs, files: TrainingFiles, device: torch.device, hooks: Hooks
+    ) -> None:
+        self.plan, self.inputs, self.files, self.device, self.hooks = plan, inputs, files, device, hooks
+        self.options = adjusted(plan.optimiser, hooks.adjustments)
+        self.belongs_to = identity_of(plan, inputs.hashes)
+        self.epoch = self.step = 0
+        self.best_epoch = 0
+        self.best_sam = math.inf
+        self.waited = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, Any]] = []
+        self.speeds: list[dict[str, Any]] = []
+        self.top: list[tuple[float, int]] = []  # (composite, epoch), best first
+
+    # ---- set up ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        corpus, options = self.inputs.corpus, self.options
+        torch.manual_seed(options.seed)
+        torch.backends.cudnn.benchmark = options.cudnn_benchmark and self.device.type == "cuda"
+        saved = load_state(self.files.state, self.belongs_to)
+        self.base: Base = fit_base(_base_kind(self.plan), corpus, self.inputs.train)
+        self.held_out_base = torch.from_numpy(self.base.held_out_NL).to(self.device)
+        self.scaling = FilmScaling(corpus.dose_stats.mean_F, corpus.dose_stats.std_F)
+        every = np.arange(len(corpus.spectra_NL))
+        self.features = torch.from_numpy(self.scaling(corpus.context(every).features_BF)).to(self.device)
+        self.sampler = PairSampler(corpus, self.inputs.train, self.plan.data, self.device)
+        self.generator = torch.Generator(device=self.device).manual_seed(options.seed)
+        self.lambda_weights = torch.from_numpy(np.asarray(corpus.lambda_stats.weights, np.float32)).to(self.device)
+        wavelength = corpus.wavelength_nm
+        self.step_nm = float(wavelength[1] - wavelength[0])
+        inside = (wavelength >= self.plan.loss.deriv_roi_min) & (wavelength <= self.plan.loss.deriv_roi_max)
+        self.roi = torch.from_numpy(inside).to(self.device)
+        self._build_model()
+        self.validation = Validation(
+            corpus, self.inputs.val, self.base.spectra_NL, self.features, self.device,
+            noise2noise=self.plan.data.val_noise2noise, tta_reverse=options.tta_reverse,
+        )  # fmt: skip
+        if saved is None:
+            self._first_epoch_zero()
+        else:
+            self._resume(saved)
+
+    def _build_model(self) -> None:
+        corpus, data = self.inputs.corpus, self.plan.data
+        rows = np.unique(corpus.rows(self.inputs.train))
+        how = preprocess.for_plan(corpus.spectra_NL[rows], centre_baseline=data.centre_baseline, scale=data.scale)
+        self.model = MambaUV(self.plan.model, corpus.wavelength_nm, how).to(self.device)
+        if self.inputs.init_checkpoint is not None:
+            kept = warm_start(self.model, load_model(self.inputs.init_checkpoint))
+            self.kept_init = kept
+        if self.options.freeze_backbone:
+            for parameter in self.model.backbone_parameters():
+                parameter.requires_grad_(False)
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.averaged = 0
+        self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.AdamW(
+            parameter_groups(self.model, self.options.weight_decay),
+            lr=self.options.lr,
+            fused=self.device.type == "cuda",
+        )
+
+    def _first_epoch_zero(self) -> None:
+        """The untrained network is a candidate: training can never ship what is worse than its start."""
+        files, init = self.files, self.inputs.init_checkpoint
+        files.audit(f"Launching training run {self.plan.name} on {self.device} (plan {self.belongs_to[:12]})")
+        if init is not None:
+            files.audit(f"Warm start from {init.name}; own initialisation kept for {self.kept_init or 'nothing'}")
+        if self.options.amp and self.device.type == "cpu":
+            files.log("amp: bf16 gains nothing on the CPU; running in float32")
+        self._record(self.validation(self._averaged_model(), self.options.bs), {})
+
+    def _resume(self, saved: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(saved["model_state"])
+        self.average = {name: value.to(self.device) for name, value in saved["average"].items()}
+        self.optimiser.load_state_dict(optimiser_state(saved["optimiser"]))
+        self.generator = generator_from(saved["generator"], self.device)
+        for name in ("epoch", "step", "best_epoch", "best_sam", "waited", "seconds", "history", "speeds", "averaged"):
+            setattr(self, name, saved[name])
+        self.top = [(float(score), int(epoch)) for score, epoch in saved["top"]]
+        self.files.write_metrics(self.history)
+        self.files.audit(f"Resuming after epoch {self.epoch}")
+
+    # ---- one epoch ---------------------------------------------------------------------------------------
+
+    def train_epoch(self) -> None:
+        """Every batch of one epoch. The host reads nothing back until the end."""
+        started = time.perf_counter()
+        options = self.options
+        self.model.train()
+        sums: dict[str, Tensor] = {}
+        broken = torch.zeros((), dtype=torch.bool, device=self.device)
+        samples = 0
+        batches = self.sampler.epoch(self.generator, options.bs, options.steps_per_epoch)
+        total = self.sampler.steps(options.bs, options.steps_per_epoch)
+        for number, index in enumerate(batches):
+            if self.hooks.should_stop():
+                self.files.audit(f"Asked to stop in epoch {self.epoch + 1}; the state of epoch {self.epoch} is on disk")
+                raise TrainingInterrupted(f"stopped after epoch {self.epoch}")
+            batch = self.sampler.batch(index, self.generator)
+            loss, parts = self._loss(batch)
+            (loss / options.grad_accum).backward()  # type: ignore[no-untyped-call]
+            broken |= ~torch.isfinite(loss.detach())
+            for name, value in {"loss": loss.detach(), **parts}.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value
+            samples += len(index)
+            if (number + 1) % options.grad_accum == 0 or number + 1 == total:
+                self._step(self.epoch + (number + 1) / total)
+        count = max(total, 1)
+        if bool(broken):
+            self.files.audit(f"Loss is not finite in epoch {self.epoch + 1}; the state of epoch {self.epoch} stays")
+            raise NonFiniteLoss(f"the loss became NaN or infinite in epoch {self.epoch + 1}; lower the rate or clip")
+        self.means = {f"train_{name}": float(value / count) for name, value in sums.items()}
+        elapsed = time.perf_counter() - started
+        self.seconds += elapsed
+        self.speeds.append(_speed(self.epoch + 1, samples, elapsed, self.device))
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        x_BL = augment(batch.x_BL, self.plan.data, self.sampler.noise_sd_L, self.step_nm, self.generator)
+        base_BL = x_BL if self.base.filter is None else self.held_out_base[batch.row_B]
+        amp = self.options.amp and self.device.type == "cuda" and self.options.amp_dtype != "fp32"
+        dtype = torch.float16 if self.options.amp_dtype == "fp16" else torch.bfloat16
+        with torch.autocast(self.device.type, dtype=dtype, enabled=amp):
+            y_BL = self.model(x_BL, self.features[batch.row_B], base_BL)
+        return total_loss(
+            y_BL.float(), batch.target_BL, self.plan.loss, self.lambda_weights, self.step_nm, self.roi,
+            group_B=batch.group_B,
+        )  # fmt: skip
+
+    def _step(self, progress: float) -> None:
+        options = self.options
+        rate = learning_rate(progress, options)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        if options.grad_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.trainable, options.grad_clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        self._average()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Exponential moving average of the weights, early steps weighing more so that it is not stuck at its start."""
+        self.averaged += 1
+        decay = min(self.options.ema_decay, (1 + self.averaged) / (10 + self.averaged)) if self.options.ema else 0.0
+        state = self.model.state_dict()
+        floats = [name for name, value in state.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.average[name] for name in floats], [state[name] for name in floats], 1 - decay)
+
+    # ---- after an epoch ----------------------------------------------------------------------------------
+
+    def finish_epoch(self) -> None:
+        self.epoch += 1
+        self._record(self.validation(self._averaged_model(), self.options.bs), self.means)
+
+    def _averaged_model(self) -> MambaUV:
+        if not hasattr(self, "_shadow"):
+            how = self.model.preprocessing
+            with torch.random.fork_rng(devices=[]):
+                self._shadow = MambaUV(self.plan.model, self.inputs.corpus.wavelength_nm, how).to(self.device)
+        self._shadow.load_state_dict(self.average)
+        return self._shadow
+
+    def _record(self, figures: Figures, means: Mapping[str, float]) -> None:
+        """Judge the epoch, keep what deserves it, and make it durable: checkpoints first, the state last."""
+        better = figures.sam_deg < self.best_sam - (self.options.min_improvement_deg if self.history else 0.0)
+        self.waited = 0 if better else self.waited + 1
+        if better:
+            self.best_sam, self.best_epoch = figures.sam_deg, self.epoch
+        row = {
+            "epoch": self.epoch,
+            "lr": learning_rate(float(self.epoch), self.options),
+            **means,
+            "val_sam_deg": figures.sam_deg,
+            "val_psnr_mean": figures.psnr_mean,
+            "val_psnr_std": figures.psnr_std,
+            "val_composite": figures.composite,
+            "best_epoch": self.best_epoch,
+        }
+        if self.history:  # epoch 0 has no training figures: same columns, empty
+            row = {**dict.fromkeys(self.history[-1], float("nan")), **row}
+        self.history.append(row)
+        self._keep(figures, better)
+        save_state(self.files.state, self._state())
+        self.files.write_metrics(self.history)
+        self.files.write_events(row)
+        self.files.write_speed(self.speeds)
+        self.files.log(
+            f"epoch {self.epoch}/{self.options.epochs} loss {means.get('train_loss', float('nan')):.5g} "
+            f"val SAM {figures.sam_deg:.4f}° PSNR {figures.psnr_mean:.3f} ± {figures.psnr_std:.3f} dB "
+            f"best epoch {self.best_epoch}"
+        )
+        self.hooks.progress(
+            {"epoch": self.epoch, "epochs": self.options.epochs, "val_sam_deg": round(figures.sam_deg, 4),
+             "val_psnr_mean": round(figures.psnr_mean, 3), "best_epoch": self.best_epoch}
+        )  # fmt: skip
+
+    def _keep(self, figures: Figures, better: bool) -> None:
+        self.top = sorted([*self.top, (figures.composite, self.epoch)], key=lambda entry: (-entry[0], entry[1]))
+        dropped, self.top = self.top[KEPT_CHECKPOINTS:], self.top[:KEPT_CHECKPOINTS]
+        if better:
+            self._save(self.files.best, figures)
+        if any(epoch == self.epoch for _, epoch in self.top):
+            self._save(self._kept(self.epoch), figures)
+        for _, epoch in dropped:
+            if epoch != self.epoch:
+                self._kept(epoch).unlink(missing_ok=True)
+
+    def _kept(self, epoch: int) -> Path:
+        return self.files.checkpoints / f"mamba_tiny_uv_epoch_{epoch:04d}.pt"
+
+    def _save(self, path: Path, figures: Figures) -> str:
+        scale_L, error_L = self._standard_errors()
+        return save_checkpoint(
+            path, self.model,
+            ema_state={"n_averaged": self.averaged, **{f"module.{name}": v for name, v in self.average.items()}},
+            epoch=self.epoch, sam_deg=figures.sam_deg, config={"plan": self.plan.model_dump(mode="json")},
+            base_state=self.base.state, dose_stats=self.scaling, se_scale_L=scale_L, se_L=error_L,
+            extra={"belongs_to": self.belongs_to, "inputs": self.inputs.hashes},
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def _standard_errors(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """How the network's error on held-out-base training captures compares with its base's, per wavelength.
+
+        With a base: the factor on the base's standard error. Without: the error itself.
+        """
+        rows = self.sampler.spread_rows(ERROR_SAMPLE)
+        model = self._averaged_model().eval()
+        base_BL = self.held_out_base[rows]
+        x_BL, reference_BL = self.sampler.spectra_NL[rows], self.sampler.loo_target(rows)
+        parts = [
+            model(x_BL[part], self.features[rows[part]], base_BL[part])
+            for part in torch.arange(len(rows), device=self.device).split(self.options.bs)
+        ]
+        error_L = (torch.cat(parts) - reference_BL).square().mean(0).sqrt()
+        if self.base.filter is None:
+            return None, error_L.float().cpu().numpy()
+        base_error_L = (base_BL - reference_BL).square().mean(0).sqrt()
+        return (error_L / base_error_L).float().cpu().numpy(), None
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "belongs_to": self.belongs_to,
+            "model_state": self.model.state_dict(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            **{
+                name: getattr(self, name)
+                for name in (
+                    "epoch", "step", "best_epoch", "best_sam", "waited", "seconds",
+                    "history", "speeds", "averaged", "top",
+                )
+            },
+        }  # fmt: skip
+
+    @property
+    def out_of_patience(self) -> bool:
+        return self.waited >= self.options.early_stop_patience
+
+    def receipt(self) -> TrainingReceipt:
+        best = self.files.best
+        if not self.out_of_patience:
+            self.files.audit(f"Training completed successfully after {self.epoch} epochs")
+        else:
+            self.files.audit(f"Early stop after epoch {self.epoch}: {self.waited} epochs without improvement")
+        self.files.audit(f"Checkpoint ready: {self.plan.files.checkpoint_dir}/{best.name}")
+        start, score = self.history[0]["val_composite"], self.history[self.best_epoch]["val_composite"]
+        return TrainingReceipt(
+            checkpoint=str(best),
+            sha256=hashlib.sha256(best.read_bytes()).hexdigest(),
+            best_epoch=self.best_epoch,
+            best_sam_deg=self.best_sam,
+            best_composite=score,
+            start_composite=start,
+            epochs_run=self.epoch,
+            top=tuple(str(self._kept(epoch)) for _, epoch in self.top),
+            metrics_csv=str(self.files.metrics_csv),
+            seconds=self.seconds,
+            beats_base=bool(self.best_sam < self.history[0]["val_sam_deg"]),
+            plan=self.belongs_to,
+        )
+
+
+def _base_kind(plan: TrainingPlan) -> str:
+    return plan.model.base if plan.model.head == "residual" else "capture"
+
+
+def adjusted(plan: OptimiserPlan, adjustments: Mapping[str, Any]) -> OptimiserPlan:
+    """The optimiser's options after a dispatcher's remedies: the effective batch stays, its memory halves."""
+    halvings = int(adjustments.get("batch_halvings", 0))
+    factor = float(adjustments.get("lr_factor", 1.0))
+    clip = adjustments.get("grad_clip") or plan.grad_clip
+    steps = plan.steps_per_epoch
+    return plan.model_copy(
+        update={
+            "bs": max(1, plan.bs >> halvings),
+            "grad_accum": plan.grad_accum << halvings,
+            "steps_per_epoch": steps << halvings if steps else None,
+            "lr": plan.lr * factor,
+            "lr_min": plan.lr_min * factor,
+            "grad_clip": clip,
+        }
+    )
+
+
+def learning_rate(progress: float, plan: OptimiserPlan) -> float:
+    """Linear warm-up to `lr`, then cosine to `lr_min`; `progress` in epochs."""
+    warm = min(plan.warmup_epochs, plan.epochs - 1)
+    if progress < warm:
+        return plan.lr * max(progress, 1e-3) / warm
+    done = (progress - warm) / max(plan.epochs - warm, 1)
+    return plan.lr_min + (plan.lr - plan.lr_min) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def parameter_groups(model: MambaUV, weight_decay: float) -> list[dict[str, Any]]:
+    """Weights decay; states' rates (A_log, D), biases and norms do not."""
+    decayed, others = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (others if name.rsplit(".", 1)[-1] in NO_DECAY or "norm" in name else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _speed(epoch: int, samples: int, seconds: float, device: torch.device) -> dict[str, Any]:
+    """Throughput and memory of an epoch; GPU use where there is a GPU."""
+    import resource
+
+    cuda = device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(device) if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    return {
+        "epoch": epoch,
+        "samples_per_s": samples / seconds,
+        "seconds": seconds,
+        "peak_memory_mb": peak / 2**20,
+        "gpu_utilisation_pct": float(torch.cuda.utilization(device)) if cuda else None,
+    }

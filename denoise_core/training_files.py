@@ -1,0 +1,125 @@
+"""The files of a training: audit lines, train.log, metrics.csv, TensorBoard events, speed record, full state.
+
+Everything an observer reads is rebuilt from the state's own history at each epoch, so that a resumed run leaves
+no epoch twice and none out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from tensorboardX import SummaryWriter
+
+from denoise_core.corpus.files import replacing
+from denoise_core.errors import BadInput
+from denoise_core.model.checkpoints import read_checkpoint, save_plain
+from denoise_core.plans import FilePlan, TrainingPlan, identity
+
+
+class TrainingFiles:
+    """Paths and writers of one training in `folder`. The audit log must be there before: no audit, no training."""
+
+    def __init__(self, plan: FilePlan, folder: Path) -> None:
+        self.logs, self.checkpoints = folder / plan.log_dir, folder / plan.checkpoint_dir
+        self.audit_log = folder / plan.audit_log
+        self.speed_json = folder / plan.speed_log_json if plan.speed_log_json else None
+        if not self.audit_log.is_file() or not os.access(self.audit_log, os.W_OK):
+            raise BadInput(
+                "no audit log to write to: training does not start without one",
+                file=self.audit_log,
+                remedy="create the file first; the flow and `python -m denoise_core train` do",
+            )
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self._events: Any = None
+
+    @property
+    def state(self) -> Path:
+        return self.checkpoints / "state.pt"
+
+    @property
+    def best(self) -> Path:
+        return self.checkpoints / "mamba_tiny_uv_best.pt"
+
+    @property
+    def metrics_csv(self) -> Path:
+        return self.logs / "metrics.csv"
+
+    def audit(self, text: str) -> None:
+        """One `TIMESTAMP | text` line in the audit log, and in train.log."""
+        with open(self.audit_log, "a", encoding="utf-8") as handle:
+            handle.write(f"{datetime.now():%Y-%m-%dT%H:%M:%S} | {text}\n")
+        self.log(text)
+
+    def log(self, text: str) -> None:
+        """One line in train.log and on standard output, which a job's log keeps."""
+        print(text, flush=True)
+        with open(self.logs / "train.log", "a", encoding="utf-8") as handle:
+            handle.write(f"{datetime.now():%Y-%m-%dT%H:%M:%S} {text}\n")
+
+    def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """metrics.csv: one row an epoch, the whole file anew."""
+        with replacing(self.metrics_csv) as temporary:
+            pd.DataFrame(list(history)).to_csv(temporary, index=False, lineterminator="\n")
+
+    def write_events(self, row: Mapping[str, Any]) -> None:
+        """One epoch for TensorBoard; a resumed run purges what an unfinished epoch left."""
+        if self._events is None:
+            self._events = SummaryWriter(str(self.logs / "tensorboard"), purge_step=int(row["epoch"]))
+        for name, value in row.items():
+            if name != "epoch" and isinstance(value, (int, float)):
+                self._events.add_scalar(name, value, int(row["epoch"]))
+        self._events.flush()
+
+    def write_speed(self, speeds: Sequence[Mapping[str, Any]]) -> None:
+        if self.speed_json is not None:
+            with replacing(self.speed_json) as temporary:
+                temporary.write_text(json.dumps({"epochs": list(speeds)}, indent=2) + "\n", encoding="utf-8")
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+
+
+def identity_of(plan: TrainingPlan, inputs: Mapping[str, str]) -> str:
+    """What a saved state belongs to: plan and input hashes. A state of another training is never continued."""
+    return identity({"plan": plan.model_dump(mode="json", exclude={"files"}), "inputs": dict(inputs)})
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    save_plain(path, state)
+
+
+def load_state(path: Path, belongs_to: str) -> dict[str, Any] | None:
+    """The state to go on from, None when there is none. A state of another plan is an error, not a start."""
+    if not path.exists():
+        return None
+    state = read_checkpoint(path)
+    if state.get("belongs_to") != belongs_to:
+        raise BadInput(
+            "this folder holds the state of another training (plan or inputs differ)",
+            file=path,
+            remedy="use a new folder, or delete this one",
+        )
+    return state
+
+
+def optimiser_state(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """An optimiser's state_dict as torch wants it: parameter numbers are ints again."""
+    return {
+        "state": {int(number): dict(entry) for number, entry in saved["state"].items()},
+        "param_groups": [dict(group) for group in saved["param_groups"]],
+    }
+
+
+def generator_from(state: torch.Tensor, device: torch.device) -> torch.Generator:
+    generator = torch.Generator(device=device)
+    generator.set_state(state.cpu().to(torch.uint8))
+    return generator

@@ -1,0 +1,224 @@
+"""The embedded default: one process that starts the Prefect server and the deployments, and stops both.
+
+`up` keeps them running until Ctrl-C. `run` adds the main job: the corpus if missing, fold 02 if it has no
+checkpoint, `act-of-god/warm-start --watch`, the verdict on the terminal; then everything is stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLD_02 = "checkpoints/prod/Track_H_fold_02/mamba_tiny_uv_best.pt"
+DEPLOYMENTS = 5
+console = Console()
+
+
+def environment(port: int, corpus: str) -> dict[str, str]:
+    """Variables of every child: a Prefect home inside the project, no telemetry, this server's address."""
+    return {
+        **os.environ,
+        "PREFECT_HOME": os.environ.get("PREFECT_HOME", str(ROOT / ".prefect")),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_CLI_PROMPT": "false",
+        "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+        "GATED_CORPUS": corpus,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _free_port(wanted: int) -> int:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _die_with_parent() -> None:
+    """Children end when this process is killed, however (Linux: PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+@contextmanager
+def child(name: str, command: Sequence[str], env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A supervised process, its output in `.prefect/NAME.log`; ended with its group, and waited for."""
+    log = Path(env["PREFECT_HOME"]) / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as output:
+        process = subprocess.Popen(
+            command, env=env, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        for sign, patience in ((signal.SIGTERM, 25.0), (signal.SIGKILL, 5.0)):
+            if process.poll() is None:
+                os.killpg(process.pid, sign)
+                try:
+                    process.wait(patience)
+                except subprocess.TimeoutExpired:
+                    continue
+
+
+def wait_for(what: str, ready: object, process: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
+    """Poll until `ready()`; a process that died or a deadline passed is an error that shows its log's end."""
+    assert callable(ready)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            if ready():
+                return
+        except OSError:
+            pass
+        time.sleep(0.3)
+    tail = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-15:])
+    state = f"ended with {process.returncode}" if process.poll() is not None else f"not ready after {seconds:.0f} s"
+    raise SystemExit(f"{what} {state}; the end of {log}:\n{tail}")
+
+
+def _post(url: str, body: object) -> object:
+    request = urllib.request.Request(
+        url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return json.load(answer)
+
+
+def _healthy(api: str) -> bool:
+    with urllib.request.urlopen(f"{api}/health", timeout=2) as answer:
+        return bool(answer.status == 200)
+
+
+def _registered(api: str) -> int:
+    found = _post(f"{api}/deployments/filter", {})
+    assert isinstance(found, list)
+    return len([row for row in found if row.get("status") == "READY"])
+
+
+@contextmanager
+def house(corpus: str, port: int) -> Iterator[dict[str, str]]:
+    """Server and deployments, ready when this yields the environment to talk to them."""
+    port = _free_port(port)
+    env = environment(port, corpus)
+    api, home = env["PREFECT_API_URL"], Path(env["PREFECT_HOME"])
+    prefect = str(Path(sys.executable).with_name("prefect"))
+    with ExitStack() as stack:
+        command = [prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        server = stack.enter_context(child("server", command, env))
+        make_corpus(corpus)
+        wait_for("the Prefect server", lambda: _healthy(api), server, home / "server.log")
+        serving = stack.enter_context(child("serve", [sys.executable, "-m", "deployments.serve"], env))
+        wait_for("the deployments", lambda: _registered(api) >= DEPLOYMENTS, serving, home / "serve.log")
+        yield env
+
+
+def make_corpus(corpus: str) -> None:
+    """The default corpus is generated where it is missing; any other must be there."""
+    folder = ROOT / corpus
+    if folder.exists():
+        return
+    if corpus != "data/mini":
+        raise SystemExit(f"{folder}: no such corpus; next: CORPUS=<folder in the seed's layout, or packed>")
+    console.print("Generating the synthetic corpus data/mini …")
+    command = [sys.executable, "-m", "denoise_core", "corpus", "--out", corpus, "--size", "mini", "--seed", "1"]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def deploy(env: dict[str, str], deployment: str, plan: dict[str, object]) -> tuple[int, str]:
+    """`prefect deployment run … --watch`: the exit code and the flow run's id."""
+    prefect = str(Path(sys.executable).with_name("prefect"))
+    command = [prefect, "deployment", "run", deployment, "-p", f"plan={json.dumps(plan)}", "--watch"]
+    console.print(f"[bold]prefect deployment run {deployment} --watch[/bold]")
+    process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    identifier = ""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := re.search(r"UUID: ([0-9a-f-]{36})", line):
+            identifier = found[1]
+        if line.strip() and not line.lstrip().startswith("View flow run"):
+            print("  " + line.rstrip(), flush=True)
+    return process.wait(), identifier
+
+
+def main_job(env: dict[str, str], corpus: str) -> int:
+    """Fold 02 where it has no checkpoint, then the warm start, then the verdict."""
+    artifacts = Path(env.get("GATED_ARTIFACTS", ROOT / "artifacts"))
+    if not (artifacts / FOLD_02).exists():
+        code, _ = deploy(env, "cross-validation/five-fold", {"corpus": corpus, "folds": [2]})
+        if code:
+            return code
+    code, identifier = deploy(env, "act-of-god/warm-start", {"corpus": corpus})
+    folders = sorted(artifacts.glob(f"act-of-god/*-{identifier[:8]}"))
+    if not folders or not (folders[0] / "verdict.json").exists():
+        console.print(f"[red]No verdict.[/red] See {env['PREFECT_HOME']}/serve.log and the flow run's log in the UI.")
+        return code or 1
+    show_verdict(folders[0])
+    console.print(f"UI (with `make up`): {env['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{identifier}")
+    return code
+
+
+def show_verdict(folder: Path) -> None:
+    """The gate table on the terminal, and where the report lies."""
+    from tasks.verdict import read_verdict
+
+    verdict = read_verdict(folder / "verdict.json")
+    table = Table(title=verdict.sentence())
+    for column in ("gate", "metric", "needs", "value", "verdict"):
+        table.add_column(column)
+    for row in verdict.table():
+        value = "missing" if row["value"] is None else f"{row['value']:.5g}"
+        colour = "green" if row["verdict"] == "pass" else "red"
+        table.add_row(row["gate"], row["metric"], row["needs"], value, f"[{colour}]{row['verdict']}[/{colour}]")
+    console.print(table)
+    for name in ("report.html", "final_analytics/panel_eval", "audit.jsonl"):
+        if (folder / name).exists():
+            console.print(f"{folder / name}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m deployments.house", description=__doc__)
+    parser.add_argument("what", choices=("run", "up"))
+    parser.add_argument("--corpus", default=os.environ.get("GATED_CORPUS", "data/mini"))
+    parser.add_argument("--port", type=int, default=int(os.environ.get("GATED_PORT", "4200")))
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with house(options.corpus, options.port) as env:
+        console.print(f"UI: {env['PREFECT_API_URL'].removesuffix('/api')}")
+        if options.what == "run":
+            return main_job(env, options.corpus)
+        console.print(
+            f"export PREFECT_API_URL={env['PREFECT_API_URL']}   # then: prefect deployment run act-of-god/warm-start"
+        )
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            console.print("stopping")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

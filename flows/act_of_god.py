@@ -1,0 +1,51 @@
+"""Act of God: warm start → train on everything but the panel → panel QA → ship, or Failed and Act B."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.states import State
+
+from flows.parameters import WarmStartPlan
+from tasks import audit, denoise, outcome, promotion, trigger
+from tasks.dispatch import job, on_cluster
+
+
+@flow(name="act-of-god", flow_run_name=outcome.run_name("warm-start"), log_prints=True)
+def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State:
+    """Warm-start from fold 02, train on all but the panel, judge by the gates; ship, or end **Failed** and start Act B.
+
+    *Ships* only when every readiness gate passes on the fixed panel and the model now in production is no better there.
+    *Fails* as `GateFailed`, naming the gates: diagnostics archived as `god_run_failed_YYYYMMDD`, Act B started.
+    Running it again with the same plan re-attaches to what is running and reuses what is done.
+    """
+    where = plan.where
+    run = audit.open_run("act-of-god", plan, label=plan.label)
+    data = denoise.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
+    recipe = denoise.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes)
+    audit.publish_plan(run, recipe.model_dump(mode="json"), denoise.differences(recipe))
+
+    with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
+        start = plan.start
+        checkpoint = denoise.existing_start(start.checkpoint, start.fold)
+        if checkpoint is None:
+            fold_recipe = denoise.recipe(start.training.recipe, "track_h", where.profile, start.training.changes)
+            spec, _ = denoise.fold_spec(start.fold, fold_recipe, plan.corpus, where.device)
+            checkpoint = denoise.trained("fold", job(cluster, *cluster.send([spec]))).best
+        run.event("start", f"Warm start from {checkpoint}", sha256=denoise.sha256_of(checkpoint))
+
+        spec = denoise.training_spec(
+            "god_run", recipe, data.corpus, data.training, data.panel, init=checkpoint, device=where.device
+        )
+        trained = denoise.trained("god_run", job(cluster, *cluster.send([spec])))
+        spec = denoise.audit_spec(
+            data, trained.top[: plan.top_k], plan.gates, incumbent=promotion.production_model(),
+            expected_hash=plan.panel.expected_hash, selected_on=data.panel.groups, device=where.device,
+        )  # fmt: skip
+        report = denoise.panel_report(job(cluster, *cluster.send([spec])))
+
+    denoise.publish(run, data, trained, report, cluster)
+    if report.best.passed:
+        return outcome.ship(run, report, plan.approval)
+    promotion.archive_failed(run, "god_run", report.best.sentence())
+    trigger.act_b(run, plan.model_dump(mode="json"), checkpoint=report.best.candidate, failed=report.best.failed_gates)
+    return outcome.refused(run, report.best)

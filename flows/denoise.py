@@ -1,0 +1,27 @@
+"""Denoise a whole manifest (the 8,100, or the 9,000 of staging) through one checkpoint."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.states import State
+
+from flows.parameters import DenoisePlan
+from tasks import audit, denoise, outcome
+from tasks.dispatch import job, on_cluster
+
+
+@flow(name="denoise", flow_run_name=outcome.run_name("manifest"), log_prints=True)
+def denoise_manifest(plan: DenoisePlan) -> State:
+    """Write the denoised spectra of every row of a manifest; the default model is the one in production."""
+    where = plan.where
+    run = audit.open_run("denoise", plan, label=plan.label)
+    corpus, manifest = denoise.manifest_named(plan.corpus, plan.manifest)
+    checkpoint = denoise.model_or_production(plan.checkpoint)
+    with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
+        spec = denoise.denoise_spec(
+            plan.manifest, corpus, {"spectra": manifest}, checkpoint,
+            layout=plan.layout, batch_size=plan.batch_size, device=where.device,
+        )  # fmt: skip
+        receipt = job(cluster, *cluster.send([spec]))
+    audit.publish_table(run, "outputs", [{"manifest": name, **row} for name, row in receipt.items()])
+    return outcome.conclude(run, f"Denoised {receipt['spectra']['spectra']} spectra: {receipt['spectra']['folder']}")

@@ -1,0 +1,32 @@
+"""Panel QA: the audit of existing checkpoints, ranked. Judges, never ships."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.states import State
+
+from flows.parameters import PanelQAPlan
+from tasks import audit, denoise, outcome
+from tasks.dispatch import job, on_cluster
+
+
+@flow(name="panel-qa", flow_run_name=outcome.run_name("audit"), log_prints=True)
+def panel_qa(plan: PanelQAPlan) -> State:
+    """Judge checkpoints on the fixed panel: every gate, every control, top-k ranked by composite score.
+
+    Ends **Completed** when the best one passes every gate, **GateFailed** otherwise. Ships nothing.
+    """
+    where = plan.where
+    run = audit.open_run("panel-qa", plan, label=plan.label)
+    data = denoise.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
+    checkpoints = denoise.checkpoints_of(plan.checkpoints)[: plan.top_k]
+    with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
+        spec = denoise.audit_spec(
+            data, checkpoints, plan.gates, expected_hash=plan.panel.expected_hash,
+            reference=plan.reference, device=where.device,
+        )  # fmt: skip
+        report = denoise.panel_report(job(cluster, *cluster.send([spec])))
+    denoise.publish(run, data, None, report, cluster)
+    if report.best.passed:
+        return outcome.conclude(run, report.best.sentence())
+    return outcome.refused(run, report.best)

@@ -1,0 +1,184 @@
+"""A cross-validation campaign: folds prepared, trained as one array, denoised as each ends, summarised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+from prefect.futures import PrefectFuture, as_completed
+from prefect.states import State
+
+from denoise_core.corpus.manifest import Manifest
+from denoise_core.corpus.store import Corpus
+from denoise_core.plans import TrainingPlan
+from tasks import audit, outcome
+from tasks import denoise as steps
+from tasks.audit import ROOT, Run, artifacts_root
+from tasks.dispatch import Cluster, JobLost, JobSpec, job
+from tasks.files import place, place_tree, replacing
+
+
+class Settings(Protocol):
+    """The campaign's parameters that these steps read."""
+
+    @property
+    def corpus(self) -> str: ...
+    @property
+    def folds(self) -> tuple[int, ...]: ...
+    @property
+    def layout(self) -> str: ...
+    @property
+    def inference_batch_size(self) -> int: ...
+    @property
+    def output_root(self) -> str | None: ...
+
+
+@dataclass
+class Fold:
+    """One fold on its way: its job, its receipts, or why it failed."""
+
+    number: int
+    spec: JobSpec
+    corpus: Corpus
+    manifests: Mapping[str, Manifest]
+    root: Path
+    device: str
+    trained: steps.Trained | None = None
+    denoising: PrefectFuture[dict[str, Any]] | None = None
+    denoised: dict[str, Any] | None = None
+    failure: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"Track_H_fold_{self.number:02d}"
+
+
+def changes(plan: Any) -> dict[str, dict[str, Any]]:
+    """The runbook's options as changes of the recipe: `--batch-size`, `--epochs`, `--patience` …"""
+    options = {
+        "bs": plan.batch_size,
+        "grad_accum": plan.grad_accum,
+        "epochs": plan.epochs,
+        "early_stop_patience": plan.patience,
+        "lr": plan.lr,
+        "lr_min": plan.lr_min,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    merged = {section: dict(values) for section, values in plan.training.changes.items()}
+    if given:
+        merged["optimiser"] = {**merged.get("optimiser", {}), **given}
+    return merged
+
+
+def prepare(run: Run, recipe: TrainingPlan, plan: Any) -> list[Fold]:
+    """Write and check every fold's manifests before anything is submitted."""
+    root = Path(plan.output_root) if plan.output_root else artifacts_root()
+    root = root if root.is_absolute() else ROOT / root
+    folds = []
+    for number in sorted(set(plan.folds)):
+        run.event("manifests", f"Generating manifests for fold_{number:02d}")
+        spec, manifests = steps.fold_spec(number, recipe, plan.corpus, plan.where.device)
+        corpus = steps.corpus_at(plan.corpus)
+        counts = {name: len(manifest) for name, manifest in manifests.items()}
+        for name, manifest in manifests.items():
+            if manifest.path is not None:
+                place(manifest.path, root / "manifests" / f"fold_{number:02d}" / f"{name}_manifest.csv")
+        run.event("manifests", f"Generated manifests: fold_{number:02d} {counts}", counts=counts, inputs=spec.inputs)
+        folds.append(Fold(number, spec, corpus, manifests, root, plan.where.device))
+    return folds
+
+
+def trained(cluster: Cluster, folds: Sequence[Fold]) -> Iterator[Fold]:
+    """Send all trainings as one array; yield each fold as its training ends well. A failed one is noted, not raised."""
+    sent = cluster.send([fold.spec for fold in folds], array=True)
+    waits = {job.submit(cluster, handle): fold for handle, fold in zip(sent, folds, strict=True)}
+    for future in as_completed(list(waits)):
+        fold = waits[future]
+        receipt = _result(cluster, fold, future)
+        if receipt is not None:
+            fold.trained = steps.trained(fold.name, receipt)
+            _place_training(fold)
+            cluster.run.event("fold", f"Checkpoint ready: {fold.name}", sha256=fold.trained.best_sha256)
+            yield fold
+
+
+def denoise(cluster: Cluster, fold: Fold, plan: Settings) -> None:
+    """Start denoising a fold's three splits; nobody waits for the slowest fold."""
+    if fold.trained is None:
+        return
+    spec = steps.denoise_spec(
+        f"fold_{fold.number:02d}", fold.corpus, fold.manifests, fold.trained.best,
+        layout=plan.layout, batch_size=plan.inference_batch_size, device=fold.device,
+    )  # fmt: skip
+    fold.denoising = job.submit(cluster, *cluster.send([spec]))
+
+
+def finish(cluster: Cluster, folds: Sequence[Fold]) -> None:
+    """Wait for the denoising jobs; their outputs take the seed's places."""
+    for fold in folds:
+        if fold.denoising is None:
+            continue
+        fold.denoised = _result(cluster, fold, fold.denoising)
+        if fold.denoised is not None:
+            for split, row in fold.denoised.items():
+                place_tree(Path(row["folder"]), fold.root / "denoised" / "folds" / f"fold_{fold.number:02d}" / split)
+            cluster.run.event("fold", f"Fold completed: {fold.name}")
+
+
+def _result(cluster: Cluster, fold: Fold, future: PrefectFuture[dict[str, Any]]) -> dict[str, Any] | None:
+    try:
+        return future.result()
+    except JobLost as lost:
+        fold.failure = str(lost).splitlines()[0]
+        cluster.run.event("fold-failed", f"{fold.name}: {fold.failure}", cause=lost.outcome.cause)
+        return None
+
+
+def _place_training(fold: Fold) -> None:
+    done = fold.trained
+    if done is None:
+        return
+    place(done.best, fold.root / "checkpoints" / fold.name / steps.BEST)
+    place(done.best, fold.root / "checkpoints" / "prod" / fold.name / steps.BEST)
+    place_tree(done.folder / "logs" / fold.name, fold.root / "logs" / fold.name)
+    speed = done.folder / f"fold_{fold.number:02d}_speed.json"
+    if speed.exists():
+        place(speed, fold.root / "artifacts" / "cross_validation" / speed.name)
+
+
+def summarise(run: Run, folds: Sequence[Fold], plan: Settings) -> State[Any]:
+    """`fold_summary.csv`, its table artifact, and the run's end: Failed when any fold failed."""
+    rows = [_row(fold) for fold in folds]
+    root = folds[0].root if folds else artifacts_root()
+    with replacing(root / "artifacts" / "cross_validation" / "fold_summary.csv") as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
+    audit.publish_table(run, "fold-summary", rows, "One row a fold")
+    failed = [fold for fold in folds if fold.failure]
+    if failed:
+        return outcome.failed(run, "FoldFailed", "; ".join(f"{fold.name}: {fold.failure}" for fold in failed))
+    return outcome.conclude(run, f"{len(folds)} folds trained and denoised")
+
+
+def _row(fold: Fold) -> dict[str, Any]:
+    done = fold.trained
+    base = {
+        "fold": fold.number,
+        "status": "failed" if fold.failure else "done",
+        "reason": fold.failure,
+        **{f"{name}_rows": len(manifest) for name, manifest in fold.manifests.items()},
+    }
+    if done is None:
+        return base
+    place_of = fold.root / "checkpoints" / fold.name / steps.BEST
+    return {
+        **base,
+        "best_epoch": done.receipt["best_epoch"],
+        "epochs_run": done.receipt["epochs_run"],
+        "best_sam_deg": done.receipt["best_sam_deg"],
+        "checkpoint": str(place_of.relative_to(fold.root)),
+        "checkpoint_sha256": done.best_sha256,
+        "audit_log": f"logs/{fold.name}/auditing_manifest.log",
+    }

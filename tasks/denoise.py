@@ -1,0 +1,389 @@
+"""The denoiser's steps: what each flow of this tenant asks the cluster to do. A few lines each over the core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from prefect import task
+from pydantic import BaseModel
+
+from denoise_core import recipes
+from denoise_core.corpus.folds import fold_manifests
+from denoise_core.corpus.manifest import (
+    Manifest,
+    read_manifest,
+    verify_disjoint,
+    verify_manifest_hash,
+    write_manifest,
+)
+from denoise_core.corpus.store import Corpus, open_corpus
+from denoise_core.errors import BadInput
+from denoise_core.plans import TrainingPlan, identity
+from tasks import audit, promotion
+from tasks.audit import ROOT, Run, artifacts_root
+from tasks.dispatch import Cluster, JobSpec
+from tasks.files import place, place_tree, sha256_of, write_json
+from tasks.slurm.profiles import load_profile
+from tasks.verdict import Verdict, read_verdict
+
+BEST = "mamba_tiny_uv_best.pt"
+
+
+@dataclass(frozen=True)
+class Data:
+    """An opened corpus with the manifests of one study, written where jobs can read them."""
+
+    corpus: Corpus
+    training: Manifest
+    panel: Manifest
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        return {
+            "corpus": self.corpus.sha256,
+            "training": self.training.rows_sha256,
+            "panel": self.panel.rows_sha256,
+        }
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: its best checkpoint, the ranked rest, and its logs."""
+
+    name: str
+    best: Path
+    best_sha256: str
+    top: tuple[Path, ...]
+    folder: Path
+    receipt: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PanelReport:
+    """What the panel audit said of every checkpoint, best first."""
+
+    best: Verdict
+    verdicts: tuple[Verdict, ...]
+    incumbent: Verdict | None
+    folder: Path
+
+
+def corpus_at(path: str) -> Corpus:
+    """Open a corpus given relative to the project or absolute."""
+    root = Path(path) if Path(path).is_absolute() else ROOT / path
+    if not root.exists():
+        raise BadInput(
+            "no corpus here",
+            file=root,
+            remedy="make one: python -m denoise_core corpus --out data/mini --size mini --seed 1",
+        )
+    return open_corpus(root)
+
+
+def stored(manifest: Manifest, name: str) -> Manifest:
+    """The manifest as a file named by its content, so that equal manifests are one file for every run."""
+    target = artifacts_root() / "manifests" / f"{name}_{manifest.rows_sha256[:12]}.csv"
+    return read_manifest(target) if target.exists() else write_manifest(manifest.frame, target)
+
+
+@task
+def verify_panel(corpus: str, manifest: str | None, expected_hash: str | None) -> Data:
+    """Gate 0 before anything is spent: the panel is the one expected, and none of it is trained on."""
+    opened = corpus_at(corpus)
+    panel = read_manifest(ROOT / manifest) if manifest else opened.manifest("validation_panel")
+    if expected_hash:
+        verify_manifest_hash(panel, expected_hash)
+    training = opened.manifest("manifest_train")
+    verify_disjoint(panel, training)
+    opened.rows(panel)
+    return Data(opened, stored(training, "train"), stored(panel, "panel"))
+
+
+def recipe(name: str | None, default: str, profile: str, changes: Mapping[str, Mapping[str, Any]]) -> TrainingPlan:
+    """A named plan with changes; without a name, the default at mini size where the profile has no GPU."""
+    chosen = name or (default if load_profile(profile).section("train").gpus else f"{default}_mini")
+    return changed(recipes.named(chosen), changes)
+
+
+def changed(plan: TrainingPlan, changes: Mapping[str, Mapping[str, Any]]) -> TrainingPlan:
+    """A plan with some options of some sections replaced; a misspelt one is refused with the valid names."""
+    content = plan.model_dump()
+    for section, options in changes.items():
+        if not isinstance(content.get(section), dict):
+            raise BadInput(f"no section {section!r} in a training plan", remedy=f"one of {_sections(content)}")
+        for option, value in options.items():
+            if option not in content[section]:
+                raise BadInput(f"no option {section}.{option}", remedy=f"one of {', '.join(content[section])}")
+            content[section][option] = value
+    return TrainingPlan.model_validate(content)
+
+
+def _sections(content: Mapping[str, Any]) -> str:
+    return ", ".join(key for key, value in content.items() if isinstance(value, dict))
+
+
+def fold_data(corpus: str, fold: int) -> tuple[Corpus, dict[str, Manifest]]:
+    """A fold's three manifests, counted and checked before anything is submitted."""
+    opened = corpus_at(corpus)
+    parts = fold_manifests(opened, fold)
+    manifests = {"train": parts.train, "val": parts.val, "test": parts.test}
+    for manifest in manifests.values():
+        opened.rows(manifest)
+    return opened, {name: stored(part, f"fold_{fold:02d}_{name}") for name, part in manifests.items()}
+
+
+def training_spec(
+    name: str,
+    plan: TrainingPlan,
+    corpus: Corpus,
+    training: Manifest,
+    validation: Manifest,
+    *,
+    init: Path | None = None,
+    device: str = "auto",
+) -> JobSpec:
+    """The job that trains `name`; equal plan and inputs give the same job."""
+    inputs = {"corpus": corpus.sha256, "train": training.rows_sha256, "val": validation.rows_sha256}
+    if init is not None:
+        inputs["init"] = sha256_of(init)
+    return JobSpec(
+        name=f"train-{name}",
+        function="denoise_core.jobs:train",
+        stage="train",
+        arguments={"plan": plan.model_dump(mode="json"), "device": device},
+        places={
+            "corpus": str(corpus.root),
+            "train_manifest": str(training.path),
+            "val_manifest": str(validation.path),
+            "init_checkpoint": str(init) if init else None,
+        },
+        inputs={**inputs, "plan": identity(plan)},
+    )
+
+
+def fold_spec(fold: int, plan: TrainingPlan, corpus: str, device: str) -> tuple[JobSpec, dict[str, Manifest]]:
+    """The job that trains one fold, under the seed's file names."""
+    opened, manifests = fold_data(corpus, fold)
+    name = f"Track_H_fold_{fold:02d}"
+    files = {"files": {
+        "log_dir": f"logs/{name}", "checkpoint_dir": f"checkpoints/{name}",
+        "audit_log": f"logs/{name}/auditing_manifest.log", "speed_log_json": f"fold_{fold:02d}_speed.json",
+    }}  # fmt: skip
+    spec = training_spec(
+        f"fold_{fold:02d}", changed(plan, files), opened, manifests["train"], manifests["val"], device=device
+    )
+    return spec, manifests
+
+
+def trained(name: str, receipt: Mapping[str, Any]) -> Trained:
+    """A training's receipt, its best checkpoint checked against its hash."""
+    best = Path(receipt["checkpoint"])
+    if sha256_of(best) != receipt["sha256"]:
+        raise BadInput("the checkpoint is not the one its training recorded", file=best, remedy="run with fresh=true")
+    return Trained(
+        name=name,
+        best=best,
+        best_sha256=receipt["sha256"],
+        top=tuple(Path(path) for path in receipt.get("top", ())) or (best,),
+        folder=best.parent.parent.parent,
+        receipt=receipt,
+    )
+
+
+def audit_spec(
+    data: Data,
+    checkpoints: Sequence[Path],
+    thresholds: BaseModel,
+    *,
+    incumbent: Path | None = None,
+    expected_hash: str | None = None,
+    reference: str = "loo",
+    selected_on: Sequence[str] = (),
+    device: str = "auto",
+) -> JobSpec:
+    """The job that judges checkpoints on the panel."""
+    hashes = {f"checkpoint_{number}": sha256_of(path) for number, path in enumerate(checkpoints)}
+    if incumbent:
+        hashes["incumbent"] = sha256_of(incumbent)
+    return JobSpec(
+        name="audit-panel",
+        function="denoise_core.jobs:audit_panel",
+        stage="evaluate",
+        arguments={
+            "thresholds": thresholds.model_dump(mode="json"),
+            "expected_hash": expected_hash,
+            "reference": reference,
+            "selected_on": list(selected_on),
+            "device": device,
+        },
+        places={
+            "corpus": str(data.corpus.root),
+            "panel": str(data.panel.path),
+            "training": str(data.training.path),
+            "checkpoints": [str(path) for path in checkpoints],
+            "incumbent": str(incumbent) if incumbent else None,
+        },
+        inputs={**data.inputs, **hashes},
+    )
+
+
+def panel_report(receipt: Mapping[str, Any]) -> PanelReport:
+    """The audit's receipt as verdicts, best first."""
+    verdicts = tuple(read_verdict(Path(path)) for path in receipt["verdicts"])
+    incumbent = receipt.get("incumbent")
+    return PanelReport(
+        best=verdicts[0],
+        verdicts=verdicts,
+        incumbent=read_verdict(Path(incumbent)) if incumbent else None,
+        folder=Path(receipt["folder"]),
+    )
+
+
+def denoise_spec(
+    name: str,
+    corpus: Corpus,
+    manifests: Mapping[str, Manifest],
+    checkpoint: Path,
+    *,
+    layout: str,
+    batch_size: int,
+    device: str = "auto",
+) -> JobSpec:
+    """The job that denoises whole manifests through one checkpoint."""
+    inputs = {name: manifest.rows_sha256 for name, manifest in manifests.items()}
+    return JobSpec(
+        name=f"denoise-{name}",
+        function="denoise_core.jobs:denoise",
+        stage="denoise",
+        arguments={"layout": layout, "batch_size": batch_size, "device": device},
+        places={
+            "corpus": str(corpus.root),
+            "manifests": {name: str(manifest.path) for name, manifest in manifests.items()},
+            "checkpoint": str(checkpoint),
+        },
+        inputs={"corpus": corpus.sha256, "checkpoint": sha256_of(checkpoint), **inputs},
+    )
+
+
+def collect(run: Run, trained: Trained, report: PanelReport | None) -> None:
+    """Bring a training's logs and best checkpoint, and its panel audit, into the run's folder."""
+    place(trained.best, run.folder / trained.best.relative_to(trained.folder))
+    place_tree(trained.folder / "logs", run.folder / "logs")
+    if report is not None:
+        place_tree(report.folder, run.folder / "final_analytics" / "panel_eval")
+
+
+def differences(plan: TrainingPlan) -> list[str]:
+    """How a plan differs from the seed's recipe of the same study."""
+    seed = "track_h" if plan.name.startswith("track_h") else "act_of_god_seed"
+    return recipes.difference(plan, recipes.named(seed))
+
+
+def existing_start(checkpoint: str | None, fold: int) -> Path | None:
+    """The warm start's checkpoint: the file asked for, else the fold's where the plan's pages put it, else None."""
+    if checkpoint:
+        return _file(checkpoint)
+    name = f"checkpoints/prod/Track_H_fold_{fold:02d}/{BEST}"
+    found = [path for path in (artifacts_root() / name, ROOT / name) if path.exists()]
+    return found[0] if found else None
+
+
+def checkpoints_of(paths: Sequence[str]) -> list[Path]:
+    """Checkpoint files, folders taken as all the .pt below them."""
+    found: list[Path] = []
+    for text in paths:
+        path = Path(text) if Path(text).is_absolute() else ROOT / text
+        found += sorted(path.rglob("*.pt")) if path.is_dir() else [_file(text)]
+    if not found:
+        raise BadInput("no checkpoint to audit", file=", ".join(paths) or None, remedy="name .pt files or their folder")
+    return found
+
+
+def model_or_production(checkpoint: str | None) -> Path:
+    if checkpoint:
+        return _file(checkpoint)
+    model = promotion.production_model()
+    if model is None:
+        raise BadInput("nothing is in production", remedy="name a checkpoint, or run act-of-god/warm-start first")
+    return model
+
+
+def manifest_named(corpus: str, name: str) -> tuple[Corpus, Manifest]:
+    """A manifest by the corpus's own name for it, or a CSV file."""
+    opened = corpus_at(corpus)
+    manifest = read_manifest(_file(name)) if name.endswith(".csv") else opened.manifest(name)
+    opened.rows(manifest)
+    return opened, stored(manifest, Path(name).stem)
+
+
+def act_b_stages(
+    base: TrainingPlan, failed_gates: Sequence[str]
+) -> tuple[dict[str, TrainingPlan], list[dict[str, Any]]]:
+    """Act B's two trainings in order, and what was rebalanced for which failed gate."""
+    rebalanced, multipliers = recipes.rebalance(base, failed_gates)
+    return {
+        "act_b_stage1": recipes.act_b_stage1(rebalanced),
+        "act_b_stage2": recipes.act_b_stage2(rebalanced),
+    }, multipliers
+
+
+def checkpoint_file(text: str) -> Path:
+    """A checkpoint that must exist."""
+    return _file(text)
+
+
+def _file(text: str) -> Path:
+    path = Path(text) if Path(text).is_absolute() else ROOT / text
+    if not path.exists():
+        raise BadInput("no such file", file=path, remedy="check the path; relative ones start at the project's root")
+    return path
+
+
+def publish(run: Run, data: Data, trained: Trained | None, report: PanelReport, cluster: Cluster) -> None:
+    """Collect the run's files and show them: verdict, gates, controls, training curve, model card, jobs."""
+    if trained is not None:
+        collect(run, trained, report)
+    else:
+        place_tree(report.folder, run.folder / "final_analytics" / "panel_eval")
+    write_json(run.folder / "verdict.json", report.best.model_dump(mode="json"))
+    run.event("verdict", report.best.sentence(), gates=report.best.table(), candidate=report.best.candidate_sha256)
+    audit.publish_table(run, "gates", report.best.table(), report.best.sentence())
+    controls = report.best.facts.get("controls", [])
+    audit.publish_table(run, "controls", controls, "The candidate beside the controls, same panel, same reference")
+    audit.publish_markdown(run, "model-card", model_card(report, trained), "What was judged, and how it did")
+    audit.publish_table(run, "jobs", cluster.rows, "One row a job: wait, elapsed, memory, efficiency")
+    if trained is not None:
+        rows = csv_rows(Path(trained.receipt["metrics_csv"]))
+        audit.publish_table(run, "training-curve", rows, "One row an epoch, as in metrics.csv")
+
+
+def csv_rows(path: Path) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in pd.read_csv(path).to_dict("records")]
+
+
+def model_card(report: PanelReport, trained: Trained | None) -> str:
+    """The model card in markdown: verdict, figures, gates, notices."""
+    best = report.best
+    lines = [
+        f"# {best.sentence()}",
+        "",
+        f"Checkpoint `{Path(best.candidate).name}`, SHA-256 `{best.candidate_sha256}`.",
+    ]
+    if trained is not None:
+        receipt = trained.receipt
+        lines += ["", f"Best epoch {receipt['best_epoch']} of {receipt['epochs_run']} run."]
+    lines += ["", "| gate | metric | needs | value | verdict |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row['gate']} | {row['metric']} | {row['needs']} | {_number(row['value'])} | {row['verdict']} |"
+        for row in best.table()
+    ]
+    lines += ["", *(f"- {notice}" for notice in best.facts.get("notices", []))]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "missing" if value is None else f"{value:.5g}"

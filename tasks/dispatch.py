@@ -1,0 +1,131 @@
+"""Jobs as Prefect tasks: live log, progress, re-attachment, cancellation, audit events, over `tasks.slurm`.
+
+One `Cluster` a flow run. `job` waits for one job and is shown as one task run; the flow decides whether it calls
+it in place (one job) or submits several (an array already sent to Slurm as one).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect import task
+from prefect.runtime import task_run
+
+from tasks import audit
+from tasks.audit import Run, artifacts_root, logger
+from tasks.slurm.dispatcher import Dispatcher, Job, JobSpec, Outcome
+from tasks.slurm.profiles import Profile, load_profile
+
+__all__ = ["Cluster", "JobLost", "JobSpec", "job", "on_cluster"]
+
+
+class JobLost(RuntimeError):
+    """A job ended without its result, after every remedy its cause has. Names cause, job and log."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        where = f"Slurm {', '.join(outcome.slurm_ids)}" if outcome.slurm_ids else "local"
+        super().__init__(f"{outcome.spec.name} ({where}) {outcome.state}: {outcome.cause}. {outcome.message}".strip())
+
+
+@dataclass
+class Cluster:
+    """One flow run's hold on a site's jobs, and the switch that ends every wait."""
+
+    run: Run
+    profile: Profile
+    detach: bool = False
+    fresh: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
+    sent: list[Job] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def dispatcher(self) -> Dispatcher:
+        """A door to the scheduler; each thread opens its own, all under this run's name."""
+        return Dispatcher(
+            self.profile, artifacts_root() / "jobs", events=self._record, detach=self.detach, owner=self.run.id
+        )
+
+    def send(self, specs: Sequence[JobSpec], *, array: bool = False) -> list[Job]:
+        """Submit, or attach to what already runs or is done under the same key; then end orphans of dead runs."""
+        door = self.dispatcher()
+        jobs = door.submit(specs, array=array, fresh=self.fresh)
+        first, self.sent = not self.sent, [*self.sent, *jobs]
+        if first:
+            for orphan in door.sweep():
+                self.run.event("orphan", f"Cancelled orphan {orphan.name} of a run that died", key=orphan.key)
+        return jobs
+
+    def _record(self, event: dict[str, Any]) -> None:
+        what = event.pop("event")
+        self.run.event(f"job-{what}", f"{event.get('job', 'job')}: {what}", **event)
+
+
+@contextmanager
+def on_cluster(run: Run, profile: str, *, detach: bool = False, fresh: bool = False) -> Iterator[Cluster]:
+    """Open a site; leave no job behind when the flow ends early, unless `detach`."""
+    cluster = Cluster(run, load_profile(profile), detach=detach, fresh=fresh)
+    try:
+        yield cluster
+    except BaseException:
+        cluster.stop.set()
+        if not detach:
+            cluster.dispatcher().cancel(cluster.sent)
+            run.event("cancelled", f"Cancelled what was left of {len(cluster.sent)} jobs")
+        raise
+
+
+def _task_name() -> str:
+    sent: Job = task_run.parameters["sent"]
+    return sent.name
+
+
+@task(task_run_name=_task_name, persist_result=False, cache_policy=None)
+def job(cluster: Cluster, sent: Job) -> dict[str, Any]:
+    """Wait for one job; its output appears in this run's log as it is written.
+
+    Returns the job's receipt. Raises `JobLost` with the cause after every remedy failed.
+    """
+    progress = audit.Progress(cluster.run, sent.name, sent.name)
+    log = logger()
+    outcomes = cluster.dispatcher().wait(
+        [sent],
+        on_progress=lambda _, fields: progress.update(_percent(fields), _said(fields)),
+        on_log=lambda _, text: log.info("%s", text),
+        stop=cluster.stop.is_set,
+    )
+    for outcome in outcomes:
+        return _conclude(cluster, outcome, progress)
+    raise InterruptedError(f"stopped waiting for {sent.name}; the job goes on")
+
+
+def _conclude(cluster: Cluster, outcome: Outcome, progress: audit.Progress) -> dict[str, Any]:
+    cluster.rows.append(dict(outcome.accounting))
+    if outcome.state != "done" or outcome.result is None:
+        cluster.run.event(
+            "lost", f"{outcome.spec.name} {outcome.state}: {outcome.cause}", message=outcome.message,
+            attempts=outcome.attempts, remedies=list(outcome.remedies), slurm_ids=list(outcome.slurm_ids),
+        )  # fmt: skip
+        raise JobLost(outcome)
+    cluster.run.event(
+        "receipt", f"{outcome.spec.name} done" + (" (reused)" if outcome.reused else ""), result=outcome.result,
+        key=outcome.key, attempts=outcome.attempts, slurm_ids=list(outcome.slurm_ids),
+    )  # fmt: skip
+    progress.update(100.0, "done")
+    return outcome.result
+
+
+def _percent(fields: dict[str, Any]) -> float:
+    """How far a job is: epoch of epochs, or done of total."""
+    for part, whole in (("epoch", "epochs"), ("done", "total")):
+        if fields.get(whole):
+            return 100.0 * float(fields.get(part, 0)) / float(fields[whole])
+    return 0.0
+
+
+def _said(fields: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in fields.items() if value not in (None, ""))

@@ -1,0 +1,130 @@
+"""The audit log: hash-chained JSON lines as the truth, the seed's `TIMESTAMP | text` lines beside it.
+
+Every record holds the SHA-256 of the one before it, so that a changed, dropped or reordered line is
+found by `verify`. The file `audit.head` names the last record: without it a cut tail would not show.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tasks.files import read_json, write_json
+
+GENESIS = "0" * 64
+
+
+def _digest(record: dict[str, Any]) -> str:
+    body = {key: value for key, value in record.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """One run's audit log in `folder`: `audit.jsonl`, `audit.head` and `auditing_manifest.log`."""
+
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "audit.jsonl"
+
+    def append(self, kind: str, text: str, **data: Any) -> dict[str, Any]:
+        """Add one event; on disk (fsync) before this returns. `data` is JSON, NaN not allowed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a+", encoding="utf-8") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            self._drop_torn_tail(handle)
+            last = self._last()
+            now = datetime.now(UTC)
+            record: dict[str, Any] = {
+                "seq": last["seq"] + 1 if last else 0,
+                "time": now.isoformat(timespec="milliseconds"),
+                "kind": kind,
+                "text": text,
+                "data": json.loads(json.dumps(data, allow_nan=False, default=str)),
+                "previous": last["sha256"] if last else GENESIS,
+            }
+            record["sha256"] = _digest(record)
+            handle.write(json.dumps(record, sort_keys=True) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+            write_json(self.folder / "audit.head", {"seq": record["seq"], "sha256": record["sha256"]})
+            with open(self.folder / "auditing_manifest.log", "a", encoding="utf-8") as lines:
+                lines.write(f"{now.strftime('%Y-%m-%dT%H:%M:%S')} | {text}\n")
+        return record
+
+    def _last(self) -> dict[str, Any] | None:
+        records = self.records()
+        return records[-1] if records else None
+
+    def _drop_torn_tail(self, handle: Any) -> None:
+        """A writer killed in mid-line leaves a line without its end: it was never acknowledged, cut it."""
+        content = self.path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            handle.truncate(content.rfind(b"\n") + 1)
+
+    def records(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def verify(path: Path) -> list[str]:
+    """What is wrong with an audit log, each finding naming its line; an empty list means untouched.
+
+    A record that was changed, dropped, inserted or moved breaks the chain at its line; a cut tail is found
+    by `audit.head` beside the log (one record more than the head is allowed: a kill between the two writes).
+    """
+    problems: list[str] = []
+    previous, count = GENESIS, 0
+    stated_by_seq: dict[int, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            stated, seq, link = record["sha256"], record["seq"], record["previous"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            problems.append(f"line {number}: not an audit record")
+            continue
+        if _digest(record) != stated:
+            problems.append(f"line {number}: the record was changed after it was written")
+        if link != previous:
+            problems.append(f"line {number}: does not follow the line before it (dropped, inserted or reordered)")
+        elif seq != number - 1:
+            problems.append(f"line {number}: carries sequence number {seq}, expected {number - 1}")
+        previous, count = stated, number
+        stated_by_seq[seq] = stated
+    head = path.with_name("audit.head")
+    if not head.exists():
+        return [*problems, f"{head.name} is missing: a cut tail could not be noticed"]
+    anchor = read_json(head)
+    if count < anchor["seq"] + 1:
+        problems.append(f"line {count + 1}: missing; the log once had {anchor['seq'] + 1} lines")
+    elif stated_by_seq.get(anchor["seq"]) != anchor["sha256"]:
+        problems.append(f"line {anchor['seq'] + 1}: is not the record that {head.name} names")
+    return problems
+
+
+def main(paths: list[str]) -> int:
+    """`python -m tasks.ledger FOLDER|FILE …`: verify every audit log below; exit 1 when one was touched."""
+    logs = [
+        log for path in map(Path, paths) for log in ([path] if path.is_file() else sorted(path.rglob("audit.jsonl")))
+    ]
+    findings = {log: verify(log) for log in logs}
+    for log, problems in findings.items():
+        print(f"{log}: {'untouched' if not problems else '; '.join(problems)}")
+    if not logs:
+        print(f"no audit.jsonl below {', '.join(paths)}")
+    return 1 if any(findings.values()) or not logs else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:] or ["artifacts"]))

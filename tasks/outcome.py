@@ -1,0 +1,141 @@
+"""How a run ends: shipped, refused by a gate, or refused by promotion. A verdict is not a bug.
+
+A refusal is a *named* failed state (`GateFailed`), which the server turns into an event that automations hear.
+It is returned, not raised: the flow run's log then ends with the verdict and not with a traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from prefect import get_client, pause_flow_run
+from prefect.exceptions import FailedRun, ObjectNotFound
+from prefect.input import RunInput
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed, State
+from pydantic import Field
+
+from tasks import audit, promotion
+from tasks.audit import Run, artifacts_root
+from tasks.files import read_json, write_json
+from tasks.verdict import Verdict
+
+GATE_FAILED = "GateFailed"
+NOT_SHIPPED = "PromotionRefused"
+
+
+class _Report(Protocol):
+    @property
+    def best(self) -> Verdict: ...
+    @property
+    def incumbent(self) -> Verdict | None: ...
+
+
+class _Approval(Protocol):
+    @property
+    def required(self) -> bool: ...
+    @property
+    def timeout_hours(self) -> float: ...
+
+
+class SignOff(RunInput):
+    """A person's decision, asked for in the UI."""
+
+    name: str = Field(title="Your name")
+    ship: bool = Field(False, title="Ship this model")
+    comment: str = ""
+
+
+def run_name(kind: str) -> Callable[[], str]:
+    """`kind-2026-11-21`, with the plan's label when it has one."""
+
+    def name() -> str:
+        plan: Any = flow_run.parameters.get("plan")
+        label = plan.get("label") if isinstance(plan, dict) else getattr(plan, "label", "")
+        return "-".join(part for part in (kind, str(label or ""), f"{datetime.now(UTC):%Y-%m-%d}") if part)
+
+    return name
+
+
+def refused(run: Run, verdict: Verdict) -> State[Any]:
+    """The run ends Failed, naming the gates."""
+    return failed(run, GATE_FAILED, verdict.sentence())
+
+
+def ship(run: Run, report: _Report, approval: _Approval) -> State[Any]:
+    """Ship a candidate whose gates all passed, after a person's sign-off where one is asked for."""
+    verdict, signer = report.best, None
+    if approval.required:
+        run.event("paused", "Waiting for a person's sign-off")
+        audit.publish_trail(run)
+        decision = pause_flow_run(wait_for_input=SignOff, timeout=int(approval.timeout_hours * 3600))
+        run.event("signed", f"{decision.name}: {'ship' if decision.ship else 'do not ship'}", comment=decision.comment)
+        if not decision.ship:
+            return failed(run, NOT_SHIPPED, f"{decision.name} did not approve: {decision.comment or 'no reason given'}")
+        signer = decision.name
+    try:
+        shipped = promotion.ship(
+            run, verdict, report=run.folder / "report.html", incumbent=report.incumbent, approved_by=signer
+        )
+    except promotion.PromotionRefused as refusal:
+        return failed(run, NOT_SHIPPED, str(refusal))
+    return conclude(run, f"{verdict.sentence()}; in production as {shipped.id}")
+
+
+def claim(run: Run, source: str) -> str | None:
+    """Take the one place of a fallback for `source`; None when it is this run's, else who has it.
+
+    A holder that crashed or was cancelled before its verdict gives way: its jobs are found again by their keys.
+    """
+    if not source:
+        return None
+    path = artifacts_root() / run.study / "sources" / f"{source}.json"
+    with promotion.locked():
+        holder = read_json(path)["run"] if path.exists() else run.id
+        if holder == run.id or _gone(holder):
+            write_json(path, {"run": run.id})
+            return None
+    return f"flow run {holder}"
+
+
+def _gone(flow_run_id: str) -> bool:
+    """Whether a flow run ended without a verdict of its own."""
+    with get_client(sync_client=True) as client:
+        try:
+            state = client.read_flow_run(UUID(flow_run_id)).state
+        except ObjectNotFound:
+            return True
+    return state is not None and (state.is_crashed() or state.is_cancelled())
+
+
+def duplicate(run: Run, message: str) -> State[Any]:
+    """The run ends Failed as `Duplicate`: another run already does this."""
+    return failed(run, "Duplicate", message)
+
+
+def conclude(run: Run, message: str) -> State[Any]:
+    """The run ends Completed with a sentence a person can read."""
+    run.event("closed", message)
+    audit.publish_trail(run)
+    return Completed(message=message)
+
+
+def failed(run: Run, name: str, message: str) -> State[Any]:
+    run.event("closed", message, state=name)
+    audit.publish_trail(run)
+    _quiet_engine()
+    return Failed(name=name, message=message)
+
+
+def _quiet_engine() -> None:
+    """Keep the engine from printing a returned refusal as an "unexpected exception" with its traceback."""
+
+    class WithoutRefusals(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
+
+    logging.getLogger("prefect.engine").addFilter(WithoutRefusals())

@@ -1,0 +1,184 @@
+"""Blessing, the production pointer, and the archive of failed runs. Knows verdicts, nothing of a science.
+
+`artifacts/registry/`
+    models/<sha256>/…          blessed checkpoints, immutable
+    blessings/<id>.json        candidate, what it replaces, gates with thresholds, verdict, report, run
+    production.json            the pointer: replaced atomically, never half-written
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.audit import Run, artifacts_root
+from tasks.files import copy_aside, place, read_json, sha256_of, write_json, write_text
+from tasks.verdict import Verdict
+
+
+class PromotionRefused(RuntimeError):
+    """The candidate passed its gates but may not replace what is in production. Not a bug."""
+
+
+class Blessing(BaseModel):
+    """A candidate that passed, and the record of why."""
+
+    model_config = ConfigDict(frozen=True)
+    id: str
+    study: str
+    model: str
+    model_sha256: str
+    replaces: str | None
+    verdict: Verdict
+    incumbent_score: float | None
+    report: str
+    run: str
+    run_folder: str
+    approved_by: str | None = None
+    blessed_at: str
+
+
+def registry_root() -> Path:
+    return artifacts_root() / "registry"
+
+
+@contextmanager
+def locked() -> Iterator[Path]:
+    """One writer at a time in the registry, over processes."""
+    root = registry_root()
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / ".lock", "a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield root
+
+
+def production() -> Blessing | None:
+    """What is in production now, or None."""
+    pointer = registry_root() / "production.json"
+    return blessing(read_json(pointer)["blessing"]) if pointer.exists() else None
+
+
+def blessing(identifier: str) -> Blessing:
+    path = registry_root() / "blessings" / f"{identifier}.json"
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json"))) or "none"
+        raise FileNotFoundError(f"{path}: no such blessing; known: {known}")
+    return Blessing.model_validate(read_json(path))
+
+
+def ship(
+    run: Run, verdict: Verdict, *, report: Path, incumbent: Verdict | None = None, approved_by: str | None = None
+) -> Blessing:
+    """Bless the candidate and point production at it.
+
+    `incumbent` is the verdict of the model now in production *on the same panel*. Refused (`PromotionRefused`)
+    when a gate failed, when production has a model whose incumbent verdict is missing, was made on another panel,
+    or scores higher. Shipping the model that is in production already changes nothing.
+    """
+    if not verdict.passed:
+        raise PromotionRefused(verdict.sentence())
+    candidate = Path(verdict.candidate)
+    if sha256_of(candidate) != verdict.candidate_sha256:
+        raise PromotionRefused(f"{candidate}: changed since it was judged; audit it again")
+    with locked() as root:
+        current = production()
+        if current and current.model_sha256 == verdict.candidate_sha256:
+            run.event("shipped", f"Already in production: {current.id}", blessing=current.id)
+            return current
+        _compare(current, verdict, incumbent)
+        model = place(candidate, root / "models" / verdict.candidate_sha256 / candidate.name)
+        blessed = Blessing(
+            id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{verdict.candidate_sha256[:8]}",
+            study=run.study,
+            model=str(model),
+            model_sha256=verdict.candidate_sha256,
+            replaces=current.id if current else None,
+            verdict=verdict,
+            incumbent_score=incumbent.score if incumbent else None,
+            report=str(report),
+            run=run.id,
+            run_folder=str(run.folder),
+            approved_by=approved_by,
+            blessed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        write_json(root / "blessings" / f"{blessed.id}.json", blessed.model_dump(mode="json"))
+        write_json(root / "production.json", {"blessing": blessed.id})
+    run.event("shipped", f"Shipped {blessed.id}", blessing=blessed.id, replaces=blessed.replaces)
+    return blessed
+
+
+def _compare(current: Blessing | None, verdict: Verdict, incumbent: Verdict | None) -> None:
+    if current is None:
+        return
+    if incumbent is None or incumbent.candidate_sha256 != current.model_sha256:
+        raise PromotionRefused(f"production model {current.id} was not judged beside the candidate; audit it too")
+    if incumbent.panel_sha256 != verdict.panel_sha256:
+        raise PromotionRefused(f"production model {current.id} was judged on another panel; audit it on this one")
+    if verdict.score is None or (incumbent.score is not None and verdict.score < incumbent.score):
+        raise PromotionRefused(
+            f"the candidate scores {verdict.score}, production model {current.id} scores {incumbent.score} "
+            "on the same panel; production stays"
+        )
+
+
+def rollback(reason: str) -> Blessing:
+    """Point production at the blessing that the current one replaced; the reason stands in the registry."""
+    with locked() as root:
+        current = production()
+        if current is None:
+            raise FileNotFoundError(f"{root}: nothing is in production")
+        if current.replaces is None:
+            raise FileNotFoundError(f"{current.id} replaced nothing: there is nothing to roll back to")
+        previous = blessing(current.replaces)
+        if sha256_of(Path(previous.model)) != previous.model_sha256:
+            raise PromotionRefused(f"{previous.model}: the file is not the one that was blessed; not rolling back")
+        with open(root / "rollbacks.log", "a", encoding="utf-8") as log:
+            log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} | {current.id} -> {previous.id} | {reason}\n")
+            log.flush()
+            os.fsync(log.fileno())
+        write_json(root / "production.json", {"blessing": previous.id})
+    return previous
+
+
+def archive_failed(run: Run, name: str, failure: str) -> Path:
+    """Copy the run's folder to `artifacts/NAME_failed_YYYYMMDD` and write the failure mode down.
+
+    A second archive of that day gets a suffix; nothing is overwritten. The failure mode is appended to
+    `final_analytics/reviewing_the_5fold_run.md`, as the warm-start plan asks.
+    """
+    target = copy_aside(run.folder, artifacts_root(), f"{name}_failed_{datetime.now(UTC):%Y%m%d}")
+    review = artifacts_root() / "final_analytics" / "reviewing_the_5fold_run.md"
+    with locked():
+        earlier = review.read_text(encoding="utf-8") if review.exists() else "# Reviewing the five-fold run\n"
+        entry = f"\n## {datetime.now(UTC):%Y-%m-%d %H:%M} UTC · {run.name}\n\n{failure}\n\nArchive: `{target.name}`\n"
+        write_text(review, earlier + entry)
+    run.event("archived", f"Archived failed run: {target}", archive=str(target), failure=failure)
+    return target
+
+
+def history() -> list[dict[str, Any]]:
+    """Every blessing, oldest first, with the one in production marked."""
+    current = production()
+    rows = [Blessing.model_validate(read_json(path)) for path in sorted((registry_root() / "blessings").glob("*.json"))]
+    return [
+        {"id": row.id, "study": row.study, "score": row.verdict.score, "replaces": row.replaces,
+         "production": current is not None and row.id == current.id}
+        for row in rows
+    ]  # fmt: skip
+
+
+def production_model() -> Path | None:
+    """The checkpoint in production, checked against its blessing; None when nothing is."""
+    current = production()
+    if current is None:
+        return None
+    if sha256_of(Path(current.model)) != current.model_sha256:
+        raise PromotionRefused(f"{current.model}: the production model's file was changed since it was blessed")
+    return Path(current.model)

@@ -1,0 +1,118 @@
+"""Shipping, the production pointer, rollback, and the archive of failed runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks import promotion
+from tasks.audit import Run
+from tasks.files import sha256_of
+from tasks.verdict import GateRecord, Verdict
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("GATED_ARTIFACTS", str(tmp_path / "artifacts"))
+    folder = tmp_path / "artifacts" / "study" / "run"
+    folder.mkdir(parents=True)
+    (folder / "diagnostics.txt").write_text("what happened")
+    return Run("study", "a run", "1234", folder)
+
+
+def candidate(tmp_path: Path, content: str, score: float | None = 1.0, *, passed: bool = True) -> Verdict:
+    path = tmp_path / f"{content}.pt"
+    path.write_text(content)
+    record = GateRecord(gate="any", metric="m", comparison=">=", threshold=0.0, value=1.0, passed=passed)
+    return Verdict(
+        candidate=str(path), candidate_sha256=sha256_of(path), panel_sha256="panel", score=score, gates=(record,)
+    )
+
+
+def test_first_candidate_ships_and_is_pointed_at(run: Run, tmp_path: Path) -> None:
+    blessed = promotion.ship(run, candidate(tmp_path, "first"), report=tmp_path / "r.html")
+    assert promotion.production() == blessed
+    model = promotion.production_model()
+    assert model is not None
+    assert model.read_text() == "first"
+
+
+def test_failed_gate_never_ships(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(promotion.PromotionRefused):
+        promotion.ship(run, candidate(tmp_path, "bad", passed=False), report=tmp_path / "r.html")
+    assert promotion.production() is None
+
+
+def test_no_gates_never_ship(run: Run, tmp_path: Path) -> None:
+    empty = candidate(tmp_path, "empty").model_copy(update={"gates": ()})
+    assert not empty.passed
+    with pytest.raises(promotion.PromotionRefused, match="no gate"):
+        promotion.ship(run, empty, report=tmp_path / "r.html")
+
+
+def test_candidate_changed_after_its_verdict_is_refused(run: Run, tmp_path: Path) -> None:
+    verdict = candidate(tmp_path, "first")
+    Path(verdict.candidate).write_text("swapped")
+    with pytest.raises(promotion.PromotionRefused, match="changed since it was judged"):
+        promotion.ship(run, verdict, report=tmp_path / "r.html")
+
+
+@pytest.mark.parametrize(
+    ("score", "update", "message"),
+    [
+        (0.5, {}, "production stays"),
+        (None, {}, "production stays"),
+        (2.0, {"panel_sha256": "other"}, "another panel"),
+        (2.0, {"candidate_sha256": "f" * 64}, "not judged beside"),
+    ],
+)
+def test_worse_or_incomparable_candidate_leaves_production_alone(
+    run: Run, tmp_path: Path, score: float | None, update: dict[str, str], message: str
+) -> None:
+    first = candidate(tmp_path, "first")
+    blessed = promotion.ship(run, first, report=tmp_path / "r.html")
+    incumbent = first.model_copy(update=update)
+    with pytest.raises(promotion.PromotionRefused, match=message):
+        promotion.ship(run, candidate(tmp_path, "second", score), report=tmp_path / "r.html", incumbent=incumbent)
+    assert promotion.production() == blessed
+
+
+def test_rollback_points_at_what_was_replaced(run: Run, tmp_path: Path) -> None:
+    first = candidate(tmp_path, "first")
+    before = promotion.ship(run, first, report=tmp_path / "r.html")
+    after = promotion.ship(run, candidate(tmp_path, "second", 2.0), report=tmp_path / "r.html", incumbent=first)
+    assert after.replaces == before.id
+    assert promotion.rollback("drift seen") == before
+    assert promotion.production() == before
+    assert "drift seen" in (promotion.registry_root() / "rollbacks.log").read_text()
+    with pytest.raises(FileNotFoundError, match="nothing to roll back to"):
+        promotion.rollback("again")
+
+
+def test_shipping_what_is_in_production_changes_nothing(run: Run, tmp_path: Path) -> None:
+    first = candidate(tmp_path, "first")
+    blessed = promotion.ship(run, first, report=tmp_path / "r.html")
+    assert promotion.ship(run, first, report=tmp_path / "r.html") == blessed
+    assert len(promotion.history()) == 1
+
+
+def test_changed_production_file_is_refused(run: Run, tmp_path: Path) -> None:
+    blessed = promotion.ship(run, candidate(tmp_path, "first"), report=tmp_path / "r.html")
+    Path(blessed.model).unlink()
+    Path(blessed.model).write_text("tampered")
+    with pytest.raises(promotion.PromotionRefused, match="changed since it was blessed"):
+        promotion.production_model()
+
+
+def test_archives_of_one_day_never_overwrite(run: Run) -> None:
+    first = promotion.archive_failed(run, "god_run", "gate 1")
+    (run.folder / "diagnostics.txt").write_text("the second time")
+    second = promotion.archive_failed(run, "god_run", "gate 3")
+    assert second.name == f"{first.name}_2"
+    assert (first / "diagnostics.txt").read_text() == "what happened"
+    assert (second / "diagnostics.txt").read_text() == "the second time"
+    review = (first.parent / "final_analytics" / "reviewing_the_5fold_run.md").read_text()
+    assert "gate 1" in review
+    assert "gate 3" in review
+    assert second.name in review
