@@ -445,7 +445,8 @@ def learning_rate(progress: float, plan: OptimiserPlan) -> float:
 
 def parameter_groups(model: MambaUV, weight_decay: float) -> list[dict[str, Any]]:
     """Weights decay; states' rates (A_log, D), biases and norms do not."""
-    decayed, others = [], []
+    decayed: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (others if name.rsplit(".", 1)[-1] in NO_DECAY or "norm" in name else decayed).append(parameter)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from flows.parameters import ActBPlan
 from tasks import act_c, audit, denoise, outcome, promotion
@@ -11,7 +13,7 @@ from tasks.dispatch import job, on_cluster
 
 
 @flow(name="act-b", flow_run_name=outcome.run_name("fallback"), log_prints=True)
-def act_b(plan: ActBPlan) -> State:
+def act_b(plan: ActBPlan) -> State[Any]:
     """The fallback when Act of God fails a gate. Losses are rebalanced by what failed; the same gates decide.
 
     Stage 1 trains the calibrator head with the backbone frozen, stage 2 everything at a tenth of the rate. If the gates

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from flows.parameters import WarmStartPlan
 from tasks import audit, denoise, outcome, promotion, trigger
@@ -11,7 +13,7 @@ from tasks.dispatch import job, on_cluster
 
 
 @flow(name="act-of-god", flow_run_name=outcome.run_name("warm-start"), log_prints=True)
-def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State:
+def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
     """Warm-start from fold 02, train on all but the panel, judge by the gates; ship, or end **Failed** and start Act B.
 
     *Ships* only when every readiness gate passes on the fixed panel and the model now in production is no better there.
@@ -31,7 +33,7 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State:
             fold_recipe = denoise.recipe(start.training.recipe, "track_h", where.profile, start.training.changes)
             spec, _ = denoise.fold_spec(start.fold, fold_recipe, plan.corpus, where.device)
             checkpoint = denoise.trained("fold", job(cluster, *cluster.send([spec]))).best
-        run.event("start", f"Warm start from {checkpoint}", sha256=denoise.sha256_of(checkpoint))
+        denoise.record_start(run, checkpoint)
 
         spec = denoise.training_spec(
             "god_run", recipe, data.corpus, data.training, data.panel, init=checkpoint, device=where.device

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from flows.parameters import CrossValidationPlan
 from tasks import audit, campaign, denoise, outcome
@@ -11,7 +13,7 @@ from tasks.dispatch import on_cluster
 
 
 @flow(name="cross-validation", flow_run_name=outcome.run_name("five-fold"), log_prints=True)
-def cross_validation(plan: CrossValidationPlan) -> State:
+def cross_validation(plan: CrossValidationPlan) -> State[Any]:
     """Train, denoise and summarise each fold (3 samples a treatment to train, 1 to validate, 1 to test).
 
     A failed fold does not stop the others: the run then ends **Failed** with a table of which and why. Running it again

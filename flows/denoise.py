@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from flows.parameters import DenoisePlan
 from tasks import audit, denoise, outcome
@@ -11,7 +13,7 @@ from tasks.dispatch import job, on_cluster
 
 
 @flow(name="denoise", flow_run_name=outcome.run_name("manifest"), log_prints=True)
-def denoise_manifest(plan: DenoisePlan) -> State:
+def denoise_manifest(plan: DenoisePlan) -> State[Any]:
     """Write the denoised spectra of every row of a manifest; the default model is the one in production."""
     where = plan.where
     run = audit.open_run("denoise", plan, label=plan.label)

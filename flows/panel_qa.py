@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from flows.parameters import PanelQAPlan
 from tasks import audit, denoise, outcome
@@ -11,7 +13,7 @@ from tasks.dispatch import job, on_cluster
 
 
 @flow(name="panel-qa", flow_run_name=outcome.run_name("audit"), log_prints=True)
-def panel_qa(plan: PanelQAPlan) -> State:
+def panel_qa(plan: PanelQAPlan) -> State[Any]:
     """Judge checkpoints on the fixed panel: every gate, every control, top-k ranked by composite score.
 
     Ends **Completed** when the best one passes every gate, **GateFailed** otherwise. Ships nothing.

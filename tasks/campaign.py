@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, as_completed
-from prefect.states import State
 
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus

@@ -292,6 +292,11 @@ def existing_start(checkpoint: str | None, fold: int) -> Path | None:
     return found[0] if found else None
 
 
+def record_start(run: Run, checkpoint: Path) -> None:
+    """Which weights the warm start begins with."""
+    run.event("start", f"Warm start from {checkpoint}", checkpoint=str(checkpoint), sha256=sha256_of(checkpoint))
+
+
 def checkpoints_of(paths: Sequence[str]) -> list[Path]:
     """Checkpoint files, folders taken as all the .pt below them."""
     found: list[Path] = []

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
 from tasks import audit
@@ -84,7 +85,7 @@ def _task_name() -> str:
     return sent.name
 
 
-@task(task_run_name=_task_name, persist_result=False, cache_policy=None)
+@task(task_run_name=_task_name, persist_result=False, cache_policy=NO_CACHE)
 def job(cluster: Cluster, sent: Job) -> dict[str, Any]:
     """Wait for one job; its output appears in this run's log as it is written.
 

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from prefect import get_client, pause_flow_run
+from prefect.client.schemas.objects import State
 from prefect.exceptions import FailedRun, ObjectNotFound
 from prefect.input import RunInput
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, Failed
 from pydantic import Field
 
 from tasks import audit, promotion

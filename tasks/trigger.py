@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
@@ -34,5 +35,6 @@ def act_b(run: Run, plan: Mapping[str, Any], *, checkpoint: str, failed: Sequenc
     except ObjectNotFound:
         run.event("act-b", f"Act B not started: no deployment {ACT_B}; start it with `make up`", parameters=parameters)
         return None
+    assert isinstance(started, FlowRun)  # a coroutine only where the caller is async
     run.event("act-b", f"Act B started: {started.name}", flow_run=str(started.id))
     return str(started.id)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.signal import find_peaks
+from scipy.signal import find_peaks, peak_prominences
 
 from denoise_core.errors import BadInput
 from denoise_core.evaluation.metrics import Floats, same_shape
@@ -48,16 +48,19 @@ def roi_mask(wavelength_nm: Floats) -> NDArray[np.bool_]:
 
 
 def find_dips(spectra_ML: ArrayLike, wavelength_nm: Floats, *, most: int = MAX_DIPS) -> NDArray[np.int64]:
-    """Indices (M, K) of the `most` most prominent minima in the ROI, prominence ≥ 0.002; −1 fills up.
+    """Indices (M, K) of the `most` most prominent minima in the ROI, prominence ≥ 0.002, rising; −1 fills up.
 
     Prominence is measured inside the ROI only, as in the published audit.
     """
-    first, inside_MR = _inside_roi(spectra_ML, wavelength_nm)
-    centres_MK = np.full((len(inside_MR), most), -1, dtype=np.int64)
-    for row, spectrum in enumerate(inside_MR):
-        peaks, found = find_peaks(-spectrum, prominence=PROMINENCE)
-        best = peaks[np.argsort(found["prominences"])[-most:]]
-        centres_MK[row, : len(best)] = np.sort(best) + first
+    spectra_ML = np.asarray(spectra_ML, np.float64)
+    row, sample, prominence = _minima(spectra_ML, wavelength_nm, PROMINENCE)
+    by_prominence = np.lexsort((-prominence, row))
+    place = np.arange(len(row)) - np.searchsorted(row, row)  # rows rise in either order: so do their first places
+    kept = by_prominence[place < most]
+    centres_MK = np.full((len(spectra_ML), most), np.iinfo(np.int64).max, dtype=np.int64)
+    centres_MK[row[kept], place[place < most]] = sample[kept]
+    centres_MK.sort(axis=1)
+    centres_MK[centres_MK == np.iinfo(np.int64).max] = -1
     return centres_MK
 
 
@@ -93,28 +96,39 @@ def dip_errors(prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm:
 def spurious_dips(prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm: Floats) -> NDArray[np.int64]:
     """Dips of each prediction (prominence ≥ 0.002, in the ROI) farther than 2 nm from any dip ≥ 0.001 of the reference.
 
-    A row that is not finite counts no dip; gate 0 refuses it before anyone can profit.
+    Where a prediction is not finite it has no dip; gate 0 refuses it before anyone can profit.
     """
     prediction_ML, reference_ML = same_shape(prediction_ML, reference_ML)
-    first, found_MR = _inside_roi(prediction_ML, wavelength_nm)
-    _, target_MR = _inside_roi(reference_ML, wavelength_nm)
-    inside_nm = wavelength_nm[first : first + found_MR.shape[1]]
-    count_M = np.zeros(len(found_MR), dtype=np.int64)
-    for row, (found, target) in enumerate(zip(found_MR, target_MR, strict=True)):
-        own_nm = inside_nm[find_peaks(-found, prominence=PROMINENCE)[0]]
-        known_nm = inside_nm[find_peaks(-target, prominence=REFERENCE_PROMINENCE)[0]]
-        distance_nm = np.abs(own_nm[:, None] - known_nm).min(axis=1, initial=np.inf)
-        count_M[row] = np.count_nonzero(distance_nm > MATCH_NM + _EDGE)
-    return count_M
+    row, sample, _ = _minima(prediction_ML, wavelength_nm, PROMINENCE)
+    known_row, known_sample, _ = _minima(reference_ML, wavelength_nm, REFERENCE_PROMINENCE)
+    far_nm = 10.0 * float(np.ptp(wavelength_nm))  # rows laid out on one axis, out of each other's reach
+    own_nm = wavelength_nm[sample] + row * far_nm
+    known_nm = np.r_[-np.inf, wavelength_nm[known_sample] + known_row * far_nm, np.inf]
+    after = np.searchsorted(known_nm, own_nm)
+    distance_nm = np.minimum(own_nm - known_nm[after - 1], known_nm[after] - own_nm)
+    return np.bincount(row[distance_nm > MATCH_NM + _EDGE], minlength=len(prediction_ML))
 
 
-def _inside_roi(spectra_ML: ArrayLike, wavelength_nm: Floats) -> tuple[int, Floats]:
-    """First index of the ROI and the spectra inside it. Raises BadInput when a dip's window could leave the grid."""
+def _minima(
+    spectra_ML: Floats, wavelength_nm: Floats, prominence: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+    """Row, sample and prominence of every minimum in the ROI at least this prominent, ordered by row and sample.
+
+    All rows go through SciPy's C code as one signal with infinite walls between them: a wall
+    ends the search for a peak's base exactly as the end of an array does.
+    """
     inside = np.flatnonzero(roi_mask(wavelength_nm))
     if len(inside) < 3:
         raise BadInput(f"the wavelength grid has no samples in {ROI_NM[0]:g}-{ROI_NM[1]:g} nm")
-    spectra_ML = np.asarray(spectra_ML, np.float64)
-    return int(inside[0]), np.ascontiguousarray(spectra_ML[:, inside[0] : inside[-1] + 1])
+    walled_MR = np.full((len(spectra_ML), len(inside) + 1), np.inf)
+    walled_MR[:, 1:] = -spectra_ML[:, inside]
+    signal = np.append(walled_MR.ravel(), np.inf)
+    peaks, _ = find_peaks(signal)
+    peaks = peaks[np.isfinite(signal[peaks])]
+    height = peak_prominences(signal, peaks)[0]
+    peaks, height = peaks[height >= prominence], height[height >= prominence]
+    row, column = np.divmod(peaks, walled_MR.shape[1])
+    return row, inside[0] + column - 1, height
 
 
 def _uniform_step(wavelength_nm: Floats) -> float:

@@ -19,9 +19,9 @@ from denoise_core.errors import BadInput
 from denoise_core.evaluation.audit import audit_predictions
 from denoise_core.evaluation.controls import fitted_control_predictions
 from denoise_core.evaluation.metrics import Floats
-from denoise_core.evaluation.outputs import rank, write_audit, write_json
+from denoise_core.evaluation.outputs import write_audit, write_json
 from denoise_core.evaluation.predictions import read_predictions
-from denoise_core.evaluation.report import PanelAudit, summarise
+from denoise_core.evaluation.report import PanelAudit, rank, summarise
 from denoise_core.evaluation.thresholds import GateThresholds, Reference
 
 Progress = Callable[[int, int, str], None]

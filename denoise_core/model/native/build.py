@@ -1,7 +1,7 @@
 """Compile a C++ source of this folder once per machine, with the system's compiler, into the user's cache.
 
-The library's name is the hash of source, compiler, flags and CPU: a shared home serves unlike nodes. It is compiled under
-a temporary name and renamed, so concurrent first builds each end with a whole file.
+The library's name is the hash of source, compiler, flags and CPU, so that a shared home serves unlike nodes. It is
+compiled under a temporary name and renamed, so that concurrent first builds each end with a whole file.
 """
 
 from __future__ import annotations
