@@ -1,0 +1,297 @@
+"""The public door: submit, wait, cancel, sweep, prune. Killed at any instant, it loses nothing and repeats nothing.
+
+    dispatcher = Dispatcher(load_profile("slurm-dev"), Path("artifacts/jobs"))
+    jobs = dispatcher.submit([JobSpec("train-fold-02", "denoise_core.jobs:train", {...}, {"manifest": sha256})])
+    for outcome in dispatcher.wait(jobs):
+        print(outcome.spec.name, outcome.state, outcome.cause)
+
+All state is in the journal under `root`: the same specs submitted again, by this or another process, re-attach to what
+is live and reuse what is done. Thread-safe between processes; within one, use a Dispatcher a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tasks.slurm import faults
+from tasks.slurm.ending import Ender
+from tasks.slurm.journal import Entry, Journal
+from tasks.slurm.local import Local
+from tasks.slurm.placing import Placer, chunks, describe
+from tasks.slurm.poller import Slurm
+from tasks.slurm.profiles import Profile
+from tasks.slurm.scheduler import Scheduler
+from tasks.slurm.snapshot import Snapshot
+from tasks.slurm.specs import Job, JobSpec, Outcome
+from tasks.slurm.tracking import Tracker, Watch
+
+__all__ = ["Dispatcher", "Job", "JobSpec", "Outcome"]
+
+TICK_S = 0.25
+TICK_PER_JOB_S = 0.002  # looking at one job's files costs about this much on a shared disk
+BEAT_S = 10.0
+ELSEWHERE_S = 120.0  # an owner on another machine counts as alive this long after its last beat
+
+
+class Dispatcher:
+    """One process's hold on the jobs under `root`."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        root: Path,
+        *,
+        events: Callable[[dict[str, Any]], None] | None = None,
+        code: Snapshot | None = None,
+        detach: bool = False,
+        owner: str | None = None,
+        scheduler: Scheduler | None = None,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """
+        Args:
+            profile: where jobs run.
+            root: folder of the journal, on a disk that every node sees.
+            events: called with one dict for everything worth an audit line (submitted, remedy, done, ...).
+            code: snapshot to run; default: one of each function's own package, taken at `submit`.
+            detach: leave jobs running when the wait is stopped or this process dies.
+            owner: name under which jobs are held (such as a flow run's id); default: this process.
+            scheduler: default: Slurm or this machine, as the profile says.
+        """
+        self.profile, self.detach, self._code = profile, detach, code
+        self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._clock, self._sleep, self._events = clock, sleep, events or (lambda event: None)
+        self.journal = Journal(Path(root), clock)
+        self.scheduler: Scheduler = scheduler or self._own_scheduler()
+        self._placer = Placer(self.journal, self.scheduler, profile, self._tell, clock)
+        self._ender = Ender(self.journal, self.scheduler, profile, self._tell, clock)
+        self._tracker = Tracker(self.journal, self.scheduler, self._placer, self._ender, profile, clock)
+        self._beaten = float("-inf")
+
+    def _own_scheduler(self) -> Scheduler:
+        if self.profile.executor == "local":
+            return Local(self.profile, self.journal.root, self._clock)
+        return Slurm(clock=self._clock, poll_seconds=self.profile.poll_seconds, accounting=self.profile.accounting)
+
+    def _tell(self, event: str, entry: Entry, **fields: Any) -> None:
+        self._events({"event": event, "at": self._clock(), **describe(entry, **fields)})
+
+    # -- submit
+    def submit(
+        self, specs: Sequence[JobSpec], *, array: bool = False, fresh: bool = False, after: Sequence[Job] = ()
+    ) -> list[Job]:
+        """Bring jobs into the queue, in the order of `specs`; what is live is joined, what is done is reused.
+
+        Args:
+            specs: equal specs (same key) become one job.
+            array: one sbatch for all new jobs of a stage, split at the cluster's MaxArraySize.
+            fresh: set earlier results and checkpoints aside and run again.
+            after: jobs that must be done before these start.
+        """
+        code = self._code or Snapshot.take(self.journal.root, _packages(specs))
+        self._beat()
+        keys = [spec.key(code.identity) for spec in specs]
+        with self.journal.lock() as lock:
+            new = [
+                entry
+                for key, spec in dict(zip(keys, specs, strict=True)).items()
+                if (entry := self._admit(key, spec, code, fresh, after)) is not None
+            ]
+            self._place_new(new, array=array, lock=lock)
+        found = [self.journal.read(key) for key in keys]
+        return [self.journal.job(entry) for entry in found if entry is not None]
+
+    def _admit(self, key: str, spec: JobSpec, code: Snapshot, fresh: bool, after: Sequence[Job]) -> Entry | None:
+        """The entry of `key` if it has to be placed now; None when it is live already or done."""
+        entry = self.journal.read(key)
+        if entry is not None and fresh:
+            self._stop_for_good(entry)
+            number = entry.attempt.number
+            self.journal.set_aside(key)
+            entry = self._new_entry(key, spec, code, after)
+            entry.attempt.number = number + 1  # claims and tokens of the old run stay strangers
+            return entry
+        if entry is None:
+            return self._new_entry(key, spec, code, after)
+        entry.owner, entry.detach = self.owner, self.detach
+        if entry.state == "done" and self._ender.result(entry) is not None:
+            self._tell("reused", entry)
+            return None
+        if entry.state == "live" and entry.cancel is None:
+            self.journal.write(entry)
+            self._tell("attached", entry)
+            return entry if not entry.attempt.token else None
+        self._stop_for_good(entry)
+        entry.open_round(self._clock())
+        entry.spec = spec.to_json()  # places may have moved
+        entry.code, entry.profile, entry.executor = _code_of(code), self.profile.name, self.profile.executor
+        entry.after = [job.key for job in after]
+        return entry
+
+    def _new_entry(self, key: str, spec: JobSpec, code: Snapshot, after: Sequence[Job]) -> Entry:
+        entry = Entry(
+            key=key,
+            spec=spec.to_json(),
+            profile=self.profile.name,
+            executor=self.profile.executor,
+            code=_code_of(code),
+            owner=self.owner,
+            detach=self.detach,
+            created=self._clock(),
+            usage_seconds=self.profile.usage_seconds,
+            after=[job.key for job in after],
+        )
+        entry.open_round(self._clock())
+        return entry
+
+    def _stop_for_good(self, entry: Entry) -> None:
+        """Before a job starts over: whatever still runs of it is fenced off by the journal and told to end."""
+        if entry.state == "live" and entry.attempt.token:
+            submission = self.journal.submission(entry.attempt.token)
+            base = submission.slurm_id()
+            if base:
+                self.scheduler.cancel([submission.member_id(entry.attempt.index, base)])
+
+    def _place_new(self, entries: list[Entry], *, array: bool, lock: int) -> None:
+        ready: list[tuple[Entry, list[str]]] = []
+        for entry in entries:
+            self.journal.write(entry)
+            ids = self._tracker.dependencies(entry)
+            if ids is not None and entry.state == "live":
+                ready.append((entry, ids))
+        if array and len(ready) > 1:
+            for group in chunks([entry for entry, _ in ready], self._array_size()):
+                self._placer.place(group, array=len(group) > 1, lock=lock, after=ready[0][1])
+            return
+        room = self._placer.room(self.scheduler.view([]))
+        for entry, ids in ready[: max(0, room)]:  # the others wait in the journal for a place
+            self._placer.place([entry], array=False, lock=lock, after=ids)
+
+    def _array_size(self) -> int:
+        return self.profile.max_array_size or self.scheduler.max_array_size()
+
+    # -- wait
+    def wait(
+        self,
+        jobs: Sequence[Job],
+        *,
+        on_progress: Callable[[Job, dict[str, Any]], None] | None = None,
+        on_log: Callable[[Job, str], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> Iterator[Outcome]:
+        """Yield each job's outcome as it ends, applying remedies meanwhile. Time in the queue never counts as failure.
+
+        Args:
+            on_progress: called on every change with state, node, attempt, slurm_id, elapsed_s and the job's own fields.
+            on_log: called with new text of a job's output: one or more whole lines, without the last line end.
+            stop: polled several times a second; once True, jobs are cancelled (outcomes "cancelled" follow), or with
+                `detach` left alone (the iteration ends).
+        """
+        watches = {job.key: Watch(job, on_progress, on_log) for job in jobs}
+        stopped = False
+        while watches:
+            self._beat()
+            if stop is not None and not stopped and stop():
+                if self.detach:
+                    return
+                stopped = True
+                self.cancel([watch.job for watch in watches.values()])
+            for key, outcome in self._tracker.look(watches):
+                del watches[key]
+                yield outcome
+            faults.reach("waiting")
+            if watches:
+                self._sleep(max(TICK_S, TICK_PER_JOB_S * len(watches)))
+
+    # -- cancel, sweep, prune
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        """End jobs for good: no remedy brings them back. Returns at once; `wait` reports when they are gone."""
+        ids: list[str] = []
+        with self.journal.lock():
+            for job in jobs:
+                entry = self.journal.read(job.key)
+                if entry is None or entry.state != "live":
+                    continue
+                if entry.cancel is None:
+                    entry.cancel = {"at": self._clock(), "by": self.owner}
+                    self._tell("cancelling", entry)
+                if not entry.attempt.token:
+                    self._ender.cancelled_unplaced(entry)
+                    continue
+                self.journal.write(entry)
+                submission = self.journal.submission(entry.attempt.token)
+                base = submission.slurm_id()
+                ids += [submission.member_id(entry.attempt.index, base)] if base else []
+        if ids:
+            self.scheduler.cancel(ids)
+
+    def held_by(self, owner: str) -> list[Job]:
+        """Live jobs of another owner, such as a flow run that crashed; for `cancel` or `wait`."""
+        return [self.journal.job(entry) for entry in self.journal.live() if entry.owner == owner]
+
+    def sweep(self, *, grace_s: float = 60.0) -> list[Job]:
+        """Cancel orphans: live jobs, not detached, whose owner has been dead for `grace_s`. Returns them."""
+        orphans = [
+            self.journal.job(entry)
+            for entry in self.journal.live()
+            if not entry.detach and entry.owner != self.owner and self._dead(entry.owner, grace_s)
+        ]
+        self.cancel(orphans)
+        self._tracker.conclude_ended(orphans)
+        return orphans
+
+    def _dead(self, owner: str, grace_s: float) -> bool:
+        beat = self.journal.last_beat(owner)
+        if beat is None:
+            return True
+        silent = self._clock() - beat["at"]
+        if beat["host"] != socket.gethostname():
+            return bool(silent > max(grace_s, ELSEWHERE_S))
+        try:
+            alive = abs(psutil.Process(beat["pid"]).create_time() - beat["born"]) < 2
+        except psutil.NoSuchProcess:
+            alive = False
+        return not alive and silent > grace_s
+
+    def _beat(self) -> None:
+        now = self._clock()
+        if now - self._beaten >= BEAT_S:
+            self._beaten = now
+            born = psutil.Process().create_time()
+            self.journal.beat(self.owner, {"host": socket.gethostname(), "pid": os.getpid(), "born": born})
+
+    def prune(self, older_than_s: float) -> list[Path]:
+        """Remove ended jobs, their submissions and code no job needs any more, older than `older_than_s` seconds."""
+        return self.journal.prune(older_than_s)
+
+    # -- dry run
+    def dry_run(self, specs: Sequence[JobSpec], *, array: bool = False) -> str:
+        """The exact sbatch text that `submit` would use for `specs`, and nothing else happens.
+
+        Only the nonce at the end of the job's name is drawn anew at each submission.
+        """
+        code = self._code or Snapshot.of(self.journal.root, _packages(specs))
+        entries = [self._new_entry(spec.key(code.identity), spec, code, ()) for spec in specs]
+        groups = list(chunks(entries, self._array_size())) if array else [[entry] for entry in entries]
+        texts = []
+        for group in groups:
+            submission = self.journal.draft(group, array=array and len(group) > 1)
+            texts.append(self._placer.script(submission, group))
+        return "\n".join(texts)
+
+
+def _code_of(code: Snapshot) -> dict[str, str]:
+    return {"folder": str(code.folder), "sha256": code.sha256}
+
+
+def _packages(specs: Sequence[JobSpec]) -> list[str]:
+    return sorted({spec.function.split(":")[0].split(".")[0] for spec in specs})

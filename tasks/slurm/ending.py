@@ -1,0 +1,193 @@
+"""How an attempt ended, and what follows: diagnosis, remedy, outcome."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tasks.slurm import accounting, files, remedies, runner
+from tasks.slurm.journal import Attempt, Entry, Journal
+from tasks.slurm.profiles import Profile
+from tasks.slurm.remedies import Adjustments
+from tasks.slurm.scheduler import Scheduler
+from tasks.slurm.specs import JobSpec, Outcome
+from tasks.slurm.states import Row
+from tasks.slurm.watching import last_lines
+
+# what slurmstepd and the kernel write when memory ran out; Slurm's state then often says FAILED
+_MEMORY = re.compile(r"oom[-_ ]kill|exceeded .*memory limit|out of memory: killed", re.IGNORECASE)
+
+
+class Ender:
+    """Ends attempts in the journal; the methods that write expect the caller to hold the journal's lock."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        scheduler: Scheduler,
+        profile: Profile,
+        tell: Callable[..., None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal, self._scheduler, self._profile = journal, scheduler, profile
+        self._tell, self._clock = tell, clock
+
+    # -- diagnosis
+    def diagnose(self, entry: Entry, row: Row, cause: str, slurm_id: str) -> tuple[str, str]:
+        """Refine the cause a Slurm state gives by what the job left behind; (cause, message)."""
+        log = last_lines(self.log(entry, slurm_id))
+        own = [line for line in self._journal.starts(entry.key) if line["attempt"] == entry.attempt.number]
+        stops = [line for line in own if line["event"] == "stop"]
+        message = f"Slurm job {slurm_id} ended as {row.state}" + (f" on {row.node}" if row.node else "")
+        if cause == "cancelled":
+            never = not any(line["event"] == "start" for line in own)
+            return ("dependency" if entry.after and never else "cancelled"), message
+        if cause in ("killed", "launch_failed") and _MEMORY.search(log):
+            return "oom", _with_log(message, log)
+        if cause == "killed" and not own:
+            return "launch_failed", _with_log(f"{message} before the job began", log)
+        if cause in ("killed", "overran") and stops and stops[-1]["incarnation"] == own[-1]["incarnation"]:
+            cause = "time_limit" if stops[-1]["reason"] == "time_limit" or cause == "overran" else "interrupted"
+        return cause, _with_log(message, log)
+
+    def log(self, entry: Entry, slurm_id: str) -> Any:
+        """File with the output of the newest attempt."""
+        submission = self._journal.submission(entry.attempt.token)
+        return self._scheduler.log(submission, entry.attempt.index, slurm_id)
+
+    # -- ends
+    def certify(self, entry: Entry, slurm_id: str, node: str) -> bool:
+        """A whole result without its marker (the node died in between) becomes a marker; False without a result."""
+        found = runner.read_result(self._journal.folder(entry.key))
+        if found is None:
+            return False
+        marker = {
+            "attempt": entry.attempt.number,
+            "state": "done",
+            "cause": "",
+            "message": "",
+            "result_sha256": found[1],
+            "slurm_id": slurm_id,
+            "node": node,
+            "at": self._clock(),
+        }
+        files.write_json(self._journal.folder(entry.key) / f"marker-{entry.attempt.number}.json", marker)
+        return True
+
+    def done(self, entry: Entry, slurm_id: str) -> None:
+        """The marker is there: the job is done."""
+        self._close(entry, "done", "", "", slurm_id, "")
+        self._tell("done", entry, slurm_id=slurm_id)
+
+    def cancelled(self, entry: Entry, message: str, slurm_id: str) -> None:
+        """Cancelled, by us or by hand: stays so."""
+        self._close(entry, "cancelled", "cancelled", message, slurm_id, "")
+        self._tell("cancelled", entry, slurm_id=slurm_id, text=message)
+
+    def cancelled_unplaced(self, entry: Entry) -> None:
+        """Cancelled before it came into the queue."""
+        self.cancelled(entry, "cancelled before it was submitted", "")
+
+    def give_up(self, entry: Entry, cause: str, message: str) -> None:
+        """Failed for good, whatever the remedy table says."""
+        self._close(entry, "failed", cause, message, "", "")
+        self._tell("failed", entry, cause=cause, text=message)
+
+    def requeued(self, entry: Entry, cause: str, node: str, slurm_id: str) -> None:
+        """Slurm put the job back by itself: the remedy happened inside one attempt."""
+        action = remedies.TABLE[cause].action
+        self._tell("remedy", entry, cause=cause, action=f"requeued: {action}", node=node, slurm_id=slurm_id)
+
+    def failed(self, entry: Entry, cause: str, message: str, slurm_id: str, node: str) -> bool:
+        """End the newest attempt; True when a remedy opened another one, which is still to be placed."""
+        entry.attempt.end = {"cause": cause, "node": node, "slurm_id": slurm_id, "at": self._clock()}
+        past = [(one.end["cause"], one.end["node"]) for one in entry.round() if one.end]
+        decision = remedies.decide(past, Adjustments(**entry.attempt.adjustments))
+        if decision is None:
+            self._close(entry, "failed", cause, message, slurm_id, node)
+            self._tell("failed", entry, cause=cause, slurm_id=slurm_id, node=node, text=message)
+            return False
+        entry.message = message
+        next_one = Attempt(
+            number=entry.attempt.number + 1,
+            created=self._clock(),
+            adjustments=decision.adjustments.to_json(),
+            exclude=sorted({*entry.attempt.exclude, *decision.exclude}),
+            remedy=f"{cause}: {decision.action}",
+        )
+        self._tell(
+            "remedy",
+            entry,
+            cause=cause,
+            action=decision.action,
+            adjustments=next_one.adjustments,
+            exclude=next_one.exclude,
+            slurm_id=slurm_id,
+            node=node,
+        )
+        entry.attempts.append(next_one)
+        self._journal.write(entry)
+        return True
+
+    def _close(self, entry: Entry, state: str, cause: str, message: str, slurm_id: str, node: str) -> None:
+        entry.attempt.end = {"cause": cause, "node": node, "slurm_id": slurm_id, "at": self._clock()}
+        entry.state, entry.cause, entry.message, entry.ended = state, cause, message, self._clock()
+        self._journal.write(entry)
+
+    def _remedies(self, entry: Entry) -> tuple[str, ...]:
+        lines = self._journal.starts(entry.key)
+        found = []
+        for one in entry.round():
+            found += [one.remedy] if one.remedy else []
+            found += [f"{cause}: requeued" for cause, _ in restarts(lines, one.number)]
+        return tuple(found)
+
+    # -- outcome
+    def result(self, entry: Entry) -> dict[str, Any] | None:
+        """The certified result of a done job."""
+        if self._journal.marker(entry) is None:
+            return None
+        found = runner.read_result(self._journal.folder(entry.key))
+        return found[0] if found else None
+
+    def outcome(self, entry: Entry, history: Sequence[Row] = (), *, reused: bool = False) -> Outcome:
+        """The outcome of an ended entry."""
+        folder = self._journal.folder(entry.key)
+        ids = tuple(one.end["slurm_id"] for one in entry.round() if one.end and one.end["slurm_id"])
+        row = accounting.row_of(
+            entry,
+            self._profile.section(entry.spec["stage"]),
+            self._journal.starts(entry.key),
+            files.read_json(folder / "usage.json"),
+            ids,
+            history,
+        )
+        return Outcome(
+            spec=JobSpec(**entry.spec),
+            key=entry.key,
+            state=entry.state,  # type: ignore[arg-type]
+            result=self.result(entry) if entry.state == "done" else None,
+            cause=entry.cause,
+            message=entry.message if entry.state != "done" else "",
+            attempts=len(entry.round()),
+            remedies=self._remedies(entry),
+            accounting=row,
+            slurm_ids=ids,
+            folder=folder / "work",
+            reused=reused,
+        )
+
+
+def restarts(lines: Sequence[dict[str, Any]], attempt: int) -> list[tuple[str, str]]:
+    """(cause, node) of every run of an attempt that another run of the same attempt followed, oldest first."""
+    own = [line for line in lines if line["attempt"] == attempt]
+    begun = [line for line in own if line["event"] == "start"]
+    stops = {line["incarnation"]: line["reason"] for line in own if line["event"] == "stop"}
+    causes = {"time_limit": "time_limit", "terminated": "preempted", "superseded": "node_fail"}
+    return [(causes.get(stops.get(line["incarnation"], ""), "node_fail"), line["node"]) for line in begun[:-1]]
+
+
+def _with_log(message: str, log: str) -> str:
+    return f"{message}\n{log[-4000:]}".rstrip()

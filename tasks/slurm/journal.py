@@ -1,0 +1,287 @@
+"""The journal: intent before submit, handle after. One job = one key = one folder; safe on NFS, no database.
+
+    <root>/jobs/<k2>/<key20>/journal.json      what the job is and every attempt so far (written by dispatchers, locked)
+    <root>/submissions/<token>/                one sbatch: submission.json (intent), script.sh, reply.txt, handle.json
+    <root>/live/<key>                          index of jobs that have not ended
+    <root>/owners/<owner>.json                 heartbeat of a dispatcher
+    <root>/code/<sha256>/                      code snapshots
+
+The token is the Slurm job's name: it says which job it is, is unique over roots and attempts, and is on disk before
+sbatch starts. So after a doubtful sbatch the question "was it accepted?" has an answer: ask for that name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks.slurm import files, runner
+from tasks.slurm.remedies import Adjustments
+from tasks.slurm.specs import Job, JobSpec
+
+
+@dataclass
+class Attempt:
+    """One try of a job. `token` is empty while it waits for a free place or a dependency."""
+
+    number: int
+    created: float
+    token: str = ""
+    index: int = 0
+    adjustments: dict[str, Any] = field(default_factory=lambda: Adjustments().to_json())
+    exclude: list[str] = field(default_factory=list)
+    remedy: str = ""
+    opens_round: bool = False  # asked for by a person, not by a remedy: counts of remedies begin here
+    restarts_told: int = 0  # Slurm's own requeues that were audited
+    end: dict[str, Any] | None = None  # cause, node, slurm_id, at
+
+
+@dataclass
+class Entry:
+    """One job of the journal."""
+
+    key: str
+    spec: dict[str, Any]
+    profile: str
+    executor: str
+    code: dict[str, str]
+    owner: str
+    detach: bool
+    created: float
+    usage_seconds: float = 5.0
+    after: list[str] = field(default_factory=list)
+    state: str = "live"  # live, done, failed, cancelled
+    cause: str = ""
+    message: str = ""
+    cancel: dict[str, Any] | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    ended: float | None = None
+
+    @property
+    def attempt(self) -> Attempt:
+        """The newest attempt."""
+        return self.attempts[-1]
+
+    def round(self) -> list[Attempt]:
+        """Attempts since a person last asked for the job."""
+        first = max(place for place, one in enumerate(self.attempts) if one.opens_round)
+        return self.attempts[first:]
+
+    def open_round(self, now: float) -> None:
+        """A new first attempt, with fresh remedy counts."""
+        number = self.attempts[-1].number + 1 if self.attempts else 1
+        self.attempts.append(Attempt(number=number, created=now, opens_round=True))
+        self.state, self.cause, self.message, self.cancel, self.ended = "live", "", "", None, None
+
+    def to_json(self) -> dict[str, Any]:
+        """As kept in journal.json, which the runner reads too."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Entry:
+        """Inverse of `to_json`."""
+        return cls(**{**content, "attempts": [Attempt(**one) for one in content["attempts"]]})
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One sbatch, before and after: its token, its folder, its members (key, attempt, job folder)."""
+
+    token: str
+    folder: Path
+    members: tuple[dict[str, Any], ...]
+    array: bool
+    created: float
+    stage: str
+
+    @property
+    def script(self) -> Path:
+        """The exact text given to sbatch."""
+        return self.folder / "script.sh"
+
+    @property
+    def reply(self) -> Path:
+        """Standard output of sbatch: written by sbatch itself, so it survives the death of whoever called it."""
+        return self.folder / "reply.txt"
+
+    def slurm_id(self) -> str | None:
+        """Base id of the Slurm job, None while unknown."""
+        handle = files.read_json(self.folder / "handle.json")
+        return str(handle["slurm_id"]) if handle else None
+
+    def member_id(self, index: int, base: str) -> str:
+        """Id of one member: "7", or "4_3" in an array."""
+        return f"{base}_{index}" if self.array else base
+
+    def log(self, index: int, base: str) -> Path:
+        """Standard output and error of one member, as the rendered script names it."""
+        return self.folder / f"{self.member_id(index, base)}_0_log.out"
+
+
+class Journal:
+    """All jobs under one root folder."""
+
+    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+        self.root = Path(root).absolute()
+        self._clock = clock
+        for name in ("jobs", "submissions", "live", "owners", "code"):
+            files.make_folder(self.root / name)
+        files.create_json(self.root / "root.json", {"id": secrets.token_hex(4)})
+        self.root_id: str = files.read_json(self.root / "root.json")["id"]
+
+    def lock(self, timeout_s: float | None = None) -> AbstractContextManager[int]:
+        """Held while something is submitted or decided; sbatch inherits it, so that it outlasts a dead caller."""
+        return files.locked(self.root / "submit.lock", timeout_s=timeout_s)
+
+    # -- jobs
+    def folder(self, key: str) -> Path:
+        """Folder of a job; two levels, so that a long-lived root stays fast."""
+        return self.root / "jobs" / key[:2] / key[:20]
+
+    def job(self, entry: Entry) -> Job:
+        """The job of an entry."""
+        return Job(JobSpec(**entry.spec), entry.key, self.folder(entry.key))
+
+    def read(self, key: str) -> Entry | None:
+        """The entry of `key`, None where there is none."""
+        content = files.read_json(self.folder(key) / "journal.json")
+        return Entry.from_json(content) if content else None
+
+    def write(self, entry: Entry) -> None:
+        """Keep an entry, and the index of live jobs with it."""
+        folder = files.make_folder(self.folder(entry.key))
+        index = self.root / "live" / entry.key
+        if entry.state == "live" and not index.exists():
+            files.write_bytes(index, b"", durable=False)
+        files.write_json(folder / "journal.json", entry.to_json())
+        if entry.state != "live":
+            index.unlink(missing_ok=True)
+
+    def live(self) -> Iterator[Entry]:
+        """Entries that have not ended, by any dispatcher."""
+        for name in sorted(os.listdir(self.root / "live")):
+            entry = self.read(name)
+            if entry is not None and entry.state == "live":
+                yield entry
+            elif entry is not None or self._clock() - self._age_mark(name) > 3600:
+                (self.root / "live" / name).unlink(missing_ok=True)  # left by a crash between index and entry
+
+    def _age_mark(self, name: str) -> float:
+        with contextlib.suppress(FileNotFoundError):
+            return (self.root / "live" / name).stat().st_mtime
+        return self._clock()
+
+    def set_aside(self, key: str) -> None:
+        """Move an ended job's folder away, so that the key starts from nothing (`fresh`); `prune` removes it."""
+        folder = self.folder(key)
+        folder.rename(folder.with_name(f"{folder.name}.old-{int(self._clock())}-{secrets.token_hex(2)}"))
+
+    # -- submissions
+    def token(self, name: str, digest: str, attempt: int) -> str:
+        """Slurm job name: readable, the key's first twelve digits, the root, the attempt, and a nonce."""
+        return f"{name}.{digest[:12]}.{self.root_id[:4]}-{attempt}-{secrets.token_hex(2)}"
+
+    def draft(self, entries: Sequence[Entry], *, array: bool) -> Submission:
+        """A name, and the folder it would have, for one sbatch of the newest attempts of `entries`."""
+        first = entries[0]
+        stage = first.spec["stage"]
+        if array:
+            digest = hashlib.sha256("".join(entry.key for entry in entries).encode()).hexdigest()
+            token = self.token(f"{stage}-array-{len(entries)}", digest, first.attempt.number)
+        else:
+            token = self.token(first.spec["name"], first.key, first.attempt.number)
+        members = tuple(
+            {"key": entry.key, "attempt": entry.attempt.number, "folder": str(self.folder(entry.key))}
+            for entry in entries
+        )
+        return Submission(token, self.root / "submissions" / token, members, array, self._clock(), stage)
+
+    def prepare(self, entries: Sequence[Entry], *, array: bool) -> Submission:
+        """Write a submission's folder; no job refers to it yet."""
+        drafted = self.draft(entries, array=array)
+        content = {name: getattr(drafted, name) for name in ("token", "members", "array", "created", "stage")}
+        files.make_folder(drafted.folder)
+        files.write_json(drafted.folder / "submission.json", content)
+        return drafted
+
+    def intend(self, submission: Submission, entries: Sequence[Entry]) -> None:
+        """Put on disk that `entries` are about to be submitted as `submission`."""
+        for index, entry in enumerate(entries):
+            entry.attempt.token, entry.attempt.index = submission.token, index
+            self.write(entry)
+
+    def submission(self, token: str) -> Submission:
+        """The submission named `token`."""
+        folder = self.root / "submissions" / token
+        content = files.read_json(folder / "submission.json")
+        if content is None:
+            raise FileNotFoundError(f"{folder} is missing: its job is still in the journal; do not remove it by hand")
+        return Submission(
+            token, folder, tuple(content["members"]), content["array"], content["created"], content["stage"]
+        )
+
+    def handle(self, submission: Submission, slurm_id: str, how: str) -> None:
+        """Record the Slurm id, and how it became known (reply, claim, queue, accounting)."""
+        content = {"slurm_id": slurm_id, "how": how, "at": self._clock()}
+        files.write_json(submission.folder / "handle.json", content)
+
+    # -- owners
+    def beat(self, owner: str, content: dict[str, Any]) -> None:
+        """Heartbeat of a dispatcher."""
+        files.write_json(self._owner(owner), {**content, "at": self._clock()}, durable=False)
+
+    def last_beat(self, owner: str) -> dict[str, Any] | None:
+        """Newest heartbeat of a dispatcher."""
+        content: dict[str, Any] | None = files.read_json(self._owner(owner))
+        return content
+
+    def _owner(self, owner: str) -> Path:
+        return self.root / "owners" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', owner)}.json"
+
+    # -- markers
+    def marker(self, entry: Entry) -> dict[str, Any] | None:
+        """The node's marker of the newest attempt, if it is there and, for a result, certifies what is on disk."""
+        folder = self.folder(entry.key)
+        marker: dict[str, Any] | None = files.read_json(folder / f"marker-{entry.attempt.number}.json")
+        if marker is None or marker["state"] != "done":
+            return marker
+        result = runner.read_result(folder)
+        return marker if result is not None and result[1] == marker["result_sha256"] else None
+
+    def starts(self, key: str) -> list[dict[str, Any]]:
+        """Start and stop records that the node left."""
+        return files.read_lines(self.folder(key) / "starts.jsonl")
+
+    # -- retention
+    def prune(self, older_than_s: float) -> list[Path]:
+        """Remove ended jobs, their submissions and unused code older than `older_than_s`; returns what went."""
+        limit = self._clock() - older_than_s
+        removed: list[Path] = []
+        with self.lock():
+            kept_tokens, kept_code = set(), set()
+            for folder in sorted((self.root / "jobs").glob("*/*")):
+                content = files.read_json(folder / "journal.json")
+                if content is None or (content["state"] != "live" and (content["ended"] or 0.0) < limit):
+                    if content is not None or folder.stat().st_mtime < limit:
+                        removed.append(folder)
+                    continue
+                kept_tokens |= {one["token"] for one in content["attempts"]}
+                kept_code.add(Path(content["code"]["folder"]).name)
+            for parent, kept in (("submissions", kept_tokens), ("code", kept_code), ("owners", set())):
+                for path in sorted((self.root / parent).iterdir()):
+                    if path.name not in kept and path.stat().st_mtime < limit:
+                        removed.append(path)
+            for path in removed:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        return removed

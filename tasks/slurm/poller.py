@@ -1,0 +1,191 @@
+"""One look at the queue for every flow process of a user: a shared snapshot under a lock.
+
+Whoever finds the snapshot too old renews it with one `squeue` for all jobs; everybody else reads the file. `sacct` is
+asked only about jobs that the queue no longer shows, in one call for everybody. Budget: a squeue at most every
+`FLOOR_S`, a sacct at most every `MEMORY_S`: under 20 read commands a minute however many jobs and processes there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.slurm import files
+from tasks.slurm.commands import Commands, Programs, answer, submitted_id
+from tasks.slurm.journal import Submission
+from tasks.slurm.scheduler import Answer, Memory, Reply, View
+from tasks.slurm.states import HISTORY_FIELDS, QUEUE_FORMAT, Row, read_history, read_queue
+
+FLOOR_S = 4.0
+MEMORY_S = 20.0
+ABSENT_S = 600.0  # how long "this site has no accounting" is believed
+FORGET_S = 3600.0
+MAX_ARRAY_SIZE = 1001  # slurm.conf's own default
+
+
+def poll_folder() -> Path:
+    """Folder shared by this user's processes on this machine, one a cluster; GATED_POLL_DIR moves it."""
+    chosen = os.environ.get("GATED_POLL_DIR")
+    base = Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"gated-poll-{os.getuid()}"
+    files.make_folder(base)
+    if base.stat().st_uid != os.getuid():
+        raise PermissionError(f"{base} belongs to another user; set GATED_POLL_DIR")
+    cluster = hashlib.sha256(os.environ.get("SLURM_CONF", "").encode()).hexdigest()[:8]
+    return files.make_folder(base / cluster)
+
+
+class Slurm:
+    """The real scheduler, or a fake one through `commands`."""
+
+    def __init__(
+        self,
+        commands: Commands | None = None,
+        *,
+        folder: Path | None = None,
+        clock: Callable[[], float] = time.time,
+        poll_seconds: float = 5.0,
+        floor_seconds: float = FLOOR_S,
+        memory_seconds: float = MEMORY_S,
+        accounting: bool = True,
+    ) -> None:
+        self.commands: Commands = commands or Programs()
+        self._folder = files.make_folder(folder or poll_folder())
+        self._clock = clock
+        self._poll, self._floor, self._memory = poll_seconds, min(floor_seconds, poll_seconds), memory_seconds
+        self._accounting = accounting
+        self._cached: tuple[float, View] | None = None
+
+    # -- writing
+    def order(self, submission: Submission, environment: dict[str, str], lock: int) -> Answer:
+        """One sbatch."""
+        return answer(self.commands.sbatch(submission.script, submission.reply, environment, lock))
+
+    def recall(self, submission: Submission) -> Answer | None:
+        """What a finished sbatch left in the reply file; None where sbatch was never started."""
+        if not submission.reply.exists():
+            return None
+        found = submitted_id(submission.reply.read_text(errors="replace"))
+        if found:
+            return Answer(Reply.ACCEPTED, found)
+        return Answer(Reply.DOUBTFUL, text="sbatch left no answer")
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """scancel in batches that fit a command line."""
+        for start in range(0, len(ids), 500):
+            self.commands.run(["scancel", *ids[start : start + 500]])
+
+    def exclude(self, slurm_id: str, nodes: Sequence[str]) -> None:
+        """Takes effect while the job waits."""
+        self.commands.run(["scontrol", "update", f"JobId={slurm_id}", f"ExcNodeList={','.join(nodes)}"])
+
+    def log(self, submission: Submission, index: int, slurm_id: str) -> Path:
+        """As the script names it."""
+        return submission.log(index, slurm_id.partition("_")[0])
+
+    # -- reading
+    def view(self, submissions: Iterable[Submission], newer_than: float = 0.0) -> View | None:
+        """The shared snapshot, renewed first when it is older than the poll interval or than `newer_than`."""
+        state = self._load("queue.json")
+        now = self._clock()
+        wanted = max(newer_than, now - self._poll)
+        due = state.get("at", 0.0) < wanted and now - state.get("tried", 0.0) >= self._floor
+        if due:
+            with contextlib.suppress(TimeoutError), files.locked(self._folder / "queue.lock", timeout_s=0):
+                state = self._load("queue.json")  # somebody may have renewed it while we took the lock
+                if state.get("at", 0.0) < wanted and now - state.get("tried", 0.0) >= self._floor:
+                    state = self._renew(state)
+        return self._parsed(state)
+
+    def _renew(self, state: dict[str, Any]) -> dict[str, Any]:
+        started = self._clock()
+        done = self.commands.run(["squeue", "-h", "-r", "-t", "all", "-u", getpass.getuser(), "-o", QUEUE_FORMAT])
+        state["tried"] = started
+        if done.status == 0:
+            state.update(at=started, text=done.out)
+        else:
+            state["error"] = done.err[-500:]
+        files.write_json(self._folder / "queue.json", state, durable=False)
+        return state
+
+    def _parsed(self, state: dict[str, Any]) -> View | None:
+        if "at" not in state:
+            return None
+        if self._cached is None or self._cached[0] != state["at"]:
+            listing = read_queue(state["text"])
+            self._cached = (state["at"], View.of(state["at"], listing.rows, listing.whole))
+        return self._cached[1]
+
+    def remember(self, what: Sequence[str], since: float) -> dict[str, Memory]:
+        """Rows of the accounting for ids and names; questions of all processes travel in one sacct."""
+        if not self._accounting:
+            return {one: Memory(absent=True) for one in what}
+        with contextlib.suppress(TimeoutError), files.locked(self._folder / "history.lock", timeout_s=0):
+            state = self._load("history.json")
+            self._ask(state, what, since)
+            files.write_json(self._folder / "history.json", state, durable=False)
+        state = self._load("history.json")
+        absent = self._clock() - state.get("absent", float("-inf")) < ABSENT_S
+        answers = state.get("answers", {})
+        return {one: _memory(answers.get(one), absent) for one in what}
+
+    def _ask(self, state: dict[str, Any], what: Sequence[str], since: float) -> None:
+        now = self._clock()
+        wants: dict[str, float] = state.setdefault("wants", {})
+        for one in what:
+            wants.setdefault(one, since)
+        answers: dict[str, Any] = state.setdefault("answers", {})
+        for name in [name for name, known in answers.items() if now - known["at"] > FORGET_S]:
+            del answers[name]
+        if not wants or now - state.get("tried", float("-inf")) < self._memory:
+            return
+        if now - state.get("absent", float("-inf")) < ABSENT_S:
+            return
+        state["tried"] = now
+        done = self.commands.run(sacct_arguments(wants))
+        if done.status == 0:
+            listing = read_history(done.out)
+            if listing.whole:
+                for one in wants:
+                    found = [row.__dict__ for row in listing.rows.values() if one in (row.id, row.name)]
+                    answers[one] = {"at": now, "rows": found}
+                state["wants"] = {}
+        elif "accounting storage is disabled" in done.err:
+            state["absent"] = now
+
+    def max_array_size(self) -> int:
+        """MaxArraySize of the cluster, asked once and kept."""
+        known = files.read_json(self._folder / "config.json")
+        if known is None:
+            done = self.commands.run(["scontrol", "show", "config"])
+            if done.status != 0:
+                return MAX_ARRAY_SIZE
+            sizes = [line.split("=")[1] for line in done.out.splitlines() if line.startswith("MaxArraySize")]
+            known = {"max_array_size": int(sizes[0]) if sizes else MAX_ARRAY_SIZE}
+            files.write_json(self._folder / "config.json", known, durable=False)
+        return int(known["max_array_size"])
+
+    def _load(self, name: str) -> dict[str, Any]:
+        return files.read_json(self._folder / name) or {}
+
+
+def sacct_arguments(wants: dict[str, float]) -> list[str]:
+    """One sacct for all questions: by id where only ids are asked, else all of the user's jobs since the oldest."""
+    fields = ["-o", ",".join(HISTORY_FIELDS)]
+    if all(one.replace("_", "").isdigit() for one in wants):
+        ids = sorted({one.partition("_")[0] for one in wants})
+        return ["sacct", "-n", "-P", *fields, "-j", ",".join(ids)]
+    since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(min(wants.values()) - 60))
+    return ["sacct", "-n", "-P", *fields, "-u", getpass.getuser(), "-S", since]
+
+
+def _memory(known: dict[str, Any] | None, absent: bool) -> Memory:
+    if known is None:
+        return Memory(absent=absent)
+    return Memory(tuple(Row(**row) for row in known["rows"]), known["at"], absent)

@@ -1,0 +1,300 @@
+"""What runs on the node: verify the code, claim the job, call its function, leave result and marker. Standard library.
+
+    python -P -m tasks.slurm.runner SUBMISSION_FOLDER [INDEX]
+
+In the job's folder it writes, always by rename: `claim-N.json` (which Slurm job owns attempt N: a second one leaves at
+once), `result.json`, then `marker-N.json` with the result's sha256 (the only thing that means "done"),
+`progress.json`, `starts.jsonl` (one line a start, one a stop) and `usage.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tasks.slurm import faults, files, remedies, snapshot
+from tasks.slurm.usage import Sampler
+
+PROGRESS_SECONDS = 1.0  # at most one progress file a second
+LEASE_SECONDS = 5.0  # how often a running job looks whether it was superseded or cancelled
+STOPPED = 75  # exit status of an orderly stop (EX_TEMPFAIL of sysexits.h)
+
+
+class Context:
+    """What a job function sees of its run. `folder` persists over attempts; a checkpoint there is found again."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+        self.folder: Path = run.work
+        self.adjustments: dict[str, Any] = dict(run.attempt["adjustments"])
+        self.attempt: int = run.attempt["number"]
+        self._fields: dict[str, Any] = {}
+        self._written = 0.0
+
+    def should_stop(self) -> bool:
+        """True once Slurm asked to stop (SIGTERM, SIGUSR2) or another run took over: save and raise "interrupted"."""
+        return self._run.stop_reason() is not None
+
+    def progress(self, **fields: Any) -> None:
+        """Publish numbers such as epoch or loss; written at most once a second, the last ones always."""
+        self._fields.update(fields)
+        if time.monotonic() - self._written >= PROGRESS_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what `progress` kept back."""
+        if self._fields:
+            value = {"at": time.time(), "attempt": self.attempt, "fields": self._fields}
+            files.write_json(self._run.folder / "progress.json", value, durable=False)
+            self._written = time.monotonic()
+
+
+class _Run:
+    """One start of one attempt."""
+
+    def __init__(self, submission: Path, index: int) -> None:
+        order = files.read_json(submission / "submission.json")
+        member = order["members"][index]
+        self.folder = Path(member["folder"])
+        self.number: int = member["attempt"]
+        self.entry: dict[str, Any] = files.read_json(self.folder / "journal.json") or {}
+        self.attempt: dict[str, Any] = next(
+            (one for one in self.entry.get("attempts", []) if one["number"] == self.number), {}
+        )
+        self.work = self.folder / "work"
+        self.job_id = slurm_id()
+        self.incarnation = uuid.uuid4().hex
+        self.signal: str | None = None
+        self._looked = time.monotonic()
+
+    # -- may this run go on?
+    def superseded(self) -> str | None:
+        """Why this run must not touch the job, or None."""
+        entry = files.read_json(self.folder / "journal.json")
+        if not entry or not self.attempt:
+            return "the job is no longer in the journal"
+        if entry.get("cancel"):
+            return "the job was cancelled"
+        if entry["attempts"][-1]["number"] != self.number:
+            return f"attempt {entry['attempts'][-1]['number']} has taken over"
+        return None
+
+    def claim(self) -> bool:
+        """Own this attempt, for good: a second Slurm job of the same attempt gets False."""
+        path = self.folder / f"claim-{self.number}.json"
+        if files.create_json(path, {"slurm_id": self.job_id, "node": socket.gethostname(), "at": time.time()}):
+            return True
+        return bool((files.read_json(path) or {}).get("slurm_id") == self.job_id)
+
+    def stop_reason(self) -> str | None:
+        """ "time_limit", "terminated" or "superseded" once the job shall stop."""
+        if self.signal is None and time.monotonic() - self._looked > LEASE_SECONDS:
+            self._looked = time.monotonic()
+            holder = files.read_json(self.folder / "incarnation.json")
+            if (holder and holder["id"] != self.incarnation) or self.superseded():
+                self.signal = "superseded"
+        return self.signal
+
+    # -- records
+    def record(self, event: str, **fields: Any) -> None:
+        """Append one line to starts.jsonl."""
+        value = {
+            "event": event,
+            "attempt": self.number,
+            "slurm_id": self.job_id,
+            "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+            "at": time.time(),
+            "incarnation": self.incarnation,
+            **fields,
+        }
+        files.append_line(self.folder / "starts.jsonl", value)
+
+    def mark(self, state: str, cause: str = "", message: str = "", digest: str = "") -> None:
+        """Write the attempt's marker, unless a newer run of the same attempt took over meanwhile."""
+        holder = files.read_json(self.folder / "incarnation.json")
+        if holder and holder["id"] != self.incarnation:
+            return
+        files.write_json(
+            self.folder / f"marker-{self.number}.json",
+            {
+                "attempt": self.number,
+                "state": state,
+                "cause": cause,
+                "message": message,
+                "result_sha256": digest,
+                "slurm_id": self.job_id,
+                "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+                "at": time.time(),
+            },
+        )
+
+
+def slurm_id(environment: Mapping[str, str] = os.environ) -> str:
+    """This job's id as squeue prints it: "7", or "4_3" for a task of an array."""
+    array = environment.get("SLURM_ARRAY_JOB_ID")
+    if array:
+        return f"{array}_{environment['SLURM_ARRAY_TASK_ID']}"
+    return environment.get("SLURM_JOB_ID") or environment.get("GATED_LOCAL_ID", f"pid-{os.getpid()}")
+
+
+def result_bytes(result: Any) -> bytes:
+    """The content of result.json: the result and its own sha256, so that the file certifies itself."""
+    payload = files.encode(result)
+    return files.encode({"result": result, "sha256": hashlib.sha256(payload).hexdigest()}) + b"\n"
+
+
+def read_result(folder: Path) -> tuple[dict[str, Any], str] | None:
+    """(result, sha256 of result.json) of a finished job; None where it is missing or damaged."""
+    content = files.read_json(folder / "result.json")
+    if not isinstance(content, dict) or set(content) != {"result", "sha256"}:
+        return None
+    if hashlib.sha256(files.encode(content["result"])).hexdigest() != content["sha256"]:
+        return None
+    return content["result"], hashlib.sha256(files.encode(content) + b"\n").hexdigest()
+
+
+def run_job(submission: Path, index: int) -> int:
+    """Run one member of a submission; the exit status for Slurm."""
+    os.umask(0o077)
+    run = _Run(submission, index)
+    if files.read_json(run.folder / f"marker-{run.number}.json"):
+        return _leave("already finished")
+    reason = run.superseded()
+    if reason or not run.claim():
+        return _leave(reason or "another Slurm job owns this attempt")
+    files.make_folder(run.work)
+    os.chdir(run.work)
+    files.write_json(run.folder / "incarnation.json", {"id": run.incarnation})
+    run.record("start", submitted=run.attempt.get("created"))
+    if finished := read_result(run.folder):  # killed between result and marker
+        return _finish(run, finished[1])
+    _listen(run)
+    sampler = Sampler(run.folder / "usage.json", float(run.entry.get("usage_seconds", 5.0))).start()
+    context = Context(run)
+    try:
+        result = _call(run, context)
+        digest = _keep(run, result)
+    except BaseException as error:
+        return _failed(run, error, context, sampler)
+    context.flush()
+    return _finish(run, digest, sampler.finish())
+
+
+def _leave(reason: str) -> int:
+    print(f"runner: {reason}; nothing to do", flush=True)
+    return 0
+
+
+def _call(run: _Run, context: Context) -> Any:
+    code = run.entry["code"]
+    snapshot.verify(Path(code["folder"]), code["sha256"])
+    module_name, function_name = run.entry["spec"]["function"].split(":")
+    module = importlib.import_module(module_name)
+    origin = Path(str(module.__file__)).resolve()
+    if not origin.is_relative_to(Path(code["folder"]).resolve()):
+        raise snapshot.CodeChanged(f"{module_name} was imported from {origin}, not from the snapshot")
+    spec = run.entry["spec"]
+    return getattr(module, function_name)({**spec["arguments"], **spec.get("places", {})}, context)
+
+
+def _keep(run: _Run, result: Any) -> str:
+    if not isinstance(result, dict):
+        raise TypeError(f"{run.entry['spec']['function']} returned {type(result).__name__}; expected a JSON dict")
+    content = result_bytes(result)
+    files.write_bytes(run.folder / "result.json", content)
+    faults.reach("result_written")
+    return hashlib.sha256(content).hexdigest()
+
+
+def _finish(run: _Run, digest: str, used: dict[str, Any] | None = None) -> int:
+    run.record("stop", reason="done", usage=used)
+    run.mark("done", digest=digest)
+    faults.reach("marker_written")
+    return 0
+
+
+def _failed(run: _Run, error: BaseException, context: Context, sampler: Sampler) -> int:
+    cause, message = cause_of(error), "".join(traceback.format_exception(error))
+    context.flush()
+    used = sampler.finish()
+    if run.signal is not None and cause in ("exception", "interrupted"):
+        print(f"runner: stopped in order ({run.signal}): {error!r}", flush=True)
+        run.record("stop", reason=run.signal, usage=used)
+        return _stopped(run)
+    print(message, file=sys.stderr, flush=True)
+    run.record("stop", reason=cause, usage=used)
+    run.mark("failed", cause, message)
+    return 1
+
+
+def _stopped(run: _Run) -> int:
+    """After an orderly stop. At the time limit the job asks for its own requeue, so that no flow has to be alive.
+
+    SIGTERM alone needs nothing: Slurm requeues a preempted job, and one that was cancelled shall stay so.
+    """
+    if run.signal != "time_limit":
+        return STOPPED
+    stops = [line for line in files.read_lines(run.folder / "starts.jsonl") if line.get("reason") == "time_limit"]
+    own = [line for line in stops if line["attempt"] == run.number]
+    if len(own) <= remedies.TABLE["time_limit"].limit and _requeue():
+        print("runner: requeued by itself at the time limit", flush=True)
+    else:
+        run.mark("failed", "time_limit", "the time limit came; the job saved its state and stopped")
+    return STOPPED
+
+
+def _requeue() -> bool:
+    job = os.environ.get("SLURM_JOB_ID")
+    scontrol = shutil.which("scontrol")
+    if not job or not scontrol:
+        return False
+    return subprocess.run([scontrol, "requeue", job], capture_output=True, timeout=60, check=False).returncode == 0
+
+
+def _listen(run: _Run) -> None:
+    reasons = {signal.SIGTERM: "terminated", signal.SIGUSR2: "time_limit"}
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        # a preemption may send USR2 first and TERM after it: the first one names the reason
+        run.signal = run.signal or reasons[signal.Signals(number)]
+
+    for number in reasons:
+        signal.signal(number, handler)
+
+
+def cause_of(error: BaseException) -> str:
+    """Cause of an exception: its own `job_cause` (or that of what it was raised from), memory, else "exception"."""
+    seen: BaseException | None = error
+    while seen is not None:
+        declared = getattr(seen, "job_cause", None)
+        if declared in remedies.TABLE or declared in remedies.NO_RETRY:
+            return str(declared)
+        if isinstance(seen, MemoryError):
+            return "oom"
+        if type(seen).__name__ == "OutOfMemoryError" or "CUDA out of memory" in str(seen):
+            return "cuda_oom"
+        seen = seen.__cause__ or seen.__context__
+    return "exception"
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point: submission folder, and the member's index (default: Slurm's array index, else 0)."""
+    index = int(arguments[1]) if len(arguments) > 1 else int(os.environ.get("SLURM_ARRAY_TASK_ID") or 0)
+    return run_job(Path(arguments[0]), index)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,94 @@
+"""The only submitit import: a profile's section and a submission -> the exact text given to sbatch.
+
+submitit validates the parameters and writes the script, srun line and array pattern. Its pickles are not used: they
+are moved to their final place only after sbatch returned, so a dispatcher killed in between would leave a job that
+waits for a file that never comes. The job's request is in the journal instead, on disk before sbatch starts.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from tasks.slurm.profiles import Profile, Resources
+
+
+class _Text(submitit.SlurmExecutor):
+    """submitit's executor for its script alone, so that a dry run needs no Slurm on this machine."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one script is made of, besides the profile."""
+
+    token: str
+    comment: str
+    stage: str
+    folder: Path  # of the submission: script, logs
+    code: Path  # snapshot that PYTHONPATH points at
+    tasks: int | None = None  # size of the array; None for a single job
+    after: Sequence[str] = ()  # Slurm ids that must end well first
+    exclude: Sequence[str] = ()
+
+
+def render(profile: Profile, order: Order) -> str:
+    """The text of one sbatch script.
+
+    Raises:
+        ValueError: a profile parameter that submitit refuses.
+    """
+    section = profile.section(order.stage)
+    executor = _Text(folder=str(order.folder).replace("%", "%%"), python=shlex.quote(profile.interpreter))
+    executor.update_parameters(**_parameters(section, order))
+    if order.tasks is not None:
+        executor.parameters["map_count"] = order.tasks
+    command = f"{executor.python} -P -u -m tasks.slurm.runner {shlex.quote(str(order.folder))}"
+    text: str = executor._make_submission_file_text(command, order.token)
+    return text
+
+
+def _parameters(section: Resources, order: Order) -> dict[str, Any]:
+    exclude = ",".join(name for name in (section.exclude, *order.exclude) if name)
+    return {
+        "job_name": order.token,
+        "comment": order.comment,
+        "partition": section.partition,
+        "account": section.account,
+        "qos": section.qos,
+        "gres": section.gres,
+        "constraint": section.constraint,
+        "exclude": exclude or None,
+        "dependency": f"afterok:{':'.join(order.after)}" if order.after else None,
+        "time": section.time,
+        "mem": section.memory,
+        "nodes": section.nodes,
+        "cpus_per_task": section.cpus,
+        "signal_delay_s": section.signal_seconds,
+        "array_parallelism": section.array_parallel,
+        "wckey": None,
+        "stderr_to_stdout": True,
+        "setup": _setup(section, order),
+        "additional_parameters": {
+            "requeue": True,
+            "kill-on-invalid-dep": "yes",
+            "chdir": str(order.folder),
+            **section.extra,
+        },
+    }
+
+
+def _setup(section: Resources, order: Order) -> list[str]:
+    lines = [*section.setup, f"export PYTHONPATH={shlex.quote(str(order.code))}", "export PYTHONDONTWRITEBYTECODE=1"]
+    if section.scratch:
+        scratch = shlex.quote(section.scratch) if "$" not in section.scratch else f'"{section.scratch}"'
+        lines += [f"export TMPDIR={scratch}", 'mkdir -p "$TMPDIR"']
+    return lines

@@ -1,0 +1,355 @@
+"""One look at many jobs: markers on disk first, then one shared view of the queue, then the accounting."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks.slurm import files
+from tasks.slurm.ending import Ender, restarts
+from tasks.slurm.journal import Entry, Journal, Submission
+from tasks.slurm.placing import Placer, claimant
+from tasks.slurm.profiles import Profile
+from tasks.slurm.remedies import excluded_nodes
+from tasks.slurm.scheduler import Memory, Scheduler, View
+from tasks.slurm.specs import Job, Outcome
+from tasks.slurm.states import Row, Verdict, meaning
+from tasks.slurm.watching import Stamped, Tail
+
+LOCK_WAIT_S = 0.5  # somebody may be in the middle of a slow sbatch: look again at the next tick
+LOST_RESULT_PATIENCE = 6  # a job that ended well deserves more patience for its marker than one that was killed
+RUNAWAY_PATIENCE = 5  # accounting says running, the queue has never heard of it: the controller lost its state
+
+
+@dataclass
+class Watch:
+    """What one waiter remembers of one job between two looks."""
+
+    job: Job
+    on_progress: Callable[[Job, dict[str, Any]], None] | None = None
+    on_log: Callable[[Job, str], None] | None = None
+    tail: Tail = field(default_factory=Tail)
+    journal: Stamped = field(default_factory=Stamped)
+    progress: Stamped = field(default_factory=Stamped)
+    starts: Stamped = field(default_factory=lambda: Stamped(files.read_lines))
+    shown: dict[str, Any] = field(default_factory=dict)
+    state: str = ""
+    state_since: float = 0.0
+    missing_since: float | None = None
+    seen_live: bool = False
+
+
+class Tracker:
+    """Moves jobs on: places, settles doubts, ends attempts, yields outcomes."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        scheduler: Scheduler,
+        placer: Placer,
+        ender: Ender,
+        profile: Profile,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal, self._scheduler, self._placer, self._ender = journal, scheduler, placer, ender
+        self._profile, self._clock = profile, clock
+        self._submissions: dict[str, Submission] = {}
+        self._handles: dict[str, tuple[str, float]] = {}
+
+    def look(self, watches: dict[str, Watch]) -> list[tuple[str, Outcome]]:
+        """One round over all jobs; those that ended."""
+        ended: list[tuple[str, Outcome]] = []
+        waiting: list[tuple[Watch, Entry]] = []
+        for key, watch in watches.items():
+            entry = self._entry(watch)
+            if entry.state == "live":
+                watch.seen_live = True
+                entry = self._from_marker(entry)
+            if entry.state == "live":
+                waiting.append((watch, entry))
+            else:
+                ended.append((key, self._outcome(watch, entry)))
+        if waiting:
+            self._from_scheduler(waiting)
+        return ended
+
+    def conclude_ended(self, jobs: Sequence[Job]) -> None:
+        """Write the end of jobs whose marker is there already, without waiting for the others."""
+        for job in jobs:
+            entry = self._journal.read(job.key)
+            if entry is not None and entry.state == "live":
+                self._from_marker(entry)
+
+    def _entry(self, watch: Watch) -> Entry:
+        content = watch.journal.read(watch.job.folder / "journal.json")
+        if content is None:
+            raise FileNotFoundError(f"{watch.job.folder}: the journal was removed while the job was live")
+        return Entry.from_json(content)
+
+    def _outcome(self, watch: Watch, entry: Entry) -> Outcome:
+        last = entry.attempt
+        memory: dict[str, Memory] = {}
+        if last.token and last.end and last.end["slurm_id"]:
+            self._follow_log(watch, entry, last.end["slurm_id"], last_time=True)
+            if entry.state == "failed":
+                memory = self._scheduler.remember([last.end["slurm_id"]], last.created)
+        rows = [row for known in memory.values() for row in known.rows if row.name == last.token]
+        return self._ender.outcome(entry, rows, reused=not watch.seen_live)
+
+    # -- markers
+    def _from_marker(self, entry: Entry) -> Entry:
+        """The entry after what the node's marker says, if there is one."""
+        if not entry.attempt.token or self._journal.marker(entry) is None:
+            return entry
+        with self._locked_entry(entry) as (held, lock):
+            if held is None:
+                return entry
+            marker = self._journal.marker(held) or {}
+            slurm_id, node = str(marker.get("slurm_id", "")), str(marker.get("node", ""))
+            if marker.get("state") == "done":
+                self._ender.done(held, slurm_id)
+            elif held.cancel:
+                self._ender.cancelled(held, "cancelled while it ran", slurm_id)
+            elif marker and self._ender.failed(held, marker["cause"], marker["message"], slurm_id, node):
+                self._place(held, None, lock)
+            return held
+
+    @contextlib.contextmanager
+    def _locked_entry(self, entry: Entry) -> Iterator[tuple[Entry | None, int]]:
+        """(fresh copy of `entry`, lock), or (None, 0) when the lock is taken or another process moved the job on."""
+        with contextlib.ExitStack() as stack:
+            try:
+                lock = stack.enter_context(self._journal.lock(timeout_s=LOCK_WAIT_S))
+            except TimeoutError:
+                yield None, 0
+                return
+            held = self._journal.read(entry.key)
+            yield (held, lock) if held is not None and _same_attempt(held, entry) else (None, 0)
+
+    # -- scheduler
+    def _from_scheduler(self, waiting: list[tuple[Watch, Entry]]) -> None:
+        placed = {entry.attempt.token: self._submission(entry) for _, entry in waiting if entry.attempt.token}
+        view = self._scheduler.view(placed.values())
+        memory = self._ask_memory(waiting, view)
+        settled: set[str] = set()
+        for watch, entry in waiting:
+            token = entry.attempt.token
+            if not token:
+                self._try_place(entry, view)
+            elif self._handle(placed[token]) is None:
+                if token not in settled:  # once for all members of an array
+                    settled.add(token)
+                    self._settle(entry, placed[token], view, memory.get(token, Memory()))
+            else:
+                self._step(watch, entry, view, memory)
+
+    def _submission(self, entry: Entry) -> Submission:
+        token = entry.attempt.token
+        if token not in self._submissions:
+            self._submissions[token] = self._journal.submission(token)
+        return self._submissions[token]
+
+    def _handle(self, submission: Submission) -> str | None:
+        if submission.token not in self._handles:
+            content = files.read_json(submission.folder / "handle.json")
+            if content is None:
+                return None
+            self._handles[submission.token] = (content["slurm_id"], content["at"])
+        return self._handles[submission.token][0]
+
+    def _id(self, entry: Entry) -> str | None:
+        submission = self._submission(entry)
+        base = self._handle(submission)
+        return submission.member_id(entry.attempt.index, base) if base else None
+
+    def _ask_memory(self, waiting: list[tuple[Watch, Entry]], view: View | None) -> dict[str, Memory]:
+        if view is None:
+            return {}
+        asked: dict[str, float] = {}
+        for _, entry in waiting:
+            if not entry.attempt.token:
+                continue
+            job_id = self._id(entry)
+            if job_id is None:
+                asked[entry.attempt.token] = entry.attempt.created
+            elif job_id not in view.rows and view.at > self._handles[entry.attempt.token][1]:
+                asked[job_id] = entry.attempt.created
+        return self._scheduler.remember(sorted(asked), min(asked.values())) if asked else {}
+
+    def _try_place(self, entry: Entry, view: View | None) -> None:
+        with self._locked_entry(entry) as (held, lock):
+            if held is not None:
+                self._place(held, view, lock)
+
+    def _place(self, entry: Entry, view: View | None, lock: int) -> None:
+        """Submit the newest attempt if its dependencies and the caps allow it; else it waits in the journal."""
+        ids = self.dependencies(entry)
+        view = view or self._scheduler.view([])
+        if ids is not None and self._placer.room(view) > 0:
+            self._placer.place([entry], array=False, lock=lock, after=ids)
+
+    def dependencies(self, entry: Entry) -> list[str] | None:
+        """Slurm ids `entry` has to wait for; None: not known yet, or the entry was given up over one that failed."""
+        ids: list[str] = []
+        for key in entry.after:
+            other = self._journal.read(key)
+            if other is not None and other.state == "done":
+                continue
+            if other is None or other.state != "live":
+                name = other.spec["name"] if other else key[:12]
+                self._ender.give_up(entry, "dependency", f"{name}, which this job waits for, did not end well")
+                return None
+            found = self._id(other) if other.attempt.token else None
+            if found is None or self._profile.executor == "local":
+                return None
+            ids.append(found)
+        return ids
+
+    def _settle(self, entry: Entry, submission: Submission, view: View | None, memory: Memory) -> None:
+        with self._locked_entry(entry) as (held, lock):
+            if held is not None and submission.slurm_id() is None:
+                self._placer.settle(submission, view, memory, lock)
+
+    # -- one job
+    def _step(self, watch: Watch, entry: Entry, view: View | None, memory: dict[str, Memory]) -> None:
+        submission = self._submission(entry)
+        base, known_at = self._handles[submission.token]
+        if view is not None:
+            kept = self._placer.drop_twins(submission, base, view)
+            if kept != base:
+                self._handles[submission.token] = (kept, known_at)
+        job_id = submission.member_id(entry.attempt.index, self._handles[submission.token][0])
+        row = view.rows.get(job_id) if view else None
+        if row is not None and row.name != submission.token:
+            row = None  # an id used again by a cluster that was set up anew
+        self._report(watch, entry, row, job_id)
+        self._tell_restarts(watch, entry, job_id, row)
+        if row is None:
+            self._missing(watch, entry, job_id, view, memory.get(job_id, Memory()), known_at)
+            return
+        watch.missing_since = None
+        self._judge(watch, entry, row, job_id)
+
+    def _judge(self, watch: Watch, entry: Entry, row: Row, job_id: str) -> None:
+        if row.state != watch.state:
+            watch.state, watch.state_since = row.state, self._clock()
+        found = meaning(row.state)
+        if found.verdict not in (Verdict.SETTLING, Verdict.ENDED):
+            return
+        patience = self._profile.marker_grace_seconds
+        if found.verdict is Verdict.SETTLING:
+            patience = max(patience, self._profile.settle_seconds)
+        elif found.cause == "lost_result":
+            patience *= LOST_RESULT_PATIENCE
+        if entry.cancel or self._clock() - watch.state_since >= patience:
+            self._conclude(entry, row, found.cause, job_id)
+
+    def _missing(
+        self, watch: Watch, entry: Entry, job_id: str, view: View | None, memory: Memory, known_at: float
+    ) -> None:
+        if view is None or view.at <= known_at or not view.whole:
+            return
+        if watch.missing_since is None:
+            watch.missing_since = view.at
+        gone = Row(job_id, entry.attempt.token, "MISSING")
+        if entry.cancel and view.at > entry.cancel["at"]:
+            self._conclude(entry, gone, "cancelled", job_id)
+            return
+        remembered = [row for row in memory.rows if row.id == job_id and row.name == entry.attempt.token]
+        patience = self._profile.vanish_seconds
+        if remembered:
+            verdict = meaning(remembered[0].state).verdict
+            if verdict in (Verdict.SETTLING, Verdict.ENDED):
+                self._judge(watch, entry, remembered[0], job_id)
+                return
+            patience *= RUNAWAY_PATIENCE
+        answered = memory.absent or (memory.at is not None and memory.at >= watch.missing_since)
+        if answered and view.at - watch.missing_since >= patience:
+            self._conclude(entry, gone, "vanished", job_id)
+
+    def _conclude(self, entry: Entry, row: Row, cause: str, job_id: str) -> None:
+        """The attempt is over without a marker."""
+        with self._locked_entry(entry) as (held, lock):
+            if held is None or self._journal.marker(held) is not None:
+                return  # somebody else was faster, or the marker turned up: the next look sees it
+            if self._adopt_claimant(held, job_id) or self._ender.certify(held, job_id, row.node):
+                return
+            if held.cancel:
+                self._ender.cancelled(held, f"cancelled; Slurm job {job_id} ended as {row.state}", job_id)
+                return
+            cause, message = self._ender.diagnose(held, row, cause, job_id)
+            node = row.node or self._last_node(held)
+            if cause == "cancelled":
+                self._ender.cancelled(held, f"{message}: cancelled outside this dispatcher", job_id)
+            elif self._ender.failed(held, cause, message, job_id, node):
+                self._place(held, None, lock)
+
+    def _adopt_claimant(self, entry: Entry, job_id: str) -> bool:
+        """A twin of the same submission owns the attempt: follow that one."""
+        submission = self._submission(entry)
+        claimed = (claimant(submission) or "").partition("_")[0]
+        if not claimed or not claimed[0].isdigit() or claimed == job_id.partition("_")[0]:
+            return False
+        self._journal.handle(submission, claimed, "claim")
+        self._handles[submission.token] = (claimed, self._clock())
+        return True
+
+    def _last_node(self, entry: Entry) -> str:
+        own = [line for line in self._journal.starts(entry.key) if line["attempt"] == entry.attempt.number]
+        return str(own[-1]["node"]) if own else ""
+
+    # -- what the waiter sees
+    def _report(self, watch: Watch, entry: Entry, row: Row | None, job_id: str) -> None:
+        self._follow_log(watch, entry, job_id)
+        if watch.on_progress is None:
+            return
+        published = watch.progress.read(watch.job.folder / "progress.json") or {}
+        seen = {
+            "state": row.state if row else "UNKNOWN",
+            "reason": row.reason if row and row.state == "PENDING" else "",
+            "node": row.node if row else "",
+            "attempt": entry.attempt.number,
+            "slurm_id": job_id,
+            **published.get("fields", {}),
+        }
+        if seen != watch.shown:
+            watch.shown = seen
+            elapsed = self._clock() - row.started if row and row.started and row.state != "PENDING" else 0.0
+            watch.on_progress(watch.job, {**seen, "elapsed_s": round(max(0.0, elapsed), 1)})
+
+    def _follow_log(self, watch: Watch, entry: Entry, job_id: str, *, last_time: bool = False) -> None:
+        if watch.on_log is None:
+            return
+        text = watch.tail.read(self._ender.log(entry, job_id), last=last_time)
+        if text:
+            watch.on_log(watch.job, text)
+
+    def _tell_restarts(self, watch: Watch, entry: Entry, job_id: str, row: Row | None) -> None:
+        """Slurm's own requeues are remedies too: audited, and a node that failed twice is left out."""
+        lines = watch.starts.read(watch.job.folder / "starts.jsonl") or []
+        found = restarts(lines, entry.attempt.number)
+        if len(found) <= entry.attempt.restarts_told:
+            return
+        with self._locked_entry(entry) as (held, _):
+            if held is None:
+                return
+            for cause, node in found[held.attempt.restarts_told :]:
+                self._ender.requeued(held, cause, node, job_id)
+            past = [(one.end["cause"], one.end["node"]) for one in held.round() if one.end]
+            bad = [node for node in excluded_nodes([*past, *found]) if node not in held.attempt.exclude]
+            if bad and row is not None and meaning(row.state).verdict is Verdict.WAITING:
+                self._scheduler.exclude(job_id, bad)
+                held.attempt.exclude = sorted({*held.attempt.exclude, *bad})
+            held.attempt.restarts_told = len(found)
+            self._journal.write(held)
+
+
+def _same_attempt(held: Entry, seen: Entry) -> bool:
+    """No other process moved the job on since it was read."""
+    return held.state == "live" and (held.attempt.number, held.attempt.token) == (
+        seen.attempt.number,
+        seen.attempt.token,
+    )
