@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.signal import find_peaks
 
 from denoise_core.errors import BadInput
 from denoise_core.evaluation.dips import dip_errors, find_dips, spurious_dips
@@ -78,6 +79,19 @@ def test_the_six_most_prominent_dips_inside_the_roi_are_found() -> None:
     outside = with_dips((310.0, 520.0), depth=0.1) - with_dips(())
     spectrum = with_dips(CENTRES_NM) + weak + outside
     assert WAVELENGTH[find_dips(spectrum, WAVELENGTH)[0]].tolist() == pytest.approx(list(CENTRES_NM), abs=0.51)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.sampled_from([0.0, 0.01]))
+@settings(max_examples=40, deadline=None)
+def test_all_rows_at_once_find_what_scipy_finds_row_by_row(seed: int, levels: int, missing: float) -> None:
+    """Plateaus, ties, edges and gaps included."""
+    rng = np.random.default_rng(seed)
+    x = 1e-3 * rng.integers(0, levels, (4, 601))
+    x[rng.random(x.shape) < missing] = np.nan
+    inside = np.flatnonzero((WAVELENGTH >= 320) & (WAVELENGTH <= 500))
+    for row, centres in enumerate(find_dips(x, WAVELENGTH, most=400)):
+        expected = inside[find_peaks(-x[row, inside], prominence=0.002)[0]]
+        assert centres[centres >= 0].tolist() == expected.tolist()
 
 
 def test_fewer_dips_are_padded_and_a_shallow_one_is_none() -> None:
