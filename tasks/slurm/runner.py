@@ -227,7 +227,10 @@ def _finish(run: _Run, digest: str, used: dict[str, Any] | None = None) -> int:
 
 
 def _failed(run: _Run, error: BaseException, context: Context, sampler: Sampler) -> int:
-    cause, message = cause_of(error), "".join(traceback.format_exception(error))
+    frames = error.__traceback__
+    for _ in range(2):  # this module's own frames tell a reader nothing
+        frames = frames.tb_next if frames is not None and frames.tb_next is not None else frames
+    cause, message = cause_of(error), "".join(traceback.format_exception(type(error), error, frames))
     context.flush()
     used = sampler.finish()
     if run.signal is not None and cause in ("exception", "interrupted"):

@@ -307,18 +307,27 @@ class Tracker:
         if watch.on_progress is None:
             return
         published = watch.progress.read(watch.job.folder / "progress.json") or {}
+        row = row or self._node_says(watch, entry, job_id)
         seen = {
-            "state": row.state if row else "UNKNOWN",
-            "reason": row.reason if row and row.state == "PENDING" else "",
-            "node": row.node if row else "",
+            "state": row.state,
+            "reason": row.reason if row.state == "PENDING" else "",
+            "node": row.node,
             "attempt": entry.attempt.number,
             "slurm_id": job_id,
             **published.get("fields", {}),
         }
         if seen != watch.shown:
             watch.shown = seen
-            elapsed = self._clock() - row.started if row and row.started and row.state != "PENDING" else 0.0
+            elapsed = self._clock() - row.started if row.started and row.state != "PENDING" else 0.0
             watch.on_progress(watch.job, {**seen, "elapsed_s": round(max(0.0, elapsed), 1)})
+
+    def _node_says(self, watch: Watch, entry: Entry, job_id: str) -> Row:
+        """What the node's own records show of a job that the queue's last view did not have yet."""
+        lines = watch.starts.read(watch.job.folder / "starts.jsonl") or []
+        own = [line for line in lines if line["attempt"] == entry.attempt.number]
+        if own and own[-1]["event"] == "start":
+            return Row(job_id, entry.attempt.token, "RUNNING", own[-1]["node"], started=own[-1]["at"])
+        return Row(job_id, entry.attempt.token, "SUBMITTED")
 
     def _follow_log(self, watch: Watch, entry: Entry, job_id: str, *, last_time: bool = False) -> None:
         if watch.on_log is None:
