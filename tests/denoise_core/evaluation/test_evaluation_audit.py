@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,9 @@ from denoise_core.corpus.manifest import Manifest, manifest_of
 from denoise_core.corpus.store import Corpus
 from denoise_core.errors import BadInput
 from denoise_core.evaluation.audit import audit_predictions
+from denoise_core.evaluation.dips import DipErrors
 from denoise_core.evaluation.report import PanelAudit, rank, summarise
+from denoise_core.evaluation.scores import Scores, roi, tail
 from denoise_core.evaluation.thresholds import GATES, GateThresholds
 
 
@@ -34,6 +37,32 @@ def test_a_good_denoiser_passes_every_gate(audit: PanelAudit) -> None:
     assert audit.passed
     assert {result.gate for result in audit.gates} == set(GATES)
     assert audit.summary["passing_checkpoints"] == ["good.pt"]
+
+
+def test_a_gate_that_was_never_judged_is_failed(audit: PanelAudit) -> None:
+    for gate in GATES:
+        silent = replace(audit, gates=tuple(result for result in audit.gates if result.gate != gate))
+        assert silent.failed_gates == (gate,)
+        assert not silent.passed
+
+
+def test_self_never_ships_even_with_every_gate_passed(audit: PanelAudit) -> None:
+    assert not replace(audit, reference="self").passed
+
+
+def test_limits_of_a_capture_are_inclusive_and_nan_is_outside() -> None:
+    at = np.array([14.0, np.nextafter(14.0, 0), 20.0, np.nan])
+    sam = np.array([12.0, 1.0, np.nextafter(12.0, 13), 1.0])
+    area = np.array([10.0, np.nextafter(10.0, 11), np.nan, 0.0])
+    spurious = np.array([0, 1, 0, 0])
+    scores = Scores(at, sam, DipErrors(area, area, area, area, np.full(4, 6)), spurious)
+    shares = {**tail(scores, GateThresholds()), **roi(scores, GateThresholds())}
+    assert shares["psnr_pass_ratio"] == 0.5
+    assert shares["sam_pass_ratio"] == 0.75
+    assert shares["joint_pass_ratio"] == 0.25
+    assert shares["area_within_10_pct_ratio"] == 0.5
+    assert shares["spurious_free_ratio"] == 0.75
+    assert shares["spurious_peaks"] == 1.0
 
 
 HARMFUL = {

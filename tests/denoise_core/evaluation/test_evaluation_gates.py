@@ -184,3 +184,9 @@ def test_thresholds_are_the_seeds() -> None:
         assert getattr(THRESHOLDS, field) == pytest.approx(float(found[1]) / 100)
     assert "zero spurious peaks" in text
     assert THRESHOLDS.spurious_max == 0.0
+
+
+def test_separability_may_fall_by_rounding_error_only() -> None:
+    """`≥ raw − 1e-6`: the tolerance is a loss, so its sign turns."""
+    (rule,) = [rule for rule in RULES if rule.metric == "separability_gain"]
+    assert (rule.comparison, rule.threshold) == (">=", -1e-6)

@@ -105,5 +105,6 @@ def test_fitted_controls_on_the_real_panel(real: Corpus, real_panel: Manifest, p
     assert audits["f"].downstream["replicate_consistency"]["reduction_pct"] == pytest.approx(0.83, abs=0.01)
     table = audits["f"].controls
     assert table["f"]["psnr_mean"] == audits["f"].metrics["psnr_mean"]
-    assert abs(table["f_sample_left_out"]["psnr_mean"] - table["f"]["psnr_mean"]) < 0.5
+    for name in ("lmmse", "f"):  # the other angle of the panel's samples helps, a little
+        assert 0.05 < table[name]["psnr_mean"] - table[f"{name}_sample_left_out"]["psnr_mean"] < 0.5
     assert published.shape == controls["f"].shape
