@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from typer.exceptions import TyperException
 
@@ -184,7 +185,7 @@ def _show(audit: Any) -> None:
     for result in audit.gates:
         value = "missing" if result.value is None else f"{result.value:.6g}"
         needs = f"{result.comparison} {result.threshold}"
-        table.add_row(str(result.gate), result.metric, needs, value, "pass" if result.passed else "FAIL")
+        table.add_row(str(result.gate), escape(result.metric), needs, value, "pass" if result.passed else "FAIL")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 

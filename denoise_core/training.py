@@ -152,6 +152,8 @@ class _Run:
         every = np.arange(len(corpus.spectra_NL))
         self.features = torch.from_numpy(self.scaling(corpus.context(every).features_BF)).to(self.device)
         self.sampler = PairSampler(corpus, self.inputs.train, self.plan.data, self.device)
+        if self.plan.data.group_weights == "own_error":
+            self.sampler.weigh_groups(self._start_error())
         self.generator = torch.Generator(device=self.device).manual_seed(options.seed)
         self.lambda_weights = torch.from_numpy(np.asarray(corpus.lambda_stats.weights, np.float32)).to(self.device)
         wavelength = corpus.wavelength_nm
@@ -167,6 +169,13 @@ class _Run:
             self._first_epoch_zero()
         else:
             self._resume(saved)
+
+    def _start_error(self) -> Tensor:
+        """Mean squared error (N,) of the held-out base against the group's other captures; 0 outside training."""
+        rows = torch.unique(self.sampler.rows_M)
+        error_N = torch.zeros(len(self.held_out_base), device=self.device)
+        error_N[rows] = (self.held_out_base[rows] - self.sampler.loo_target(rows)).square().mean(dim=1)
+        return error_N
 
     def _build_model(self) -> None:
         corpus, data = self.inputs.corpus, self.plan.data
@@ -246,6 +255,8 @@ class _Run:
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         x_BL = augment(batch.x_BL, self.plan.data, self.sampler.noise_sd_L, self.step_nm, self.generator)
         base_BL = x_BL if self.base.filter is None else self.held_out_base[batch.row_B]
+        if self.base.filter is not None and batch.shift_BL is not None:
+            base_BL = base_BL + batch.shift_BL
         amp = self.options.amp and self.device.type == "cuda" and self.options.amp_dtype != "fp32"
         dtype = torch.float16 if self.options.amp_dtype == "fp16" else torch.bfloat16
         with torch.autocast(self.device.type, dtype=dtype, enabled=amp):

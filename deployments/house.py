@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,7 +96,7 @@ def wait_for(what: str, ready: object, process: subprocess.Popen[bytes], log: Pa
         except OSError:
             pass
         time.sleep(0.3)
-    tail = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-15:])
+    tail = "\n".join(line[:200] for line in log.read_text(errors="replace").splitlines()[-15:])
     state = f"ended with {process.returncode}" if process.poll() is not None else f"not ready after {seconds:.0f} s"
     raise SystemExit(f"{what} {state}; the end of {log}:\n{tail}")
 
@@ -192,7 +193,7 @@ def show_verdict(folder: Path) -> None:
     for row in verdict.table():
         value = "missing" if row["value"] is None else f"{row['value']:.5g}"
         colour = "green" if row["verdict"] == "pass" else "red"
-        table.add_row(row["gate"], row["metric"], row["needs"], value, f"[{colour}]{row['verdict']}[/{colour}]")
+        table.add_row(row["gate"], escape(row["metric"]), row["needs"], value, f"[{colour}]{row['verdict']}[/{colour}]")
     console.print(table)
     for name in ("report.html", "final_analytics/panel_eval", "audit.jsonl"):
         if (folder / name).exists():

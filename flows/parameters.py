@@ -78,7 +78,7 @@ class Panel(Frozen):
 class Approval(Frozen):
     """A person's sign-off before anything ships."""
 
-    required: bool = Field(False, title="Ask a person before shipping")
+    ask: bool = Field(False, title="Ask a person before shipping")
     timeout_hours: float = Field(72.0, gt=0)
 
 

@@ -38,7 +38,7 @@ class _Report(Protocol):
 
 class _Approval(Protocol):
     @property
-    def required(self) -> bool: ...
+    def ask(self) -> bool: ...
     @property
     def timeout_hours(self) -> float: ...
 
@@ -70,7 +70,7 @@ def refused(run: Run, verdict: Verdict) -> State[Any]:
 def ship(run: Run, report: _Report, approval: _Approval) -> State[Any]:
     """Ship a candidate whose gates all passed, after a person's sign-off where one is asked for."""
     verdict, signer = report.best, None
-    if approval.required:
+    if approval.ask:
         run.event("paused", "Waiting for a person's sign-off")
         audit.publish_trail(run)
         decision = pause_flow_run(wait_for_input=SignOff, timeout=int(approval.timeout_hours * 3600))

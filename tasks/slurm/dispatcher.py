@@ -164,17 +164,20 @@ class Dispatcher:
     def _place_new(self, entries: list[Entry], *, array: bool, lock: int) -> None:
         ready: list[tuple[Entry, list[str]]] = []
         for entry in entries:
-            self.journal.write(entry)
             ids = self._tracker.dependencies(entry)
-            if ids is not None and entry.state == "live":
+            if ids is not None:
                 ready.append((entry, ids))
+            elif entry.state == "live":
+                self.journal.write(entry)
         if array and len(ready) > 1:
             for group in chunks([entry for entry, _ in ready], self._array_size()):
                 self._placer.place(group, array=len(group) > 1, lock=lock, after=ready[0][1])
             return
-        room = self._placer.room(self.scheduler.view([]))
-        for entry, ids in ready[: max(0, room)]:  # the others wait in the journal for a place
-            self._placer.place([entry], array=False, lock=lock, after=ids)
+        for entry, ids in ready:
+            if self._placer.room(self.scheduler.view([])) > 0:
+                self._placer.place([entry], array=False, lock=lock, after=ids)
+            else:
+                self.journal.write(entry)  # waits in the journal for a place
 
     def _array_size(self) -> int:
         return self.profile.max_array_size or self.scheduler.max_array_size()

@@ -180,13 +180,17 @@ class Ender:
         )
 
 
-def restarts(lines: Sequence[dict[str, Any]], attempt: int) -> list[tuple[str, str]]:
-    """(cause, node) of every run of an attempt that another run of the same attempt followed, oldest first."""
+def restarts(lines: Sequence[dict[str, Any]], attempt: int, *, waiting: bool = False) -> list[tuple[str, str]]:
+    """(cause, node) of every run of an attempt that another run of the same attempt followed, oldest first.
+
+    With `waiting`, the job is back in the queue: its newest run is over as well.
+    """
     own = [line for line in lines if line["attempt"] == attempt]
     begun = [line for line in own if line["event"] == "start"]
     stops = {line["incarnation"]: line["reason"] for line in own if line["event"] == "stop"}
+    ended = begun if waiting else begun[:-1]
     causes = {"time_limit": "time_limit", "terminated": "preempted", "superseded": "node_fail"}
-    return [(causes.get(stops.get(line["incarnation"], ""), "node_fail"), line["node"]) for line in begun[:-1]]
+    return [(causes.get(stops.get(line["incarnation"], ""), "node_fail"), line["node"]) for line in ended]
 
 
 def _with_log(message: str, log: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -137,8 +137,8 @@ QUEUE_FIELDS = 7
 def read_queue(text: str) -> Listing:
     """Parse `squeue -h -o QUEUE_FORMAT`."""
     rows: dict[str, Row] = {}
-    whole = True
-    for line in _lines(text):
+    lines, whole = _lines(text)
+    for line in lines:
         parts = line.split("|", QUEUE_FIELDS - 1)
         try:
             if len(parts) != QUEUE_FIELDS or not parts[1]:
@@ -167,8 +167,8 @@ def read_history(text: str) -> Listing:
     """Parse `sacct -n -P -o HISTORY_FIELDS`, with the rows of steps (only they carry MaxRSS)."""
     rows: dict[str, Row] = {}
     peaks: dict[str, int] = {}
-    whole = True
-    for line in _lines(text):
+    lines, whole = _lines(text)
+    for line in lines:
         parts = line.split("|", len(HISTORY_FIELDS) - 1)
         job_id, _, step = parts[0].partition(".")
         if len(parts) != len(HISTORY_FIELDS) or not parts[1]:
@@ -201,8 +201,10 @@ def _with_peak(row: Row, peak: int | None) -> Row:
     return Row(**{**row.__dict__, "max_rss_bytes": peak}) if peak else row
 
 
-def _lines(text: str) -> Iterable[str]:
-    return (line.strip() for line in text.splitlines() if line.strip())
+def _lines(text: str) -> tuple[list[str], bool]:
+    """Whole lines, and whether that is all: output that stops within a line was cut."""
+    *lines, rest = text.split("\n")
+    return [line.strip() for line in lines if line.strip()], not rest.strip()
 
 
 def parse_time(text: str) -> float | None:

@@ -175,7 +175,7 @@ class Tracker:
             job_id = self._id(entry)
             if job_id is None:
                 asked[entry.attempt.token] = entry.attempt.created
-            elif job_id not in view.rows and view.at > self._handles[entry.attempt.token][1]:
+            elif _row_of(view, job_id, entry) is None and view.at > self._handles[entry.attempt.token][1]:
                 asked[job_id] = entry.attempt.created
         return self._scheduler.remember(sorted(asked), min(asked.values())) if asked else {}
 
@@ -222,11 +222,9 @@ class Tracker:
             if kept != base:
                 self._handles[submission.token] = (kept, known_at)
         job_id = submission.member_id(entry.attempt.index, self._handles[submission.token][0])
-        row = view.rows.get(job_id) if view else None
-        if row is not None and row.name != submission.token:
-            row = None  # an id used again by a cluster that was set up anew
+        row = _row_of(view, job_id, entry) if view else None
         self._report(watch, entry, row, job_id)
-        self._tell_restarts(watch, entry, job_id, row)
+        self._tell_restarts(watch, entry, job_id)
         if row is None:
             self._missing(watch, entry, job_id, view, memory.get(job_id, Memory()), known_at)
             return
@@ -237,6 +235,8 @@ class Tracker:
         if row.state != watch.state:
             watch.state, watch.state_since = row.state, self._clock()
         found = meaning(row.state)
+        if found.verdict is Verdict.WAITING:
+            self._leave_out(watch, entry, job_id)
         if found.verdict not in (Verdict.SETTLING, Verdict.ENDED):
             return
         patience = self._profile.marker_grace_seconds
@@ -323,8 +323,7 @@ class Tracker:
 
     def _node_says(self, watch: Watch, entry: Entry, job_id: str) -> Row:
         """What the node's own records show of a job that the queue's last view did not have yet."""
-        lines = watch.starts.read(watch.job.folder / "starts.jsonl") or []
-        own = [line for line in lines if line["attempt"] == entry.attempt.number]
+        own = [line for line in self._starts(watch) if line["attempt"] == entry.attempt.number]
         if own and own[-1]["event"] == "start":
             return Row(job_id, entry.attempt.token, "RUNNING", own[-1]["node"], started=own[-1]["at"])
         return Row(job_id, entry.attempt.token, "SUBMITTED")
@@ -336,24 +335,39 @@ class Tracker:
         if text:
             watch.on_log(watch.job, text)
 
-    def _tell_restarts(self, watch: Watch, entry: Entry, job_id: str, row: Row | None) -> None:
-        """Slurm's own requeues are remedies too: audited, and a node that failed twice is left out."""
-        lines = watch.starts.read(watch.job.folder / "starts.jsonl") or []
-        found = restarts(lines, entry.attempt.number)
+    def _tell_restarts(self, watch: Watch, entry: Entry, job_id: str) -> None:
+        """Slurm's own requeues are remedies too, and audited as such."""
+        found = restarts(self._starts(watch), entry.attempt.number)
         if len(found) <= entry.attempt.restarts_told:
             return
         with self._locked_entry(entry) as (held, _):
-            if held is None:
-                return
-            for cause, node in found[held.attempt.restarts_told :]:
-                self._ender.requeued(held, cause, node, job_id)
-            past = [(one.end["cause"], one.end["node"]) for one in held.round() if one.end]
-            bad = [node for node in excluded_nodes([*past, *found]) if node not in held.attempt.exclude]
-            if bad and row is not None and meaning(row.state).verdict is Verdict.WAITING:
-                self._scheduler.exclude(job_id, bad)
+            if held is not None:
+                for cause, node in found[held.attempt.restarts_told :]:
+                    self._ender.requeued(held, cause, node, job_id)
+                held.attempt.restarts_told = len(found)
+                self._journal.write(held)
+
+    def _leave_out(self, watch: Watch, entry: Entry, job_id: str) -> None:
+        """A job that waits for its next start stays away from a node that failed it twice."""
+        ends = restarts(self._starts(watch), entry.attempt.number, waiting=True)
+        past = [(one.end["cause"], one.end["node"]) for one in entry.round() if one.end]
+        bad = [node for node in excluded_nodes([*past, *ends]) if node not in entry.attempt.exclude]
+        if not bad:
+            return
+        with self._locked_entry(entry) as (held, _):
+            if held is not None:
                 held.attempt.exclude = sorted({*held.attempt.exclude, *bad})
-            held.attempt.restarts_told = len(found)
-            self._journal.write(held)
+                self._scheduler.exclude(job_id, held.attempt.exclude)
+                self._journal.write(held)
+
+    def _starts(self, watch: Watch) -> list[dict[str, Any]]:
+        return watch.starts.read(watch.job.folder / "starts.jsonl") or []
+
+
+def _row_of(view: View, job_id: str, entry: Entry) -> Row | None:
+    """The job's row; a row of another name is an id used again, by a cluster that was set up anew."""
+    row = view.rows.get(job_id)
+    return row if row is not None and row.name == entry.attempt.token else None
 
 
 def _same_attempt(held: Entry, seen: Entry) -> bool:
