@@ -1,6 +1,6 @@
-"""Augmentation of training inputs: jitter and cutout, batched tensor operations. Never for validation or panel.
+"""Augmentation of training examples: mixing, jitter, cutout; batched tensor operations. Never for validation or panel.
 
-B batch, L wavelengths; reflectance in and out.
+B batch, L wavelengths, G groups, K groups of a treatment at most; reflectance in and out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from denoise_core.plans import DataPlan
 
 
 def augment(x_BL: Tensor, plan: DataPlan, noise_sd_L: Tensor, step_nm: float, generator: torch.Generator) -> Tensor:
-    """Jitter, then cutout, as the plan says; clipped to [0, 1]."""
+    """Jitter, then cutout, as the plan says; clipped to [0, 1]. For inputs alone: targets stay what they are."""
     if plan.jitter:
         x_BL = jitter(x_BL, plan, noise_sd_L, step_nm, generator)
     if plan.cutout:
@@ -34,15 +34,33 @@ def jitter(x_BL: Tensor, plan: DataPlan, noise_sd_L: Tensor, step_nm: float, gen
 def cutout(x_BL: Tensor, plan: DataPlan, step_nm: float, generator: torch.Generator) -> Tensor:
     """One window of `cutout_min_nm` to `cutout_max_nm` becomes the straight line between its two ends."""
     batch, length = x_BL.shape
-    span = (plan.cutout_max_nm - plan.cutout_min_nm) / 2
-    width_B1 = (plan.cutout_min_nm + span * (1 + _uniform(batch, generator, x_BL.device))) / step_nm
+    span_nm = plan.cutout_max_nm - plan.cutout_min_nm
+    width_B1 = (plan.cutout_min_nm + span_nm * torch.rand(batch, 1, generator=generator, device=x_BL.device)) / step_nm
     width_B1 = width_B1.round().clamp(2, length - 1)
-    first_B1 = ((length - 1 - width_B1) * (1 + _uniform(batch, generator, x_BL.device)) / 2).floor()
+    first_B1 = ((length - width_B1) * torch.rand(batch, 1, generator=generator, device=x_BL.device)).floor()
+    first_B1 = first_B1.minimum(length - 1 - width_B1)
     place_BL = (torch.arange(length, device=x_BL.device) - first_B1) / width_B1
     left_B1 = x_BL.gather(1, first_B1.long())
     right_B1 = x_BL.gather(1, (first_B1 + width_B1).long())
     line_BL = left_B1 + place_BL * (right_B1 - left_B1)
     return torch.where((place_BL > 0) & (place_BL < 1), line_BL, x_BL)
+
+
+def mix(group_B: Tensor, mean_GL: Tensor, kin_GK: Tensor, kin_count_G: Tensor, generator: torch.Generator) -> Tensor:
+    """Simulated groups: what to add (B, L) to a capture, to its target and to its base.
+
+    A capture is its group's mean and a residual. Its mean moves up to half way to that of a random group of `kin_GK`
+    (the same treatment's; the first `kin_count_G` of a row count); the residual stays. So the result is a convex
+    mixture of two group means with residuals drawn from one of them. The same treatment, because the instrument's fine
+    structure and the dose features depend on it; half way, because features and noise level are then those of the
+    nearer group, and the other half of the way is walked from the other end. Input, target and base move together: the
+    base keeps the error that it makes on a group that it has not seen.
+    """
+    batch, device = len(group_B), group_B.device
+    count_B = kin_count_G[group_B]
+    pick_B = (torch.rand(batch, generator=generator, device=device) * count_B).long().minimum(count_B - 1)
+    share_B1 = 0.5 * torch.rand(batch, 1, generator=generator, device=device)
+    return share_B1 * (mean_GL[kin_GK[group_B, pick_B]] - mean_GL[group_B])
 
 
 def _uniform(batch: int, generator: torch.Generator, device: torch.device) -> Tensor:

@@ -6,24 +6,28 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from denoise_core.errors import BadInput
+from denoise_core.evaluation.thresholds import GATES
 from denoise_core.plans import DataPlan, FilePlan, LossPlan, ModelPlan, OptimiserPlan, TrainingPlan
 
 
-def track_h() -> TrainingPlan:
-    """A fold of the runbook, flag by flag. The flags say nothing of the head: ours corrects filter F."""
-    name = "logs/Track_H_fold_02", "checkpoints/Track_H_fold_02"
+def track_h(fold: int = 3) -> TrainingPlan:
+    """A fold of the runbook, flag by flag, with the files of the fold that its page prints.
+
+    The flags say nothing of the head: ours corrects filter F, as every new training does.
+    """
+    name = f"Track_H_fold_{fold:02d}"
     return TrainingPlan(
         name="track_h",
         model=ModelPlan(head="residual", base="f"),
         data=DataPlan(val_noise2noise=True),
         optimiser=OptimiserPlan(epochs=200, early_stop_patience=21, tta_reverse=True),
         files=FilePlan(
-            train_manifest="manifests/fold_02/train_manifest.csv",
-            val_manifest="manifests/fold_02/val_manifest.csv",
-            log_dir=name[0],
-            checkpoint_dir=name[1],
-            audit_log=f"{name[0]}/auditing_manifest.log",
-            speed_log_json="artifacts/cross_validation/fold_02_speed.json",
+            train_manifest=f"manifests/fold_{fold:02d}/train_manifest.csv",
+            val_manifest=f"manifests/fold_{fold:02d}/val_manifest.csv",
+            log_dir=f"logs/{name}",
+            checkpoint_dir=f"checkpoints/{name}",
+            audit_log=f"logs/{name}/auditing_manifest.log",
+            speed_log_json=f"artifacts/cross_validation/fold_{fold:02d}_speed.json",
         ),
     )
 
@@ -103,42 +107,62 @@ def difference(plan: TrainingPlan, seed: TrainingPlan) -> list[str]:
 
 # ---- Act B -----------------------------------------------------------------------------------------------
 
-_CONSISTENCY = 1.0  # weight of the replicate term; in units of reflectance² its value is far below the others
+_SEED_LOSS = LossPlan()  # the defaults are the seed's weights
+_CONSISTENCY = 1.0  # Charbonnier's own weight: a scatter of replicates counts like an error of that size
+_LOO = ("data.noise2noise_pairwise", "targets less noisy: the mean of the other captures")
+_DOUBLED = {
+    "aggregate": {"loss.charbonnier_weight": "Charbonnier doubled"},
+    "skill": {"loss.charbonnier_weight": "Charbonnier doubled"},
+    "roi": {
+        "loss.dip_weight": "dip loss doubled",
+        "loss.derivative_weight": "derivative doubled",
+        "loss.deriv_weight_roi": "derivative inside the ROI doubled",
+        "loss.curvature_weight_roi": "curvature doubled",
+    },
+}
+_SET: dict[str, dict[str, tuple[str, Any]]] = {
+    "aggregate": {_LOO[0]: (_LOO[1], False)},
+    "skill": {_LOO[0]: (_LOO[1], False)},
+    "tail": {"data.group_weights": ("groups sampled by their own error", "own_error")},
+    "roi": {"loss.dip_loss": ("dips judged", True)},
+    "downstream": {"loss.consistency_weight": ("replicates denoised alike", _CONSISTENCY)},
+}
 
 
 def rebalance(plan: TrainingPlan, failed_gates: Sequence[str]) -> tuple[TrainingPlan, list[dict[str, Any]]]:
-    """Losses rebalanced by what failed, and the table of what was changed for which gate."""
-    loss, data = plan.loss, plan.data
-    changes: dict[str, dict[str, tuple[str, Any]]] = {
-        "aggregate": {
-            "loss.charbonnier_weight": ("Charbonnier doubled", _doubled(loss.charbonnier_weight)),
-            "data.noise2noise_pairwise": ("targets less noisy: leave-one-out means", False),
-        },
-        "tail": {"data.group_weights": ("groups sampled by their own error", "own_error")},
-        "roi": {
-            "loss.dip_loss": ("dips judged", True),
-            "loss.dip_weight": ("dip loss doubled", _doubled(loss.dip_weight)),
-            "loss.derivative_weight": ("derivative doubled", _doubled(loss.derivative_weight)),
-            "loss.deriv_weight_roi": ("derivative doubled", _doubled(loss.deriv_weight_roi)),
-            "loss.curvature_weight_roi": ("curvature doubled", _doubled(loss.curvature_weight_roi)),
-        },
-        "downstream": {"loss.consistency_weight": ("replicates denoised alike", _CONSISTENCY)},
-    }
-    changes["skill"] = changes["aggregate"]
+    """The plan rebalanced by what failed, and a row {gate, option, before, after, why} for every option changed.
+
+    Each option changes once, however many gates ask for it; every gate that asked has its row. A term that the plan
+    left out comes in at the seed's weight instead of twice nothing. Gate 0 (integrity) is about data, not about
+    losses: it changes nothing. BadInput for a gate that does not exist.
+    """
+    if unknown := set(failed_gates) - set(GATES):
+        raise BadInput(f"no gate {sorted(unknown)[0]!r}", remedy=f"one of {', '.join(GATES)}")
+    before = plan.model_dump()
+    after = plan.model_dump()
     table: list[dict[str, Any]] = []
-    content = plan.model_dump()
-    for gate in failed_gates:
-        for option, (why, value) in changes.get(gate, {}).items():
+    for gate in (gate for gate in GATES if gate in failed_gates):
+        wanted = {option: _doubled(plan.loss, option, why) for option, why in _DOUBLED.get(gate, {}).items()}
+        for option, (why, value) in {**_SET.get(gate, {}), **wanted}.items():
             section, name = option.split(".")
-            table.append({"gate": gate, "option": option, "before": content[section][name], "after": value, "why": why})
-            content[section][name] = value
-    content["data"] = {**data.model_dump(), **content["data"]}
-    return TrainingPlan.model_validate(content), table
+            old = before[section][name]
+            after[section][name] = value
+            if old != value:
+                table.append({"gate": gate, "option": option, "before": old, "after": value, "why": why})
+    return TrainingPlan.model_validate(after), table
 
 
-def _doubled(weight: float) -> float:
-    """Twice the weight; a term that the plan left out comes in at 1."""
-    return 2 * weight if weight else 1.0
+def _doubled(loss: LossPlan, option: str, why: str) -> tuple[str, float]:
+    """Why and the new weight: twice the old one, or the seed's where the term is off."""
+    name = option.split(".")[1]
+    weight: float = getattr(loss, name)
+    off = not weight or (name == "dip_weight" and not loss.dip_loss)
+    seed: float = getattr(_SEED_LOSS, name)
+    return (
+        (f"{why.removesuffix(' doubled')} at the seed's weight: the plan left it out", seed)
+        if off
+        else (why, 2 * weight)
+    )
 
 
 def act_b_stage1(plan: TrainingPlan) -> TrainingPlan:
