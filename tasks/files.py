@@ -61,6 +61,13 @@ def place(source: Path, target: Path) -> Path:
     return target
 
 
+def copy(source: Path, target: Path) -> Path:
+    """A copy of its own: what is blessed must not change when somebody edits the source in place."""
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return target
+
+
 def place_tree(source: Path, target: Path) -> Path:
     """`place` for every file below a folder."""
     for file in sorted(path for path in source.rglob("*") if path.is_file()):

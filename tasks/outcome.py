@@ -132,11 +132,15 @@ def failed(run: Run, name: str, message: str) -> State[Any]:
     return Failed(name=name, message=message)
 
 
+class _WithoutRefusals(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
+
+
+_REFUSALS_ARE_NO_SURPRISE = _WithoutRefusals()
+
+
 def _quiet_engine() -> None:
     """Keep the engine from printing a returned refusal as an "unexpected exception" with its traceback."""
-
-    class WithoutRefusals(logging.Filter):
-        def filter(self, record: logging.LogRecord) -> bool:
-            return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
-
-    logging.getLogger("prefect.engine").addFilter(WithoutRefusals())
+    for name in ("prefect.engine", "prefect.flow_runs"):
+        logging.getLogger(name).addFilter(_REFUSALS_ARE_NO_SURPRISE)

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from tasks.audit import Run, artifacts_root
-from tasks.files import copy_aside, place, read_json, sha256_of, write_json, write_text
+from tasks.files import copy, copy_aside, read_json, sha256_of, write_json, write_text
 from tasks.verdict import Verdict
 
 
@@ -93,7 +93,7 @@ def ship(
             run.event("shipped", f"Already in production: {current.id}", blessing=current.id)
             return current
         _compare(current, verdict, incumbent)
-        model = place(candidate, root / "models" / verdict.candidate_sha256 / candidate.name)
+        model = copy(candidate, root / "models" / verdict.candidate_sha256 / candidate.name)
         blessed = Blessing(
             id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{verdict.candidate_sha256[:8]}",
             study=run.study,

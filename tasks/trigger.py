@@ -19,7 +19,7 @@ def act_b(run: Run, plan: Mapping[str, Any], *, checkpoint: str, failed: Sequenc
 
     Returns the flow run's id, or None when no server serves the deployment (then the audit log says so).
     """
-    kept = ("label", "corpus", "where", "panel", "gates", "top_k", "approval")
+    kept = ("label", "corpus", "where", "training", "panel", "gates", "top_k", "approval")
     parameters = {
         "plan": {
             **{key: plan[key] for key in kept},
