@@ -174,7 +174,7 @@ class Dispatcher:
                 self._placer.place(group, array=len(group) > 1, lock=lock, after=ready[0][1])
             return
         for entry, ids in ready:
-            if self._placer.room(self.scheduler.view([])) > 0:
+            if self._placer.has_room():
                 self._placer.place([entry], array=False, lock=lock, after=ids)
             else:
                 self.journal.write(entry)  # waits in the journal for a place

@@ -99,16 +99,17 @@ class Placer:
             entry.attempt.token, entry.attempt.index = "", 0
             self._journal.write(entry)
 
-    def room(self, view: View | None) -> int:
-        """How many more jobs the profile's cap, and the site's last "later", let into the queue now."""
+    def has_room(self) -> bool:
+        """Whether the profile's cap, and the site's last "later", let one more job into the queue now."""
         if self._clock() < self._later:
-            return 0
+            return False
         if self._profile.max_parallel is None or self._profile.executor == "local":
-            return 1 << 30
+            return True
+        view = self._scheduler.view([])
         since = view.at if view else 0.0
         self._placed_since_view = [(at, count) for at, count in self._placed_since_view if at >= since]
         recent = sum(count for _, count in self._placed_since_view)
-        return self._profile.max_parallel - recent - (active(view, self._journal.root_id) if view else 0)
+        return recent + (active(view, self._journal.root_id) if view else 0) < self._profile.max_parallel
 
     # -- doubt
     def settle(self, submission: Submission, view: View | None, memory: Memory, lock: int) -> bool:

@@ -114,7 +114,7 @@ class Tracker:
             elif held.cancel:
                 self._ender.cancelled(held, "cancelled while it ran", slurm_id)
             elif marker and self._ender.failed(held, marker["cause"], marker["message"], slurm_id, node):
-                self._place(held, None, lock)
+                self._place(held, lock)
             return held
 
     @contextlib.contextmanager
@@ -138,7 +138,7 @@ class Tracker:
         for watch, entry in waiting:
             token = entry.attempt.token
             if not token:
-                self._try_place(entry, view)
+                self._try_place(entry)
             elif self._handle(placed[token]) is None:
                 if token not in settled:  # once for all members of an array
                     settled.add(token)
@@ -179,16 +179,15 @@ class Tracker:
                 asked[job_id] = entry.attempt.created
         return self._scheduler.remember(sorted(asked), min(asked.values())) if asked else {}
 
-    def _try_place(self, entry: Entry, view: View | None) -> None:
+    def _try_place(self, entry: Entry) -> None:
         with self._locked_entry(entry) as (held, lock):
             if held is not None:
-                self._place(held, view, lock)
+                self._place(held, lock)
 
-    def _place(self, entry: Entry, view: View | None, lock: int) -> None:
+    def _place(self, entry: Entry, lock: int) -> None:
         """Submit the newest attempt if its dependencies and the caps allow it; else it waits in the journal."""
         ids = self.dependencies(entry)
-        view = view or self._scheduler.view([])
-        if ids is not None and self._placer.room(view) > 0:
+        if ids is not None and self._placer.has_room():
             self._placer.place([entry], array=False, lock=lock, after=ids)
 
     def dependencies(self, entry: Entry) -> list[str] | None:
@@ -285,7 +284,7 @@ class Tracker:
             if cause == "cancelled":
                 self._ender.cancelled(held, f"{message}: cancelled outside this dispatcher", job_id)
             elif self._ender.failed(held, cause, message, job_id, node):
-                self._place(held, None, lock)
+                self._place(held, lock)
 
     def _adopt_claimant(self, entry: Entry, job_id: str) -> bool:
         """A twin of the same submission owns the attempt: follow that one."""

@@ -47,8 +47,11 @@ class FakeSlurm:
             path.with_suffix(".tmp").replace(path)
 
     def knob(self, **values: Any) -> None:
-        """lie=N: the next N submissions are accepted but report an error; squeue/sacct/sbatch="down" (with an
-        error), "garbled", "forgets"; refuse=text: sbatch refuses with that text; late=seconds: accepted jobs appear later."""
+        """Change how it behaves.
+
+        lie=N: the next N submissions are accepted but report an error; squeue, sacct, sbatch = "down" (with an error),
+        "garbled", "forgets"; refuse=text: sbatch's refusal; late=seconds: accepted jobs appear that much later.
+        """
         with self.state() as state:
             state["knobs"].update(values)
 
@@ -67,7 +70,7 @@ class FakeSlurm:
     # -- the programs
     def sbatch(self, script: Path, reply: Path, environment: dict[str, str], lock: int) -> Exit:
         self.calls.append(["sbatch", str(script)])
-        reply.write_bytes(b"")
+        os.close(os.open(reply, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
         if self.crash == "before":
             faults.reach("during_sbatch")
         with self.state() as state:

@@ -51,7 +51,7 @@ def nap(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 def train(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
-    """A toy training: a hash chain over steps, checkpointed at a stop; interrupted or not, it ends in the same digest."""
+    """A toy training: a chain of hashes, checkpointed at a stop; interrupted or not, it ends in the same digest."""
     path: Path = context.folder / "checkpoint.json"
     state = json.loads(path.read_text()) if path.exists() else {"step": 0, "digest": "0", "stops": 0}
     while state["step"] < arguments["steps"]:
@@ -94,7 +94,7 @@ def eat_memory(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
     """Takes `mb` megabytes, half of it a halving."""
     size = arguments["mb"] >> context.adjustments["batch_halvings"]
     block = bytearray(size << 20)
-    block[:: 4096] = b"x" * len(block[:: 4096])
+    block[::4096] = b"x" * len(block[::4096])
     time.sleep(arguments.get("seconds", 5.0))
     return {"mb": size, "halvings": context.adjustments["batch_halvings"]}
 

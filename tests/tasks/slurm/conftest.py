@@ -1,0 +1,65 @@
+"""Fixtures: the fake Slurm for what the real one cannot be made to do, and the real one (marker `slurm`)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # dispatch_lab, and slurm_jobs, which snapshots carry along
+
+from dispatch_lab import Lab
+
+from tasks.slurm.snapshot import Snapshot
+
+LAB = Path(__file__).resolve().parents[3] / "slurm_templates" / "lab"
+
+
+@pytest.fixture
+def quick_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: journals are forced onto the disk, which costs a busy disk a lot."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """One snapshot for all fast tests."""
+    return Snapshot.take(tmp_path_factory.mktemp("code"), ["slurm_jobs"])
+
+
+@pytest.fixture
+def lab(quick_folder: Path, code: Snapshot) -> Lab:
+    return Lab(quick_folder, code)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real Slurm of its own, in a folder with a space in its name; the environment that reaches it."""
+    root = tmp_path_factory.mktemp("real") / "test cluster"
+    environment = {**os.environ, "SLURM_ROOT": str(root), "SLURM_DBD": "1"}
+    up = subprocess.run([str(LAB / "slurm-up.sh")], env=environment, capture_output=True, text=True, check=False)
+    if up.returncode != 0:
+        pytest.fail(f"slurm-up.sh: {up.stdout}{up.stderr}")
+    link = subprocess.run(
+        ["bash", "-c", f". '{LAB}/common.sh'; echo $SLURM_CONF"], env=environment, capture_output=True, text=True
+    )
+    patch = pytest.MonkeyPatch()
+    for name, value in {
+        "SLURM_CONF": link.stdout.strip(),
+        "SLURM_ROOT": str(root),
+        "GATED_POLL_DIR": str(tmp_path_factory.mktemp("poll")),
+    }.items():
+        patch.setenv(name, value)
+    yield {**environment, "SLURM_CONF": link.stdout.strip()}
+    subprocess.run([str(LAB / "slurm-down.sh"), "--wipe"], env=environment, capture_output=True, check=False)
+    patch.undo()

@@ -1,0 +1,194 @@
+"""A scheduler that lies, lags and forgets: neither loses nor duplicates a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dispatch_lab import Lab
+from fake_slurm import TIMEOUT
+
+from tasks.slurm.dispatcher import JobSpec
+
+ECHO = JobSpec("echo", "slurm_jobs:echo", {"n": 1})
+
+
+def _traced(lab: Lab, n: int = 1) -> JobSpec:
+    return JobSpec(f"job-{n}", "slurm_jobs:echo", {"n": n, "trace": str(lab.folder / "trace")})
+
+
+def _executions(lab: Lab) -> list[str]:
+    path = lab.folder / "trace"
+    return sorted(line.split()[0] for line in path.read_text().splitlines()) if path.exists() else []
+
+
+def test_two_hundred_submissions_that_were_accepted_but_reported_an_error(lab: Lab) -> None:
+    lab.fake.knob(lie=200)
+    dispatcher = lab.dispatcher(detach=True)
+    jobs = dispatcher.submit([JobSpec(f"job-{n}", "slurm_jobs:echo", {"n": n}) for n in range(200)])
+    assert len(lab.told("doubt")) == 200
+    assert not lab.told("submitted")
+    begun = lab.clock.now
+    assert list(dispatcher.wait(jobs, stop=lambda: lab.clock.now - begun > 300)) == []
+    assert len(lab.told("submitted")) == len(lab.fake.jobs()) == 200
+    assert len({job["name"] for job in lab.fake.jobs().values()}) == 200
+    assert {event["how"] for event in lab.told("submitted")} <= {"queue", "accounting"}
+
+
+@pytest.mark.parametrize("sacct", ["works", "absent"])
+def test_a_submission_that_never_arrived_is_made_again_after_settling(lab: Lab, sacct: str) -> None:
+    lab.fake.knob(sbatch="down", sacct=sacct)
+    lab.after(8, lambda: lab.fake.knob(sbatch="up"))
+    lab.when(lab.has("1"), lab.runs("1"))
+    begun = lab.clock.now
+    (outcome,) = lab.outcomes([ECHO])
+    assert outcome.state == "done"
+    assert lab.told("resubmitted")
+    assert lab.clock.now - begun >= 10  # settle_seconds
+    assert len(lab.fake.jobs()) == 1
+
+
+def test_nothing_is_submitted_again_while_the_queue_or_the_accounting_cannot_be_asked(lab: Lab) -> None:
+    lab.fake.knob(sbatch="down", squeue="down")
+    lab.after(1, lambda: lab.fake.knob(sbatch="up"))
+    lab.after(120, lambda: lab.fake.knob(squeue="garbled" if lab.fake.jobs() else "up", sacct="down"))
+    lab.after(120, lambda: (_assert(not lab.fake.jobs()), lab.fake.knob(sacct="works")))
+    lab.when(lab.has("1"), lab.runs("1"))
+    (outcome,) = lab.outcomes([ECHO])
+    assert outcome.state == "done"
+    assert len(lab.fake.jobs()) == 1
+
+
+def _assert(condition: bool) -> None:
+    assert condition
+
+
+def test_a_twin_that_arrives_late_is_cancelled_and_the_work_done_once(lab: Lab) -> None:
+    lab.fake.knob(lie=1, late=30.0, sacct="absent")  # accepted, reported as an error, and in no list for 30 s
+    lab.when(lambda: "2" in lab.fake.jobs(), lambda: lab.fake.set("2", "PENDING", appears=0.0))
+    lab.when(lambda: lab.fake.jobs()["1"]["state"] == "CANCELLED", lab.runs("2"))
+    (outcome,) = lab.outcomes([_traced(lab)])
+    assert outcome.state == "done"
+    assert [job["state"] for job in lab.fake.jobs().values()] == ["CANCELLED", "COMPLETED"]
+    assert _executions(lab) == ["1"]
+
+
+def test_of_two_twins_that_both_start_one_leaves_at_once(lab: Lab) -> None:
+    lab.fake.knob(lie=1, late=30.0, sacct="absent")
+    lab.when(lambda: "2" in lab.fake.jobs(), lab.runs("1"))  # the one believed lost runs first
+    lab.after(0, lab.runs("2"))
+    (outcome,) = lab.outcomes([_traced(lab)])
+    assert outcome.state == "done"
+    assert outcome.slurm_ids == ("1",)
+    assert _executions(lab) == ["1"]
+
+
+@pytest.mark.parametrize("mode", ["down", "garbled", "forgets"])
+def test_a_queue_that_cannot_be_read_is_no_verdict(lab: Lab, mode: str) -> None:
+    lab.fake.knob(sacct="down")
+    lab.when(lab.has("1"), lambda: lab.fake.set("1", "RUNNING"))
+    lab.after(10, lambda: lab.fake.knob(squeue=mode))
+    lab.after(300, lambda: lab.fake.knob(squeue="up"))
+    lab.after(10, lambda: lab.fake.set("1", "PENDING"))
+    lab.after(0, lab.runs("1"))
+    (outcome,) = lab.outcomes([ECHO])
+    assert (outcome.state, outcome.attempts) == ("done", 1)
+    assert len(lab.fake.jobs()) == 1
+
+
+def test_accounting_that_lags_is_waited_for(lab: Lab) -> None:
+    lab.fake.knob(lag=15.0)
+    lab.when(lab.has("1"), lambda: (lab.fake.set("1", "CANCELLED by 1000"), lab.fake.forget("1")))
+    (outcome,) = lab.outcomes([ECHO])
+    assert outcome.state == "cancelled"
+    assert len(lab.fake.jobs()) == 1
+
+
+@pytest.mark.parametrize(("sacct", "attempts"), [("absent", 2), ("forgets", 2)])
+def test_a_job_that_nobody_knows_any_more_is_run_again_and_the_old_one_fenced_off(
+    lab: Lab, sacct: str, attempts: int
+) -> None:
+    lab.fake.knob(sacct=sacct)
+    lab.when(lab.has("1"), lambda: lab.fake.forget("1"))
+    lab.when(lab.has("2"), lab.runs("1"))  # it was only forgotten: now it starts after all
+    lab.after(0, lab.runs("2"))
+    (outcome,) = lab.outcomes([_traced(lab)])
+    assert (outcome.state, outcome.attempts) == ("done", attempts)
+    assert lab.told("remedy")[0]["cause"] == "vanished"
+    assert _executions(lab) == ["1"]
+
+
+def test_an_id_used_again_by_a_new_cluster_is_not_our_job(lab: Lab) -> None:
+    lab.fake.knob(sacct="absent")
+    lab.when(lab.has("1"), lambda: lab.fake.set("1", "COMPLETED", name="somebody-else"))
+    lab.when(lab.has("2"), lab.runs("2"))
+    (outcome,) = lab.outcomes([ECHO])
+    assert outcome.state == "done"
+    assert lab.told("remedy")[0]["cause"] == "vanished"
+
+
+def test_time_in_the_queue_is_no_failure(lab: Lab) -> None:
+    lab.after(14 * 86400 / 20_000, lambda: None)
+    lab.sleep = _long_sleeps(lab)  # type: ignore[method-assign]
+    lab.when(lambda: lab.clock.now - begun > 14 * 86400, lab.runs("1"))
+    begun = lab.clock.now
+    (outcome,) = lab.outcomes([ECHO])
+    assert (outcome.state, outcome.attempts) == ("done", 1)
+
+
+def _long_sleeps(lab: Lab) -> Any:
+    sleep = lab.sleep
+    return lambda seconds: sleep(600.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sbatch: error: invalid partition specified: gpux",
+        "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
+        "sbatch: error: Batch job submission failed: Requested node configuration is not available",
+        "sbatch: error: Batch job submission failed: Invalid qos specification",
+        "sbatch: unrecognized option '--nonsense=1'",
+    ],
+)
+def test_a_refusal_fails_at_once_with_slurms_own_words(lab: Lab, text: str) -> None:
+    lab.fake.knob(refuse=text)
+    (outcome,) = lab.outcomes([ECHO])
+    assert (outcome.state, outcome.cause, outcome.message) == ("failed", "rejected", text)
+    assert len([call for call in lab.fake.calls if call[0] == "sbatch"]) == 1
+
+
+def test_a_limit_of_the_site_is_waited_out(lab: Lab) -> None:
+    lab.fake.knob(refuse="sbatch: error: QOSMaxSubmitJobPerUserLimit")
+    lab.after(100, lambda: lab.fake.knob(refuse=""))
+    lab.when(lab.has("1"), lab.runs("1"))
+    (outcome,) = lab.outcomes([ECHO])
+    assert outcome.state == "done"
+    assert "QOSMaxSubmitJobPerUserLimit" in lab.told("held")[0]["text"]
+    assert len([call for call in lab.fake.calls if call[0] == "sbatch"]) <= 4
+
+
+def test_a_damaged_result_is_not_done(lab: Lab) -> None:
+    def damage() -> None:
+        lab.fake.launch("1", wait=True)
+        path = next((lab.folder / "root" / "jobs").glob("*/*/result.json"))
+        path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+
+    lab.when(lab.has("1"), damage)
+    lab.when(lab.has("2"), lab.runs("2"))
+    (outcome,) = lab.outcomes([ECHO])
+    assert outcome.result == {"echo": {"n": 1}}
+    assert lab.told("remedy")[0]["cause"] == "lost_result"
+
+
+def test_the_error_of_the_socket_is_the_one_that_was_seen() -> None:
+    assert "Socket timed out" in TIMEOUT
+
+
+def test_a_dead_dispatchers_journal_is_readable_by_hand(lab: Lab) -> None:
+    dispatcher = lab.dispatcher()
+    (job,) = dispatcher.submit([ECHO])
+    text = Path(job.folder, "journal.json").read_text()
+    assert '"slurm_jobs:echo"' in text
+    assert job.key in text

@@ -1,0 +1,116 @@
+"""Profiles: defaults <- site <- stage, and errors that say what would be valid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.slurm.dispatcher import Dispatcher, JobSpec
+from tasks.slurm.profiles import BadProfile, load_profile, profile_names
+
+
+def _profile(folder: Path, text: str) -> Path:
+    path = folder / "site.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_shipped_profile_loads_and_has_every_stage(name: str) -> None:
+    profile = load_profile(name)
+    assert set(profile.stages) >= {"train", "denoise", "evaluate"}
+
+
+def test_the_example_for_a_stranger_is_among_them() -> None:
+    assert {"a100", "local", "slurm-dev", "example"} <= set(profile_names())
+
+
+def test_a_stage_overrides_the_site_and_the_site_the_defaults(tmp_path: Path) -> None:
+    path = _profile(tmp_path, 'partition: long\ncpus: 4\nstages:\n  evaluate: {partition: short, time: "00:10:00"}\n')
+    profile = load_profile(path)
+    assert profile.section("train").partition == "long"
+    assert profile.section("evaluate").partition == "short"
+    assert profile.section("evaluate").cpus == 4
+    assert profile.section("train").time == "01:00:00"  # of defaults.yaml
+    assert profile.section("evaluate").time_seconds == 600
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("partitoin: gpu\n", "did you mean 'partition'"),
+        ("partitoin: gpu\n", "valid: account, accounting"),
+        ("stages: {trian: {}}\n", "did you mean 'train'"),
+        ("stages: {train: {tmie: '1'}}\n", "did you mean 'time'"),
+        ("time: 24:00:00\n", "in quotes"),
+        ("time: 'soon'\n", "not a Slurm time"),
+        ("memory: lots\n", "64GB"),
+        ("cpus: 0\n", "cpus"),
+        ("cpus: '4'\n", "cpus"),
+        ("executor: pbs\n", "executor"),
+        ("- a\n- b\n", "expected keys and values"),
+        ("a: [\n", "not YAML"),
+    ],
+)
+def test_a_bad_profile_names_file_key_and_what_is_valid(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(BadProfile) as error:
+        load_profile(_profile(tmp_path, text))
+    assert says in str(error.value)
+    assert "site.yaml" in str(error.value)
+
+
+def test_an_unknown_name_lists_the_profiles() -> None:
+    with pytest.raises(BadProfile, match="slurm-dev"):
+        load_profile("slurmdev")
+
+
+def test_an_unknown_stage_lists_the_stages() -> None:
+    with pytest.raises(BadProfile, match="denoise, evaluate, train"):
+        load_profile("local").section("training")
+
+
+def test_only_allowed_variables_reach_a_job(tmp_path: Path) -> None:
+    profile = load_profile(_profile(tmp_path, "environment: [PATH, 'LC_*']\nvariables: {MODE: fast}\n"))
+    seen = profile.exported("train", {"PATH": "/bin", "LC_ALL": "C", "API_TOKEN": "canary", "LCX": "no"})
+    assert seen == {"PATH": "/bin", "LC_ALL": "C", "MODE": "fast"}
+
+
+def test_the_text_of_a_dry_run(tmp_path: Path) -> None:
+    path = _profile(
+        tmp_path,
+        "partition: gpu\naccount: lab\nqos: high\ngres: gpu:a100:1\nconstraint: a100-80g\ntime: '1-00:00:00'\n"
+        "memory: 64GB\ncpus: 8\nsetup: ['module load cuda/12.4']\nscratch: $SLURM_TMPDIR\nextra: {nice: 10}\n",
+    )
+    dispatcher = Dispatcher(load_profile(path), tmp_path / "a root")
+    text = dispatcher.dry_run([JobSpec("train-fold-02", "slurm_jobs:train", {"steps": 3})])
+    lines = text.splitlines()
+    for wanted in (
+        "#SBATCH --partition=gpu",
+        "#SBATCH --account=lab",
+        "#SBATCH --qos=high",
+        "#SBATCH --gres=gpu:a100:1",
+        "#SBATCH --constraint=a100-80g",
+        "#SBATCH --time=1-00:00:00",
+        "#SBATCH --mem=64GB",
+        "#SBATCH --cpus-per-task=8",
+        "#SBATCH --nice=10",
+        "#SBATCH --signal=USR2@90",
+        "#SBATCH --requeue",
+        "module load cuda/12.4",
+        'export TMPDIR="$SLURM_TMPDIR"',
+    ):
+        assert wanted in lines
+    assert any(line.startswith("#SBATCH --job-name=train-fold-02.") for line in lines)
+    assert lines.index("module load cuda/12.4") < next(n for n, line in enumerate(lines) if line.startswith("srun"))
+    assert not list((tmp_path / "a root" / "submissions").iterdir())
+    assert not list((tmp_path / "a root" / "code").iterdir())
+
+
+def test_a_dry_run_of_an_array_is_split_like_the_array(tmp_path: Path) -> None:
+    profile = load_profile("slurm-dev").model_copy(update={"max_array_size": 4})
+    specs = [JobSpec(f"fold-{n}", "slurm_jobs:echo", {"n": n}) for n in range(9)]
+    text = Dispatcher(profile, tmp_path).dry_run(specs, array=True)
+    assert text.count("#!/bin/bash") == 3
+    assert "#SBATCH --array=0-3%4" in text
+    assert text.count("--array=") == 2  # the last one is alone: an ordinary job

@@ -1,0 +1,209 @@
+"""What runs on the node: claims, fences, code checks, certified results, orderly stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dispatch_lab import Lab
+
+from tasks.slurm import runner
+from tasks.slurm.dispatcher import Job, JobSpec
+from tasks.slurm.snapshot import CodeChanged, Snapshot, verify
+
+
+def _job(lab: Lab, function: str = "echo", arguments: dict[str, Any] | None = None) -> Job:
+    (job,) = lab.dispatcher().submit([JobSpec("job", f"slurm_jobs:{function}", arguments or {})])
+    return job
+
+
+def _marker(job: Job, attempt: int = 1) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((job.folder / f"marker-{attempt}.json").read_text())
+    return content
+
+
+def test_result_before_marker_and_the_marker_certifies_it(lab: Lab) -> None:
+    job = _job(lab)
+    assert lab.fake.launch("1", wait=True) == 0
+    result = runner.read_result(job.folder)
+    assert result is not None
+    assert _marker(job)["result_sha256"] == result[1]
+    assert (job.folder / "result.json").stat().st_mtime_ns <= (job.folder / "marker-1.json").stat().st_mtime_ns
+
+
+def test_a_second_start_of_a_finished_attempt_does_nothing(lab: Lab) -> None:
+    job = _job(lab, arguments={"trace": str(lab.folder / "trace")})
+    for _ in range(2):
+        assert lab.fake.launch("1", wait=True) == 0
+    assert len((lab.folder / "trace").read_text().splitlines()) == 1
+    assert len(lab.dispatcher().journal.starts(job.key)) == 2  # one start, one stop
+
+
+@pytest.mark.parametrize("change", ["edit", "add", "remove"])
+def test_code_that_is_not_what_was_submitted_does_not_run(lab: Lab, change: str) -> None:
+    lab.code = Snapshot.take(lab.folder / "root", ["slurm_jobs"])
+    job = _job(lab, arguments={"trace": str(lab.folder / "trace")})
+    path = lab.code.folder / "slurm_jobs.py"
+    if change == "edit":
+        path.write_text(path.read_text().replace("return", "return  ", 1))
+    elif change == "add":
+        (lab.code.folder / "json.py").write_text("raise SystemExit('shadowed')")
+    else:
+        (lab.code.folder / "tasks" / "slurm" / "faults.py").unlink()
+    lab.fake.launch("1", wait=True)
+    assert _marker(job)["cause"] == "code_changed"
+    assert not (lab.folder / "trace").exists()
+
+
+def test_an_edit_after_submission_does_not_reach_the_job(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "edited_job.py"
+    module.write_text("def job(arguments, context):\n    return {'version': 1}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    dispatcher = lab.dispatcher(code=None)
+    spec = JobSpec("job", "edited_job:job")
+    jobs = dispatcher.submit([spec])
+    module.write_text("def job(arguments, context):\n    return {'version': 2}\n")
+    lab.when(lab.has("1"), lab.runs("1"))
+    assert next(iter(dispatcher.wait(jobs))).result == {"version": 1}
+    lab.when(lab.has("2"), lab.runs("2"))
+    assert next(iter(dispatcher.wait(dispatcher.submit([spec])))).result == {"version": 2}  # another key: new code
+
+
+def test_an_edit_of_the_dispatcher_renames_no_job(tmp_path: Path) -> None:
+    """The snapshot carries `tasks`, but a job's identity is its own package."""
+    snapshot = Snapshot.take(tmp_path, ["slurm_jobs"])
+    carried = {path.relative_to(snapshot.folder).as_posix() for path in snapshot.folder.rglob("*.py")}
+    assert {"slurm_jobs.py", "tasks/slurm/runner.py"} <= carried
+    assert snapshot.identity != snapshot.sha256
+    verify(snapshot.folder, snapshot.sha256)
+    with pytest.raises(CodeChanged):
+        verify(snapshot.folder, snapshot.identity)
+
+
+def test_a_snapshot_of_unchanged_code_is_taken_once(tmp_path: Path) -> None:
+    first, second = Snapshot.take(tmp_path, ["slurm_jobs"]), Snapshot.take(tmp_path, ["slurm_jobs"])
+    assert first == second
+    assert [path.name for path in (tmp_path / "code").iterdir()] == [first.sha256]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_is_an_orderly_stop_and_the_next_run_resumes(lab: Lab, number: signal.Signals) -> None:
+    job = _job(lab, "train", {"steps": 40, "pause": 0.02})
+    _signal_soon(lab, "1", number)
+    status = lab.fake.launch("1", wait=True)
+    assert status == runner.STOPPED
+    stop = lab.dispatcher().journal.starts(job.key)[-1]
+    assert stop["reason"] == ("terminated" if number is signal.SIGTERM else "time_limit")
+    has_marker = (job.folder / "marker-1.json").exists()
+    assert has_marker is (number is signal.SIGUSR2)  # no scontrol here: the dispatcher has to requeue
+
+
+def test_a_training_interrupted_five_times_ends_as_an_uninterrupted_one(lab: Lab) -> None:
+    plain = _job(lab, "train", {"steps": 60})
+    lab.fake.launch("1", wait=True)
+    job = _job(lab, "train", {"steps": 60, "pause": 0.01})
+    for _ in range(5):
+        _signal_soon(lab, "2", signal.SIGTERM)
+        assert lab.fake.launch("2", wait=True) == runner.STOPPED
+        lab.fake.set("2", "PENDING")
+    assert lab.fake.launch("2", wait=True) == 0
+    uninterrupted, interrupted = runner.read_result(plain.folder), runner.read_result(job.folder)
+    assert uninterrupted is not None
+    assert interrupted is not None
+    assert interrupted[0] == {"digest": uninterrupted[0]["digest"], "stops": 5}
+
+
+def _signal_soon(lab: Lab, job_id: str, number: signal.Signals) -> None:
+    """Send once the job's handlers are in place: its newest start is on record and it has published progress."""
+    folder = Path(
+        json.loads((Path(lab.fake.jobs()[job_id]["script"]).parent / "submission.json").read_text())["members"][0][
+            "folder"
+        ]
+    )
+    begun = _starts(folder)
+    (folder / "progress.json").unlink(missing_ok=True)
+
+    def send() -> None:
+        deadline = time.time() + 10
+        while time.time() < deadline:
+            if _starts(folder) > begun and (folder / "progress.json").exists():
+                os.kill(lab.fake.jobs()[job_id]["pids"][0], number)
+                return
+            time.sleep(0.005)
+
+    threading.Thread(target=send, daemon=True).start()
+
+
+def _starts(folder: Path) -> int:
+    path = folder / "starts.jsonl"
+    return path.read_text().count('"event":"start"') if path.exists() else 0
+
+
+def test_an_exception_after_a_signal_is_no_bug(lab: Lab) -> None:
+    """A loader's worker dies of the same SIGTERM and the training raises RuntimeError: an interruption all the same."""
+    error = RuntimeError("DataLoader worker is killed by signal: Terminated")
+    assert runner.cause_of(error) == "exception"
+    job = _job(lab, "nap", {"seconds": 30})
+    _signal_soon(lab, "1", signal.SIGTERM)
+    assert lab.fake.launch("1", wait=True) == runner.STOPPED
+    assert not (job.folder / "marker-1.json").exists()
+
+
+class _TorchLike(RuntimeError):
+    pass
+
+
+_TorchLike.__name__ = "OutOfMemoryError"
+
+
+def _caused(cause: str) -> Exception:
+    error = RuntimeError("x")
+    error.job_cause = cause  # type: ignore[attr-defined]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (MemoryError(), "oom"),
+        (_TorchLike("x"), "cuda_oom"),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), "cuda_oom"),
+        (_caused("nan_loss"), "nan_loss"),
+        (_caused("interrupted"), "interrupted"),
+        (_caused("not in the table"), "exception"),
+        (ValueError("x"), "exception"),
+        (KeyboardInterrupt(), "exception"),
+    ],
+)
+def test_causes(error: BaseException, cause: str) -> None:
+    assert runner.cause_of(error) == cause
+    wrapped = RuntimeError("wrapped")
+    wrapped.__cause__ = error
+    assert runner.cause_of(wrapped) == cause
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"result":{},"sha256":"0"}'])
+def test_a_damaged_result_is_none(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "result.json").write_bytes(damage)
+    assert runner.read_result(tmp_path) is None
+
+
+@pytest.mark.parametrize("result", [{}, {"a": float("inf"), "b": ["ü", None, 1e-300]}])
+def test_a_result_survives_its_file(tmp_path: Path, result: dict[str, Any]) -> None:
+    (tmp_path / "result.json").write_bytes(runner.result_bytes(result))
+    found = runner.read_result(tmp_path)
+    assert found is not None
+    assert found[0] == result
+
+
+def test_the_ids_slurm_gives() -> None:
+    assert runner.slurm_id({"SLURM_JOB_ID": "17", "SLURM_ARRAY_JOB_ID": "11", "SLURM_ARRAY_TASK_ID": "4"}) == "11_4"
+    assert runner.slurm_id({"SLURM_JOB_ID": "17"}) == "17"
