@@ -29,7 +29,7 @@ class Base:
     @property
     def state(self) -> dict[str, Any] | None:
         """What a checkpoint keeps, so that loading it wants no corpus."""
-        return None if self.filter is None else self.filter.state()  # type: ignore[attr-defined,no-any-return]
+        return None if self.filter is None else self.filter.state()  # type: ignore[attr-defined]
 
 
 def fit_base(kind: str, corpus: Corpus, training: Manifest) -> Base:

@@ -40,6 +40,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def sha256_of_tree(folder: Path) -> str:
+    """One hash over every file below a folder: names and contents, sorted."""
+    digest = hashlib.sha256()
+    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
+        digest.update(f"{path.relative_to(folder)} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()
+
+
 def train(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
     """Train one model.
 
@@ -121,9 +129,31 @@ def denoise(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
             layout=arguments.get("layout", "packed"),
             batch_size=int(arguments.get("batch_size", 64)),
         )
-        receipt[name] = {"folder": str(out), "spectra": len(manifest), "manifest_sha256": manifest.rows_sha256}
+        receipt[name] = {
+            "folder": str(out),
+            "spectra": len(manifest),
+            "manifest_sha256": manifest.rows_sha256,
+            "sha256": sha256_of_tree(out),
+        }
     return receipt
 
 
 def _corpus_and(arguments: Mapping[str, Any], which: str) -> tuple[Corpus, Manifest]:
     return open_corpus(Path(arguments["corpus"])), read_manifest(Path(arguments[which]))
+
+
+def evaluate_fold(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
+    """Score a fold's denoised validation and test splits beside the controls.
+
+    Arguments: `corpus`, `training` (manifest path), `splits` (name to manifest path), `denoised` (name to folder).
+    Receipt: `rows` (one a split and method) and the path of the captures' table.
+    """
+    from denoise_core.evaluation import folds
+
+    corpus, training = _corpus_and(arguments, "training")
+    splits = {name: read_manifest(Path(path)) for name, path in arguments["splits"].items()}
+    out = context.folder / "fold_eval"
+    rows = folds.evaluate_fold(
+        corpus, training, splits, {name: Path(path) for name, path in arguments["denoised"].items()}, out
+    )
+    return {"rows": rows, "captures": str(out / "captures.csv")}

@@ -25,7 +25,7 @@ def cross_validation(plan: CrossValidationPlan) -> State[Any]:
     recipe = denoise.recipe(plan.training.recipe, "track_h", where.profile, campaign.changes(plan))
     audit.publish_plan(run, recipe.model_dump(mode="json"), denoise.differences(recipe))
     folds = campaign.prepare(run, recipe, plan)
-    with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
+    with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh or not plan.skip_existing) as cluster:
         for fold in campaign.trained(cluster, folds):
             campaign.denoise(cluster, fold, plan)
         campaign.finish(cluster, folds)

@@ -49,6 +49,8 @@ class Fold:
     trained: steps.Trained | None = None
     denoising: PrefectFuture[dict[str, Any]] | None = None
     denoised: dict[str, Any] | None = None
+    evaluation: PrefectFuture[dict[str, Any]] | None = None
+    evaluated: dict[str, Any] | None = None
     failure: str = ""
 
     @property
@@ -117,15 +119,21 @@ def denoise(cluster: Cluster, fold: Fold, plan: Settings) -> None:
 
 
 def finish(cluster: Cluster, folds: Sequence[Fold]) -> None:
-    """Wait for the denoising jobs; their outputs take the seed's places."""
-    for fold in folds:
-        if fold.denoising is None:
-            continue
-        fold.denoised = _result(cluster, fold, fold.denoising)
+    """As each fold's denoising ends, put its outputs in the seed's places and score them beside the controls."""
+    waits = {fold.denoising: fold for fold in folds if fold.denoising is not None}
+    for future in as_completed(list(waits)):
+        fold = waits[future]
+        fold.denoised = _result(cluster, fold, future)
         if fold.denoised is not None:
             for split, row in fold.denoised.items():
                 place_tree(Path(row["folder"]), fold.root / "denoised" / "folds" / f"fold_{fold.number:02d}" / split)
-            cluster.run.event("fold", f"Fold completed: {fold.name}")
+            spec = steps.fold_evaluation_spec(f"fold_{fold.number:02d}", fold.corpus, fold.manifests, fold.denoised)
+            fold.evaluation = job.submit(cluster, *cluster.send([spec]))
+    for fold in folds:
+        if fold.evaluation is not None:
+            fold.evaluated = _result(cluster, fold, fold.evaluation)
+            if fold.evaluated is not None:
+                cluster.run.event("fold", f"Fold completed: {fold.name}")
 
 
 def _result(cluster: Cluster, fold: Fold, future: PrefectFuture[dict[str, Any]]) -> dict[str, Any] | None:
@@ -150,16 +158,50 @@ def _place_training(fold: Fold) -> None:
 
 
 def summarise(run: Run, folds: Sequence[Fold], plan: Settings) -> State[Any]:
-    """`fold_summary.csv`, its table artifact, and the run's end: Failed when any fold failed."""
+    """`fold_summary.csv`, the review over folds, their artifacts, and the run's end: Failed when any fold failed."""
     rows = [_row(fold) for fold in folds]
     root = folds[0].root if folds else artifacts_root()
-    with replacing(root / "artifacts" / "cross_validation" / "fold_summary.csv") as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
+    _write_csv(root / "artifacts" / "cross_validation" / "fold_summary.csv", pd.DataFrame(rows))
     audit.publish_table(run, "fold-summary", rows, "One row a fold")
+    figures = _figures(folds)
+    if not figures.empty:
+        _write_csv(root / "artifacts" / "cross_validation" / "fold_figures.csv", figures)
+        review = over_folds(figures)
+        _write_csv(root / "artifacts" / "cross_validation" / "review.csv", review)
+        audit.publish_table(run, "review", review.to_dict("records"), "Mean and standard deviation over folds")
     failed = [fold for fold in folds if fold.failure]
     if failed:
         return outcome.failed(run, "FoldFailed", "; ".join(f"{fold.name}: {fold.failure}" for fold in failed))
-    return outcome.conclude(run, f"{len(folds)} folds trained and denoised")
+    return outcome.conclude(run, f"{len(folds)} folds trained, denoised and scored")
+
+
+def _figures(folds: Sequence[Fold]) -> pd.DataFrame:
+    """One row a fold, split and method."""
+    done = [(fold.number, fold.evaluated["rows"]) for fold in folds if fold.evaluated]
+    return pd.DataFrame([{"fold": number, **row} for number, rows in done for row in rows])
+
+
+REVIEWED = (
+    "psnr_mean",
+    "psnr_std",
+    "sam_mean",
+    "area_within_10_pct_ratio",
+    "centroid_mae_nm_median",
+    "depth_mae_median",
+)
+
+
+def over_folds(figures: pd.DataFrame) -> pd.DataFrame:
+    """Mean ± standard deviation (ddof 1) over folds of each figure, by split and method; NaN sd for a single fold."""
+    table = figures.groupby(["split", "method"], sort=False)[list(REVIEWED)].agg(["mean", "std"])
+    table.columns = [f"{name}_{'over_folds' if what == 'mean' else 'sd'}" for name, what in table.columns]
+    counts = figures.groupby(["split", "method"], sort=False)["fold"].count().rename("folds")
+    return table.join(counts).reset_index()
+
+
+def _write_csv(path: Path, frame: pd.DataFrame) -> None:
+    with replacing(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def _row(fold: Fold) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def stored(manifest: Manifest, name: str) -> Manifest:
     return read_manifest(target) if target.exists() else write_manifest(manifest.frame, target)
 
 
-@task
+@task(task_run_name="verify panel")
 def verify_panel(corpus: str, manifest: str | None, expected_hash: str | None) -> Data:
     """Gate 0 before anything is spent: the panel is the one expected, and none of it is trained on."""
     opened = corpus_at(corpus)
@@ -266,6 +266,30 @@ def denoise_spec(
             "checkpoint": str(checkpoint),
         },
         inputs={"corpus": corpus.sha256, "checkpoint": sha256_of(checkpoint), **inputs},
+    )
+
+
+def fold_evaluation_spec(
+    name: str, corpus: Corpus, manifests: Mapping[str, Manifest], denoised: Mapping[str, Mapping[str, Any]]
+) -> JobSpec:
+    """The job that scores a fold's validation and test outputs beside the controls."""
+    splits = {split: manifests[split] for split in ("val", "test")}
+    outputs = {split: Path(denoised[split]["folder"]) for split in splits}
+    return JobSpec(
+        name=f"evaluate-{name}",
+        function="denoise_core.jobs:evaluate_fold",
+        stage="evaluate",
+        places={
+            "corpus": str(corpus.root),
+            "training": str(manifests["train"].path),
+            "splits": {split: str(manifest.path) for split, manifest in splits.items()},
+            "denoised": {split: str(folder) for split, folder in outputs.items()},
+        },
+        inputs={
+            "corpus": corpus.sha256,
+            **{split: manifest.rows_sha256 for split, manifest in manifests.items()},
+            **{f"denoised_{split}": denoised[split]["sha256"] for split in splits},
+        },
     )
 
 
