@@ -168,7 +168,7 @@ def summarise(run: Run, folds: Sequence[Fold], plan: Settings) -> State[Any]:
         _write_csv(root / "artifacts" / "cross_validation" / "fold_figures.csv", figures)
         review = over_folds(figures)
         _write_csv(root / "artifacts" / "cross_validation" / "review.csv", review)
-        audit.publish_table(run, "review", review.to_dict("records"), "Mean and standard deviation over folds")
+        audit.publish_table(run, "review", steps.records(review), "Mean and standard deviation over folds")
     failed = [fold for fold in folds if fold.failure]
     if failed:
         return outcome.failed(run, "FoldFailed", "; ".join(f"{fold.name}: {fold.failure}" for fold in failed))
@@ -193,10 +193,10 @@ REVIEWED = (
 
 def over_folds(figures: pd.DataFrame) -> pd.DataFrame:
     """Mean ± standard deviation (ddof 1) over folds of each figure, by split and method; NaN sd for a single fold."""
-    table = figures.groupby(["split", "method"], sort=False)[list(REVIEWED)].agg(["mean", "std"])
-    table.columns = [f"{name}_{'over_folds' if what == 'mean' else 'sd'}" for name, what in table.columns]
-    counts = figures.groupby(["split", "method"], sort=False)["fold"].count().rename("folds")
-    return table.join(counts).reset_index()
+    groups = figures.groupby(["split", "method"], sort=False)
+    mean = groups[list(REVIEWED)].mean()
+    sd = groups[list(REVIEWED)].std().add_suffix("_sd")
+    return groups["fold"].count().rename("folds").to_frame().join(mean).join(sd).reset_index()
 
 
 def _write_csv(path: Path, frame: pd.DataFrame) -> None:

@@ -391,7 +391,12 @@ def publish(run: Run, data: Data, trained: Trained | None, report: PanelReport, 
 
 
 def csv_rows(path: Path) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in pd.read_csv(path).to_dict("records")]
+    return records(pd.read_csv(path))
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A frame's rows for a table artifact."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def model_card(report: PanelReport, trained: Trained | None) -> str:

@@ -79,7 +79,7 @@ def _written(folder: Path, manifest: Manifest, points: int) -> Floats:
     if not np.isfinite(values).all():
         bad = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
         raise BadInput("denoised values are not finite", file=packed, row=bad, remedy="denoise the fold again")
-    return values
+    return np.asarray(values)
 
 
 def _captures(manifest: Manifest, split: str, method: str, scores: Scores) -> pd.DataFrame:
