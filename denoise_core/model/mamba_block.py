@@ -52,7 +52,7 @@ class Mamba(nn.Module):
         y_BeL = selective_scan(
             u_BeL,
             F.linear(dt, self.dt_proj.weight).transpose(1, 2),
-            -torch.exp(self.A_log.float()),
+            -torch.exp(self.A_log),
             B.transpose(1, 2),
             C.transpose(1, 2),
             self.D,

@@ -94,6 +94,6 @@ def load_denoiser(path: Path, device: str | torch.device = "cpu", *, tta_reverse
     """Any checkpoint by its content: published, ours, or a linear filter. BadInput names the file and the remedy."""
     content = read_checkpoint(path, "cpu")
     if content.get("kind") == "linear":
-        return linear_from_state(content.get("base_state") or {}, path)
+        return linear_from_state(content.get("base_state", content), path)
     loaded = model_from_content(content, path, device)
     return NeuralDenoiser(loaded, tta_reverse=tta_reverse, device=device)

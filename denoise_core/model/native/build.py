@@ -81,12 +81,12 @@ def cpu() -> str:
     return "\n".join([platform.machine(), platform.processor(), *dict.fromkeys(wanted)])
 
 
-def build(source: Path, compiler: str, target: Path) -> None:
-    """Compile for this very CPU (or, where the compiler knows none, for its architecture) and rename into place."""
+def build(source: Path, compiler: str, target: Path, march: str = "native") -> None:
+    """Compile for `march` (or, where the compiler does not know it, for its default) and rename into place."""
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=".so")
     os.close(handle)
     try:
-        result = _run([compiler, *FLAGS, "-march=native", str(source), "-o", temporary])
+        result = _run([compiler, *FLAGS, f"-march={march}", str(source), "-o", temporary])
         if result.returncode:
             result = _run([compiler, *FLAGS, str(source), "-o", temporary])
         if result.returncode:
