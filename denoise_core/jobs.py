@@ -82,7 +82,7 @@ def audit_panel(arguments: dict[str, Any], context: JobContext) -> dict[str, Any
     """Judge checkpoints on the panel: every gate, every control, ranked.
 
     Arguments: `corpus`, `panel`, `training` (manifest paths), `checkpoints` (paths), `incumbent` (path or None),
-    `thresholds`, `expected_hash`, `reference`, `device`. Receipt: verdicts by rank, and the summary's path.
+    `thresholds`, `expected_hash`, `reference`, `unseen` (a fold: checkpoint, test, train, val), `device`. Receipt: verdicts by rank, and the summary's path.
     """
     from denoise_core.evaluation.panel import audit_checkpoints
 
@@ -99,6 +99,7 @@ def audit_panel(arguments: dict[str, Any], context: JobContext) -> dict[str, Any
         expected_hash=arguments.get("expected_hash"),
         reference=arguments.get("reference", "loo"),
         selected_on=arguments.get("selected_on", ()),
+        unseen={name: Path(path) for name, path in (arguments.get("unseen") or {}).items()},
         batch_size=int(arguments.get("batch_size", 256)),
         device=device_for(arguments.get("device", "auto")),
         progress=lambda done, total, what: context.progress(done=done, total=total, stage=what),

@@ -28,7 +28,7 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
 
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
         start = plan.start
-        checkpoint = denoise.existing_start(start.checkpoint, start.fold)
+        checkpoint = denoise.existing_start(run, start.checkpoint, start.fold, data.corpus)
         if checkpoint is None:
             fold_recipe = denoise.recipe(start.training.recipe, "track_h", where.profile, start.training.changes)
             spec, _ = denoise.fold_spec(start.fold, fold_recipe, plan.corpus, where.device)
@@ -42,6 +42,7 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
         spec = denoise.audit_spec(
             data, trained.top[: plan.top_k], plan.gates, incumbent=promotion.production_model(),
             expected_hash=plan.panel.expected_hash, selected_on=data.panel.groups, device=where.device,
+            unseen=denoise.unseen_of(start.checkpoint, start.fold, plan.corpus, checkpoint),
         )  # fmt: skip
         report = denoise.panel_report(job(cluster, *cluster.send([spec])))
 

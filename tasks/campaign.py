@@ -18,7 +18,7 @@ from tasks import audit, outcome
 from tasks import denoise as steps
 from tasks.audit import ROOT, Run, artifacts_root
 from tasks.dispatch import Cluster, JobLost, JobSpec, job
-from tasks.files import place, place_tree, replacing
+from tasks.files import place, place_tree, replacing, write_json
 
 
 class Settings(Protocol):
@@ -149,8 +149,10 @@ def _place_training(fold: Fold) -> None:
     done = fold.trained
     if done is None:
         return
-    place(done.best, fold.root / "checkpoints" / fold.name / steps.BEST)
-    place(done.best, fold.root / "checkpoints" / "prod" / fold.name / steps.BEST)
+    origin = {"sha256": done.best_sha256, "path": str(fold.corpus.root), **fold.spec.inputs}
+    for folder in (fold.root / "checkpoints" / fold.name, fold.root / "checkpoints" / "prod" / fold.name):
+        place(done.best, folder / steps.BEST)
+        write_json((folder / steps.BEST).with_suffix(".json"), origin)
     place_tree(done.folder / "logs" / fold.name, fold.root / "logs" / fold.name)
     speed = done.folder / f"fold_{fold.number:02d}_speed.json"
     if speed.exists():

@@ -26,7 +26,7 @@ from denoise_core.plans import TrainingPlan, identity
 from tasks import audit, promotion
 from tasks.audit import ROOT, Run, artifacts_root
 from tasks.dispatch import Cluster, JobSpec
-from tasks.files import place, place_tree, sha256_of, write_json
+from tasks.files import copy, place, place_tree, read_json, sha256_of, write_json
 from tasks.slurm.profiles import load_profile
 from tasks.verdict import Verdict, read_verdict
 
@@ -81,13 +81,18 @@ def corpus_at(path: str) -> Corpus:
             file=root,
             remedy="make one: python -m denoise_core corpus --out data/mini --size mini --seed 1",
         )
-    return open_corpus(root)
+    return open_corpus(root.resolve())
 
 
 def stored(manifest: Manifest, name: str) -> Manifest:
     """The manifest as a file named by its content, so that equal manifests are one file for every run."""
-    target = artifacts_root() / "manifests" / f"{name}_{manifest.rows_sha256[:12]}.csv"
-    return read_manifest(target) if target.exists() else write_manifest(manifest.frame, target)
+    digest = manifest.bytes_sha256 or manifest.rows_sha256
+    target = artifacts_root() / "manifests" / f"{name}_{digest[:12]}.csv"
+    if not target.exists():
+        if manifest.path is None:
+            return write_manifest(manifest.frame, target)
+        copy(manifest.path, target)  # byte for byte: an auditor's hash of the file must go on matching
+    return read_manifest(target)
 
 
 @task(task_run_name="verify panel")
@@ -203,10 +208,12 @@ def audit_spec(
     expected_hash: str | None = None,
     reference: str = "loo",
     selected_on: Sequence[str] = (),
+    unseen: Mapping[str, Path] | None = None,
     device: str = "auto",
 ) -> JobSpec:
     """The job that judges checkpoints on the panel."""
     hashes = {f"checkpoint_{number}": sha256_of(path) for number, path in enumerate(checkpoints)}
+    hashes |= {f"unseen_{name}": sha256_of(path) for name, path in (unseen or {}).items()}
     if incumbent:
         hashes["incumbent"] = sha256_of(incumbent)
     return JobSpec(
@@ -226,6 +233,7 @@ def audit_spec(
             "training": str(data.training.path),
             "checkpoints": [str(path) for path in checkpoints],
             "incumbent": str(incumbent) if incumbent else None,
+            "unseen": {name: str(path) for name, path in (unseen or {}).items()},
         },
         inputs={**data.inputs, **hashes},
     )
@@ -307,13 +315,37 @@ def differences(plan: TrainingPlan) -> list[str]:
     return recipes.difference(plan, recipes.named(seed))
 
 
-def existing_start(checkpoint: str | None, fold: int) -> Path | None:
-    """The warm start's checkpoint: the file asked for, else the fold's where the plan's pages put it, else None."""
+def existing_start(run: Run, checkpoint: str | None, fold: int, corpus: Corpus) -> Path | None:
+    """The warm start's checkpoint: the file asked for, else the fold's in `checkpoints/prod/`, else None.
+
+    A fold that a campaign trained on another corpus is passed over: its receipt beside it says so.
+    """
     if checkpoint:
         return _file(checkpoint)
     name = f"checkpoints/prod/Track_H_fold_{fold:02d}/{BEST}"
-    found = [path for path in (artifacts_root() / name, ROOT / name) if path.exists()]
-    return found[0] if found else None
+    for path in (artifacts_root() / name, ROOT / name):
+        if not path.exists():
+            continue
+        receipt = receipt_of(path)
+        if receipt is None or receipt["corpus"] == corpus.sha256:
+            return path
+        run.event("start", f"Passed over {path}: trained on another corpus", trained_on=receipt["corpus"])
+    return None
+
+
+def receipt_of(checkpoint: Path) -> dict[str, Any] | None:
+    """What a campaign wrote beside a checkpoint it placed (corpus, manifests, plan); None for a file of other origin."""
+    path = checkpoint.with_suffix(".json")
+    content: dict[str, Any] | None = read_json(path) if path.exists() else None
+    return content if content and content.get("sha256") == sha256_of(checkpoint) else None
+
+
+def unseen_of(start: str | None, fold: int, corpus: str, checkpoint: Path) -> dict[str, Path]:
+    """The fold's model and manifests, for figures on its test groups; nothing for a start of unknown origin."""
+    if start or ("prod" in checkpoint.parts and receipt_of(checkpoint) is None):
+        return {}
+    _, manifests = fold_data(corpus, fold)
+    return {"checkpoint": checkpoint, **{name: part.path for name, part in manifests.items() if part.path}}
 
 
 def record_start(run: Run, checkpoint: Path) -> None:

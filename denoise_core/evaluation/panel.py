@@ -22,6 +22,7 @@ from denoise_core.evaluation.metrics import Floats
 from denoise_core.evaluation.outputs import write_audit, write_json
 from denoise_core.evaluation.predictions import read_predictions
 from denoise_core.evaluation.report import PanelAudit, rank, summarise
+from denoise_core.evaluation.selection import unseen_figures
 from denoise_core.evaluation.thresholds import GateThresholds, Reference
 
 Progress = Callable[[int, int, str], None]
@@ -82,6 +83,8 @@ def audit_checkpoints(
     expected_hash: str | None = None,
     reference: str = "loo",
     selected_on: Sequence[str] = (),
+    unseen: Mapping[str, Path] | None = None,
+    leave_sample_out: bool = True,
     batch_size: int = 256,
     device: str = "cpu",
     progress: Progress = lambda done, total, what: None,
@@ -89,11 +92,15 @@ def audit_checkpoints(
     """Judge every checkpoint (and the model now in production) on one panel; a receipt of paths, best first.
 
     Rows of the panel that stand twice are denoised once. The summary ranks the candidates by composite score.
+    `unseen`: a fold's checkpoint, test, train and val manifests, for figures on groups that no choice has seen.
     """
     limits = GateThresholds.model_validate(
         thresholds.model_dump() if isinstance(thresholds, GateThresholds) else dict(thresholds)
     )
-    controls = fitted_control_predictions(corpus, panel, training) if training is not None else {}
+    controls = {}
+    if training is not None:
+        controls = fitted_control_predictions(corpus, panel, training, leave_sample_out=leave_sample_out)
+    never_seen = _unseen(corpus, unseen, limits, batch_size, device) if unseen else None
     judged: dict[Path, tuple[PanelAudit, Floats]] = {}
     every = [*dict.fromkeys(checkpoints), *([incumbent] if incumbent and incumbent not in checkpoints else [])]
     for number, path in enumerate(every):
@@ -110,10 +117,32 @@ def audit_checkpoints(
             expected_hash=expected_hash,
             selected_on=selected_on,
             standard_error_ML=error,
+            unseen=never_seen,
             checkpoint=str(path),
         )
         judged[path] = (audit, values)
     return _write(judged, checkpoints, incumbent, panel, out, device)
+
+
+def _unseen(
+    corpus: Corpus, fold: Mapping[str, Path], limits: GateThresholds, batch_size: int, device: str
+) -> dict[str, Any]:
+    """Figures of a fold's own model on its test groups: same recipe, groups that nothing was chosen on."""
+    from denoise_core.inference import denoise_rows
+    from denoise_core.model.neural import load_denoiser
+
+    test = read_manifest(fold["test"])
+    denoiser = load_denoiser(fold["checkpoint"], device=device)
+    values = denoise_rows(denoiser, corpus, corpus.rows(test), batch_size)
+    figures = unseen_figures(
+        corpus,
+        test,
+        values,
+        training=read_manifest(fold["train"]),
+        selected_on=read_manifest(fold["val"]).groups,
+        thresholds=limits,
+    )
+    return {"what": "the warm start's fold model on its test groups", **figures}
 
 
 def _denoised(
@@ -140,7 +169,9 @@ def _write(
     ranked = rank([judged[path][0] for path in dict.fromkeys(checkpoints)])
     names = _names([Path(audit.checkpoint) for audit in ranked])
     for audit, name in zip(ranked, names, strict=True):
-        write_audit(audit, out, name, predictions=judged[Path(audit.checkpoint)][1], device=device)
+        best = audit is ranked[0]  # the others' spectra are a batch of inference away: their tables say enough
+        values = judged[Path(audit.checkpoint)][1] if best else None
+        write_audit(audit, out, name, predictions=values, device=device)
     summary = out / "panel_eval_summary.json"
     write_json(summary, summarise(ranked, device=device))
     verdicts = [
