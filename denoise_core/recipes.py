@@ -63,7 +63,7 @@ def mini(plan: TrainingPlan, *, epochs: int, steps: int, lr: float) -> TrainingP
             "optimiser": plan.optimiser.model_copy(
                 update={
                     "epochs": epochs,
-                    "early_stop_patience": epochs,
+                    "early_stop_patience": 3,
                     "steps_per_epoch": steps,
                     "bs": 64,
                     "lr": lr,
@@ -82,7 +82,7 @@ _PLANS: dict[str, Callable[[], TrainingPlan]] = {
     "act_of_god_seed": act_of_god_seed,
     "act_of_god_seed_mini": lambda: mini(act_of_god_seed(), epochs=8, steps=20, lr=3e-3),
     "act_of_god": act_of_god,
-    "act_of_god_mini": lambda: mini(act_of_god(), epochs=8, steps=20, lr=1e-3),
+    "act_of_god_mini": lambda: mini(act_of_god(), epochs=6, steps=15, lr=1e-3),
 }
 
 
@@ -166,8 +166,8 @@ def _doubled(loss: LossPlan, option: str, why: str) -> tuple[str, float]:
 
 
 def act_b_stage1(plan: TrainingPlan) -> TrainingPlan:
-    """Stage 1: the calibrator head alone, backbone frozen, a quarter of the epochs."""
-    return _stage(plan, "act_b_stage1", freeze_backbone=True, epochs=max(1, plan.optimiser.epochs // 4))
+    """Stage 1: the calibrator head alone, backbone frozen, a quarter of the epochs and at most 50."""
+    return _stage(plan, "act_b_stage1", freeze_backbone=True, epochs=min(max(2, plan.optimiser.epochs // 4), 50))
 
 
 def act_b_stage2(plan: TrainingPlan) -> TrainingPlan:
