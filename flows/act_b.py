@@ -8,7 +8,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.parameters import ActBPlan
-from tasks import act_c, audit, denoise, outcome, promotion
+from tasks import act_c, audit, denoise, outcome, promotion, showing
 from tasks.dispatch import job, on_cluster
 
 
@@ -45,7 +45,7 @@ def act_b(plan: ActBPlan) -> State[Any]:
         )  # fmt: skip
         report = denoise.panel_report(job(cluster, *cluster.send([spec])))
 
-    denoise.publish(run, data, trained, report, cluster)
+    showing.publish(run, data, trained, report, cluster)
     if report.best.passed:
         return outcome.ship(run, report, plan.approval)
     act_c.report(run, report, source=plan.source_run)

@@ -8,7 +8,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.parameters import WarmStartPlan
-from tasks import audit, denoise, outcome, promotion, trigger
+from tasks import audit, denoise, outcome, promotion, showing, trigger
 from tasks.dispatch import job, on_cluster
 
 
@@ -46,7 +46,7 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
         )  # fmt: skip
         report = denoise.panel_report(job(cluster, *cluster.send([spec])))
 
-    denoise.publish(run, data, trained, report, cluster)
+    showing.publish(run, data, trained, report, cluster)
     if report.best.passed:
         return outcome.ship(run, report, plan.approval)
     promotion.archive_failed(run, "god_run", report.best.sentence())

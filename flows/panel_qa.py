@@ -8,7 +8,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.parameters import PanelQAPlan
-from tasks import audit, denoise, outcome
+from tasks import audit, denoise, outcome, showing
 from tasks.dispatch import job, on_cluster
 
 
@@ -28,7 +28,7 @@ def panel_qa(plan: PanelQAPlan) -> State[Any]:
             reference=plan.reference, device=where.device,
         )  # fmt: skip
         report = denoise.panel_report(job(cluster, *cluster.send([spec])))
-    denoise.publish(run, data, None, report, cluster)
+    showing.publish(run, data, None, report, cluster)
     if report.best.passed:
         return outcome.conclude(run, report.best.sentence())
     return outcome.refused(run, report.best)

@@ -19,6 +19,7 @@ from tasks import denoise as steps
 from tasks.audit import ROOT, Run, artifacts_root
 from tasks.dispatch import Cluster, JobLost, JobSpec, job
 from tasks.files import place, place_tree, replacing, write_json
+from tasks.showing import records
 
 
 class Settings(Protocol):
@@ -170,7 +171,7 @@ def summarise(run: Run, folds: Sequence[Fold], plan: Settings) -> State[Any]:
         _write_csv(root / "artifacts" / "cross_validation" / "fold_figures.csv", figures)
         review = over_folds(figures)
         _write_csv(root / "artifacts" / "cross_validation" / "review.csv", review)
-        audit.publish_table(run, "review", steps.records(review), "Mean and standard deviation over folds")
+        audit.publish_table(run, "review", records(review), "Mean and standard deviation over folds")
     failed = [fold for fold in folds if fold.failure]
     if failed:
         return outcome.failed(run, "FoldFailed", "; ".join(f"{fold.name}: {fold.failure}" for fold in failed))

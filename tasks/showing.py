@@ -1,0 +1,73 @@
+"""What a run of the denoiser shows: files collected into its folder, artifacts, report and auditor's bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tasks import audit
+from tasks.audit import Run
+from tasks.denoise import Data, PanelReport, Trained
+from tasks.dispatch import Cluster
+from tasks.files import place, place_tree, write_json
+
+
+def collect(run: Run, trained: Trained, report: PanelReport | None) -> None:
+    """Bring a training's logs and best checkpoint, and its panel audit, into the run's folder."""
+    place(trained.best, run.folder / trained.best.relative_to(trained.folder))
+    place_tree(trained.folder / "logs", run.folder / "logs")
+    if report is not None:
+        place_tree(report.folder, run.folder / "final_analytics" / "panel_eval")
+
+
+def publish(run: Run, data: Data, trained: Trained | None, report: PanelReport, cluster: Cluster) -> None:
+    """Collect the run's files and show them: verdict, gates, controls, training curve, model card, jobs."""
+    if trained is not None:
+        collect(run, trained, report)
+    else:
+        place_tree(report.folder, run.folder / "final_analytics" / "panel_eval")
+    write_json(run.folder / "verdict.json", report.best.model_dump(mode="json"))
+    run.event("verdict", report.best.sentence(), gates=report.best.table(), candidate=report.best.candidate_sha256)
+    audit.publish_table(run, "gates", report.best.table(), report.best.sentence())
+    controls = report.best.facts.get("controls", [])
+    audit.publish_table(run, "controls", controls, "The candidate beside the controls, same panel, same reference")
+    audit.publish_markdown(run, "model-card", model_card(report, trained), "What was judged, and how it did")
+    audit.publish_table(run, "jobs", cluster.rows, "One row a job: wait, elapsed, memory, efficiency")
+    if trained is not None:
+        rows = csv_rows(Path(trained.receipt["metrics_csv"]))
+        audit.publish_table(run, "training-curve", rows, "One row an epoch, as in metrics.csv")
+
+
+def csv_rows(path: Path) -> list[dict[str, Any]]:
+    return records(pd.read_csv(path))
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A frame's rows for a table artifact."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def model_card(report: PanelReport, trained: Trained | None) -> str:
+    """The model card in markdown: verdict, figures, gates, notices."""
+    best = report.best
+    lines = [
+        f"# {best.sentence()}",
+        "",
+        f"Checkpoint `{Path(best.candidate).name}`, SHA-256 `{best.candidate_sha256}`.",
+    ]
+    if trained is not None:
+        receipt = trained.receipt
+        lines += ["", f"Best epoch {receipt['best_epoch']} of {receipt['epochs_run']} run."]
+    lines += ["", "| gate | metric | needs | value | verdict |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row['gate']} | {row['metric']} | {row['needs']} | {_number(row['value'])} | {row['verdict']} |"
+        for row in best.table()
+    ]
+    lines += ["", *(f"- {notice}" for notice in best.facts.get("notices", []))]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "missing" if value is None else f"{value:.5g}"
