@@ -112,8 +112,8 @@ SlurmdUser=$user
 SlurmctldPort=$((PORT + 3))
 SlurmdPort=$((PORT + 4))
 AuthType=auth/munge
-# a requeued job is held until its credential expires: seconds here, two minutes by default
-AuthInfo=socket=$HOME_DIR/munge/socket,cred_expire=4
+# a requeued job is held until its credential expires: below 5 s Slurm takes its default of two minutes
+AuthInfo=socket=$HOME_DIR/munge/socket,cred_expire=5
 StateSaveLocation=$HOME_DIR/state
 SlurmdSpoolDir=$HOME_DIR/run/spool-%n
 SlurmctldPidFile=$HOME_DIR/run/slurmctld.pid

@@ -95,13 +95,17 @@ class Ender:
         self._close(entry, "failed", cause, message, "", "")
         self._tell("failed", entry, cause=cause, text=message)
 
-    def requeued(self, entry: Entry, cause: str, node: str, slurm_id: str) -> None:
-        """Slurm put the job back by itself: the remedy happened inside one attempt."""
-        action = remedies.TABLE[cause].action
-        self._tell("remedy", entry, cause=cause, action=f"requeued: {action}", node=node, slurm_id=slurm_id)
+    def tell_restarts(self, entry: Entry, slurm_id: str) -> None:
+        """Slurm's own requeues are remedies inside one attempt, and audited as such. Does not write the entry."""
+        found = restarts(self._journal.starts(entry.key), entry.attempt.number)
+        for cause, node in found[entry.attempt.restarts_told :]:
+            action = f"requeued: {remedies.TABLE[cause].action}"
+            self._tell("remedy", entry, cause=cause, action=action, node=node, slurm_id=slurm_id)
+        entry.attempt.restarts_told = len(found)
 
     def failed(self, entry: Entry, cause: str, message: str, slurm_id: str, node: str) -> bool:
         """End the newest attempt; True when a remedy opened another one, which is still to be placed."""
+        self.tell_restarts(entry, slurm_id)
         entry.attempt.end = {"cause": cause, "node": node, "slurm_id": slurm_id, "at": self._clock()}
         past = [(one.end["cause"], one.end["node"]) for one in entry.round() if one.end]
         decision = remedies.decide(past, Adjustments(**entry.attempt.adjustments))
@@ -132,6 +136,7 @@ class Ender:
         return True
 
     def _close(self, entry: Entry, state: str, cause: str, message: str, slurm_id: str, node: str) -> None:
+        self.tell_restarts(entry, slurm_id)
         entry.attempt.end = {"cause": cause, "node": node, "slurm_id": slurm_id, "at": self._clock()}
         entry.state, entry.cause, entry.message, entry.ended = state, cause, message, self._clock()
         self._journal.write(entry)

@@ -222,7 +222,7 @@ class Tracker:
                 self._handles[submission.token] = (kept, known_at)
         job_id = submission.member_id(entry.attempt.index, self._handles[submission.token][0])
         row = _row_of(view, job_id, entry) if view else None
-        self._report(watch, entry, row, job_id)
+        self._report(watch, entry, row, job_id, view.at if view else 0.0)
         self._tell_restarts(watch, entry, job_id)
         if row is None:
             self._missing(watch, entry, job_id, view, memory.get(job_id, Memory()), known_at)
@@ -301,12 +301,12 @@ class Tracker:
         return str(own[-1]["node"]) if own else ""
 
     # -- what the waiter sees
-    def _report(self, watch: Watch, entry: Entry, row: Row | None, job_id: str) -> None:
+    def _report(self, watch: Watch, entry: Entry, row: Row | None, job_id: str, at: float) -> None:
         self._follow_log(watch, entry, job_id)
         if watch.on_progress is None:
             return
         published = watch.progress.read(watch.job.folder / "progress.json") or {}
-        row = row or self._node_says(watch, entry, job_id)
+        row = self._node_says(watch, entry, job_id, at) or row or Row(job_id, entry.attempt.token, "SUBMITTED")
         seen = {
             "state": row.state,
             "reason": row.reason if row.state == "PENDING" else "",
@@ -320,12 +320,12 @@ class Tracker:
             elapsed = self._clock() - row.started if row.started and row.state != "PENDING" else 0.0
             watch.on_progress(watch.job, {**seen, "elapsed_s": round(max(0.0, elapsed), 1)})
 
-    def _node_says(self, watch: Watch, entry: Entry, job_id: str) -> Row:
-        """What the node's own records show of a job that the queue's last view did not have yet."""
+    def _node_says(self, watch: Watch, entry: Entry, job_id: str, at: float) -> Row | None:
+        """A start that the node recorded after the queue was looked at."""
         own = [line for line in self._starts(watch) if line["attempt"] == entry.attempt.number]
-        if own and own[-1]["event"] == "start":
+        if own and own[-1]["event"] == "start" and own[-1]["at"] > at:
             return Row(job_id, entry.attempt.token, "RUNNING", own[-1]["node"], started=own[-1]["at"])
-        return Row(job_id, entry.attempt.token, "SUBMITTED")
+        return None
 
     def _follow_log(self, watch: Watch, entry: Entry, job_id: str, *, last_time: bool = False) -> None:
         if watch.on_log is None:
@@ -336,14 +336,11 @@ class Tracker:
 
     def _tell_restarts(self, watch: Watch, entry: Entry, job_id: str) -> None:
         """Slurm's own requeues are remedies too, and audited as such."""
-        found = restarts(self._starts(watch), entry.attempt.number)
-        if len(found) <= entry.attempt.restarts_told:
+        if len(restarts(self._starts(watch), entry.attempt.number)) <= entry.attempt.restarts_told:
             return
         with self._locked_entry(entry) as (held, _):
             if held is not None:
-                for cause, node in found[held.attempt.restarts_told :]:
-                    self._ender.requeued(held, cause, node, job_id)
-                held.attempt.restarts_told = len(found)
+                self._ender.tell_restarts(held, job_id)
                 self._journal.write(held)
 
     def _leave_out(self, watch: Watch, entry: Entry, job_id: str) -> None:

@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -42,24 +44,47 @@ def lab(quick_folder: Path, code: Snapshot) -> Lab:
     return Lab(quick_folder, code)
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A real Slurm of the tests' own."""
+
+    root: Path
+    environment: dict[str, str]
+
+    def run(self, *command: str) -> str:
+        """Run a program against it; its output."""
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
+        return done.stdout + done.stderr
+
+    def lab(self, script: str, *arguments: str) -> str:
+        """Run one of slurm_templates/lab."""
+        return self.run(str(LAB / script), *arguments)
+
+    def kill(self, daemon: str, number: int = 15) -> None:
+        """Signal a daemon and wait for its end."""
+        pid = int((self.root / "run" / f"{daemon}.pid").read_text())
+        os.kill(pid, number)
+        deadline = time.time() + 20
+        while Path(f"/proc/{pid}").exists() and time.time() < deadline:
+            time.sleep(0.05)
+
+
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A real Slurm of its own, in a folder with a space in its name; the environment that reaches it."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three nodes with accounting, in a folder with a space in its name."""
     root = tmp_path_factory.mktemp("real") / "test cluster"
-    environment = {**os.environ, "SLURM_ROOT": str(root), "SLURM_DBD": "1"}
+    environment = {**os.environ, "SLURM_ROOT": str(root), "SLURM_DBD": "1", "SLURM_NODES": "3"}
     up = subprocess.run([str(LAB / "slurm-up.sh")], env=environment, capture_output=True, text=True, check=False)
     if up.returncode != 0:
         pytest.fail(f"slurm-up.sh: {up.stdout}{up.stderr}")
-    link = subprocess.run(
+    found = subprocess.run(
         ["bash", "-c", f". '{LAB}/common.sh'; echo $SLURM_CONF"], env=environment, capture_output=True, text=True
     )
     patch = pytest.MonkeyPatch()
-    for name, value in {
-        "SLURM_CONF": link.stdout.strip(),
-        "SLURM_ROOT": str(root),
-        "GATED_POLL_DIR": str(tmp_path_factory.mktemp("poll")),
-    }.items():
-        patch.setenv(name, value)
-    yield {**environment, "SLURM_CONF": link.stdout.strip()}
+    environment["SLURM_CONF"] = found.stdout.strip()
+    environment["GATED_POLL_DIR"] = str(tmp_path_factory.mktemp("poll"))
+    for name in ("SLURM_CONF", "GATED_POLL_DIR"):
+        patch.setenv(name, environment[name])
+    yield Cluster(root, environment)
     subprocess.run([str(LAB / "slurm-down.sh"), "--wipe"], env=environment, capture_output=True, check=False)
     patch.undo()

@@ -1,0 +1,347 @@
+"""The dispatcher on a real Slurm: every remedy, every outage, as they happen, in one day on one cluster.
+
+All jobs are submitted at the start and run side by side; the tests then read how each of them ended.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Cluster
+
+from tasks.slurm.dispatcher import Dispatcher, Job, JobSpec, Outcome
+from tasks.slurm.profiles import Profile, load_profile
+
+pytestmark = pytest.mark.slurm
+
+STEPS = 400  # of the interrupted trainings
+DAY_SECONDS = 200
+
+
+def _profile() -> Profile:
+    """The test cluster's profile, with a stage for each kind of trouble."""
+    profile = load_profile("slurm-dev")
+    base = profile.section("train").model_copy(
+        update={"memory": "256MB", "gres": None, "extra": {"nodelist": "g1"}, "array_parallel": 3}
+    )
+    stages = {
+        "train": base,
+        "short": base.model_copy(update={"time": "00:01:00", "signal_seconds": 50}),
+        "little": base.model_copy(update={"memory": "200MB"}),
+        "low": base.model_copy(update={"qos": "low", "gres": "gpu:a100:4", "extra": {"nodelist": "g2"}}),
+        "high": base.model_copy(update={"qos": "high", "gres": "gpu:a100:4", "extra": {"nodelist": "g2"}}),
+        "doomed": base.model_copy(update={"extra": {"exclude": "g1,g2"}}),
+        "nowhere": base.model_copy(update={"partition": "no-such-partition"}),
+    }
+    return profile.model_copy(update={"stages": stages, "vanish_seconds": 20.0})
+
+
+def _train(name: str, stage: str, pause: float, **more: Any) -> JobSpec:
+    return JobSpec(name, "slurm_jobs:train", {"steps": STEPS, "pause": pause, "name": name, **more}, stage=stage)
+
+
+ARRAY = [JobSpec(f"fold-{n:02d}", "slurm_jobs:echo", {"n": n}, stage="train") for n in range(4)]
+SINGLES = [
+    JobSpec("bug", "slurm_jobs:bug"),
+    JobSpec("cuda", "slurm_jobs:cuda_hungry", {"fits_after": 1}),
+    JobSpec("nan", "slurm_jobs:diverging"),
+    JobSpec("memory", "slurm_jobs:eat_memory", {"mb": 300, "seconds": 4}, stage="little"),
+    JobSpec("die", "slurm_jobs:die", {"times": 1}),
+    JobSpec("refused", "slurm_jobs:echo", stage="nowhere"),
+    JobSpec("talker", "slurm_jobs:echo", {"lines": 12, "pause": 0.5}),
+    JobSpec("scancelled", "slurm_jobs:nap", {"seconds": 600, "by": "hand"}),
+    JobSpec("cancelled", "slurm_jobs:nap", {"seconds": 600, "by": "us"}),
+    JobSpec("environment", "slurm_jobs:environment"),
+    _train("plain", "train", 0.0),
+    _train("limited", "short", 0.12),
+    _train("requeued", "train", 0.08),
+    _train("preempted", "low", 0.03),
+    _train("powerless", "doomed", 0.02, save_every=20),
+    JobSpec("long", "slurm_jobs:nap", {"seconds": 45}),
+]
+
+
+class Day:
+    """What happened."""
+
+    def __init__(self, cluster: Cluster, root: Path) -> None:
+        self.cluster, self.root = cluster, root
+        self.outcomes: dict[str, Outcome] = {}
+        self.ended_at: dict[str, float] = {}
+        self.events: list[dict[str, Any]] = []
+        self.progress: dict[str, dict[str, Any]] = {}
+        self.log: dict[str, list[tuple[float, str]]] = {}
+        self.errors: list[BaseException] = []
+        self.door = self.dispatcher()
+        self.jobs: dict[str, Job] = {}
+
+    def dispatcher(self) -> Dispatcher:
+        return Dispatcher(_profile(), self.root, events=self.events.append)
+
+    def wait(self, jobs: list[Job]) -> threading.Thread:
+        def work() -> None:
+            try:
+                for outcome in self.dispatcher().wait(jobs, on_progress=self._on_progress, on_log=self._on_log):
+                    self.outcomes[outcome.spec.name] = outcome
+                    self.ended_at[outcome.spec.name] = time.time()
+            except BaseException as error:
+                self.errors.append(error)
+
+        self.jobs.update({job.name: job for job in jobs})
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        return thread
+
+    def _on_progress(self, job: Job, seen: dict[str, Any]) -> None:
+        self.progress[job.name] = seen
+
+    def _on_log(self, job: Job, text: str) -> None:
+        self.log.setdefault(job.name, []).append((time.time(), text))
+
+    def until(self, condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+        deadline = time.time() + seconds
+        while not condition():
+            assert not self.errors, self.errors
+            assert time.time() < deadline, f"{what}; {self.progress}; {self.cluster.run('squeue')}"
+            time.sleep(0.1)
+
+    def step(self, name: str) -> int:
+        content = json.loads(self._read(name, "progress.json") or "{}")
+        return int(content.get("fields", {}).get("step", 0))
+
+    def starts(self, name: str) -> list[dict[str, Any]]:
+        lines = self._read(name, "starts.jsonl").splitlines()
+        return [line for line in map(json.loads, lines) if line["event"] == "start"]
+
+    def _read(self, name: str, file: str) -> str:
+        path = self.jobs[name].folder / file
+        return path.read_text() if path.exists() else ""
+
+    def slurm_id(self, name: str) -> str:
+        return str(self.starts(name)[-1]["slurm_id"])
+
+    def told(self, name: str, event: str) -> list[dict[str, Any]]:
+        return [one for one in self.events if one["event"] == event and one["job"] == name]
+
+
+@pytest.fixture(scope="module")
+def day(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+    day = Day(cluster, tmp_path_factory.mktemp("day") / "a root")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SERVICE_TOKEN", "canary-5f1d")
+        jobs = day.door.submit(ARRAY, array=True) + day.door.submit(SINGLES)
+    waiting = [day.wait(jobs)]
+    try:
+        waiting += _what_happens(day)
+        for thread in waiting:
+            thread.join(timeout=DAY_SECONDS)
+    except AssertionError as error:  # told once, by the first test
+        day.errors.append(error)
+    yield day
+    day.door.cancel(list(day.jobs.values()))
+
+
+def _what_happens(day: Day) -> list[threading.Thread]:
+    cluster = day.cluster
+    # a node loses power in the middle of a training
+    day.until(lambda: day.step("powerless") > 25, "powerless runs")
+    cluster.lab("slurm-nodekill.sh", "g3")
+    # somebody with a higher QoS wants the four GPUs of g2
+    day.until(lambda: day.step("preempted") > 5, "preempted runs")
+    waiting = [day.wait(day.door.submit([JobSpec("urgent", "slurm_jobs:nap", {"seconds": 2}, stage="high")]))]
+    # one job is cancelled by hand, one by us
+    day.until(lambda: day.starts("scancelled") and day.starts("cancelled"), "both naps run")
+    cluster.run("scancel", day.slurm_id("scancelled"))
+    day.cancelled_at = time.time()  # type: ignore[attr-defined]
+    day.door.cancel([day.jobs["cancelled"]])
+    # five requeues by the operator; the accounting goes down for the length of a job, the controller restarts
+    for number in range(5):
+        day.until(lambda number=number: len(day.starts("requeued")) > number and day.step("requeued"), "requeued")
+        seen = day.step("requeued")
+        day.until(lambda seen=seen: day.step("requeued") > seen + 3, "requeued makes progress")
+        if number == 3:
+            cluster.kill("slurmctld")
+            time.sleep(8)  # longer than the poll interval
+            cluster.run("slurmctld")
+            day.until(lambda: "UP" in cluster.run("scontrol", "ping"), "the controller is back")
+        cluster.run("scontrol", "requeue", day.slurm_id("requeued"))
+        if number == 0:
+            cluster.lab("slurm-up.sh")  # the lost node comes back
+        if number == 1:
+            cluster.kill("slurmdbd")
+            waiting.append(day.wait(day.door.submit([JobSpec("unaccounted", "slurm_jobs:nap", {"seconds": 3})])))
+        if number == 2:
+            day.until(lambda: "unaccounted" in day.outcomes, "a job without accounting ends")
+            cluster.lab("slurm-up.sh")  # slurmdbd again
+    return waiting
+
+
+def test_every_job_has_an_outcome_and_every_remedy_its_event(day: Day) -> None:
+    assert not day.errors
+    assert set(day.outcomes) == {spec.name for spec in (*ARRAY, *SINGLES)} | {"urgent", "unaccounted"}
+    for event in day.events:
+        if event["event"] == "remedy":
+            assert event["cause"]
+            assert event["action"]
+
+
+def test_an_array_is_one_slurm_job(day: Day) -> None:
+    outcomes = [day.outcomes[spec.name] for spec in ARRAY]
+    assert [outcome.result for outcome in outcomes] == [{"echo": {"n": n}} for n in range(4)]
+    assert {outcome.slurm_ids[0].partition("_")[0] for outcome in outcomes} == {
+        outcomes[0].slurm_ids[0].partition("_")[0]
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "cause", "remedies"),
+    [
+        ("bug", "failed", "exception", []),
+        ("refused", "failed", "rejected", []),
+        ("cuda", "done", "", ["cuda_oom"]),
+        ("nan", "done", "", ["nan_loss"]),
+        ("memory", "done", "", ["oom"]),
+        ("die", "done", "", ["killed"]),
+        ("scancelled", "cancelled", "cancelled", []),
+        ("cancelled", "cancelled", "cancelled", []),
+        ("long", "done", "", []),  # through an outage of the accounting and a restart of the controller
+        ("unaccounted", "done", "", []),
+        ("urgent", "done", "", []),
+    ],
+)
+def test_each_cause_ends_as_its_table_says(day: Day, name: str, state: str, cause: str, remedies: list[str]) -> None:
+    outcome = day.outcomes[name]
+    assert (outcome.state, outcome.cause) == (state, cause), outcome.message
+    assert [event["cause"] for event in day.told(name, "remedy")] == remedies
+    assert outcome.attempts == 1 + len(remedies)
+
+
+def test_a_refusal_has_slurms_own_words(day: Day) -> None:
+    assert "invalid partition" in day.outcomes["refused"].message
+
+
+def test_memory_was_halved(day: Day) -> None:
+    assert day.outcomes["memory"].result == {"mb": 150, "halvings": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "least"),
+    [
+        ("limited", "time_limit", 1),
+        ("requeued", "preempted", 5),
+        ("preempted", "preempted", 1),
+        ("powerless", "node_fail", 1),
+    ],
+)
+def test_an_interrupted_training_ends_bit_identical(day: Day, name: str, cause: str, least: int) -> None:
+    outcome, plain = day.outcomes[name], day.outcomes["plain"]
+    assert outcome.state == "done", outcome.message
+    assert outcome.result is not None
+    assert plain.result is not None
+    assert outcome.result["digest"] == plain.result["digest"]
+    told = [event["cause"] for event in day.told(name, "remedy")]
+    assert told.count(cause) >= least
+    assert set(told) == {cause}
+    if name != "powerless":
+        assert outcome.result["stops"] >= least  # it resumed from where it was stopped
+    assert len(outcome.slurm_ids) == 1  # all under one Slurm job: no flow had to be alive for it
+
+
+def test_nothing_was_submitted_twice(day: Day) -> None:
+    names = day.cluster.run("sacct", "-X", "-n", "-P", "-o", "JobName", "-S", "today").split()
+    known = {path.name for path in (day.root / "submissions").iterdir()}
+    singles = [name for name in names if name in known and "-array-" not in name]
+    assert len(singles) == len(set(singles))
+
+
+def test_output_arrives_while_the_job_runs_and_once(day: Day) -> None:
+    pieces = day.log["talker"]
+    lines = [line for _, text in pieces for line in text.splitlines()]
+    assert lines == [f"line {n}" for n in range(12)]
+    assert len(pieces) >= 4
+    assert pieces[0][0] < day.ended_at["talker"] - 2
+
+
+def test_progress_shows_state_node_and_the_jobs_own_fields(day: Day) -> None:
+    seen = day.progress["requeued"]
+    assert seen["node"] == "g1"
+    assert seen["step"] > 0
+    assert {"state", "slurm_id", "elapsed_s", "attempt"} <= set(seen)
+
+
+def test_cancellation_empties_the_queue_in_time(day: Day) -> None:
+    assert day.ended_at["cancelled"] - day.cancelled_at < 30  # type: ignore[attr-defined]
+    assert not day.cluster.run("squeue", "-h").strip()
+
+
+def test_accounting_has_a_row_for_every_job(day: Day) -> None:
+    for name, outcome in day.outcomes.items():
+        row = outcome.accounting
+        assert row["job"] == name
+        if outcome.state == "done":
+            assert row["elapsed_s"] > 0, row
+            assert row["memory_peak_mb"] > 5, row
+            assert row["nodes"], row
+    assert day.outcomes["powerless"].accounting["starts"] >= 2
+
+
+def test_the_secret_is_in_no_file_that_the_run_leaves(day: Day) -> None:
+    assert "SERVICE_TOKEN" not in day.outcomes["environment"].result["names"]  # type: ignore[index]
+    for top in (day.root, day.cluster.root):
+        for path in top.rglob("*"):
+            if path.is_file():
+                assert b"canary-5f1d" not in path.read_bytes(), path
+
+
+def test_logs_and_results_are_private(day: Day) -> None:
+    for path in day.root.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_twenty_kills_lose_and_duplicate_nothing(cluster: Cluster, day: Day, tmp_path: Path) -> None:
+    trials = 20
+    script = Path(__file__).with_name("real_kill.py")
+    command = [sys.executable, str(script), str(tmp_path / "root"), str(tmp_path / "trace"), str(trials)]
+    done = subprocess.run(command, capture_output=True, text=True, env=cluster.environment, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    killed = [status for point, status in found["first"] if status is not None]
+    assert killed == [-9] * len(killed)
+    assert {state for state, *_ in found["outcomes"].values()} == {"done"}, found
+    assert len(found["outcomes"]) == trials
+    names = cluster.run("squeue", "-h", "-t", "all", "-o", "%j").split()
+    submitted = sorted(name.split(".")[0] for name in names if name.startswith("trial-"))
+    assert submitted == sorted(f"trial-{n}" for n in range(trials))
+    executed = sorted(line.split()[0] for line in (tmp_path / "trace").read_text().splitlines())
+    assert executed == sorted(str(n) for n in range(trials))
+
+
+def test_without_accounting_a_job_that_dies_silently_is_still_noticed(tmp_path: Path) -> None:
+    """A second cluster without slurmdbd, beside the first one."""
+    root = tmp_path / "bare"
+    lab = Path(__file__).resolve().parents[3] / "slurm_templates" / "lab"
+    environment = {"SLURM_ROOT": str(root), "SLURM_DBD": "0", "SLURM_NODES": "1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.setenv("SLURM_CONF", str(root / "slurm.conf"))
+        patch.setenv("GATED_POLL_DIR", str(tmp_path / "poll"))
+        up = subprocess.run([str(lab / "slurm-up.sh")], capture_output=True, text=True, check=False)
+        assert up.returncode == 0, up.stderr
+        try:
+            profile = load_profile("slurm-dev")
+            door = Dispatcher(profile, tmp_path / "root")
+            jobs = door.submit([JobSpec("die", "slurm_jobs:die", {"times": 1}), JobSpec("echo", "slurm_jobs:echo")])
+            outcomes = {outcome.spec.name: outcome for outcome in door.wait(jobs)}
+        finally:
+            subprocess.run([str(lab / "slurm-down.sh"), "--wipe"], capture_output=True, check=False)
+    assert outcomes["echo"].state == "done"
+    assert outcomes["die"].remedies == ("killed: run again",)
