@@ -29,10 +29,10 @@ def generator(seed: int) -> torch.Generator:
 
 
 def curves(batch: int, seed: int) -> torch.Tensor:
-    """Curved everywhere, so that a straight line can never be mistaken for the spectrum: (B, 601) in [0.2, 0.7]."""
+    """Convex everywhere, so that no chord touches the curve but at its ends: (B, 601) in [0.2, 0.8]."""
     x = torch.linspace(0, 1, 601)
-    phase = torch.rand(batch, 1, generator=generator(seed))
-    return 0.45 + 0.2 * torch.sin(9 * x + 6 * phase) + 0.05 * x.square()
+    slope = torch.rand(batch, 1, generator=generator(seed))
+    return 0.2 + 0.2 * slope * x + 0.4 * x.square()
 
 
 # ---- cutout ----------------------------------------------------------------------------------------------
@@ -48,11 +48,11 @@ def test_cutout_changes_one_window_and_makes_it_straight(seed: int, batch: int, 
         changed = torch.nonzero(x != y)[:, 0]
         assert len(changed) > 0
         first, last = int(changed[0]) - 1, int(changed[-1]) + 1
-        assert low - 2 * STEP <= (last - first) * STEP <= low + more + 2 * STEP  # the grid, and a chance crossing
+        assert low - STEP <= (last - first) * STEP <= low + more + STEP  # rounded to the grid
         assert first >= 0
         assert last <= 600
         line = torch.linspace(float(x[first]), float(x[last]), last - first + 1)
-        assert torch.allclose(y[first : last + 1], line, atol=2e-4)
+        assert torch.allclose(y[first : last + 1], line, atol=1e-6)
         assert torch.equal(y[: first + 1], x[: first + 1])
         assert torch.equal(y[last:], x[last:])
 
@@ -206,7 +206,7 @@ def test_no_validation_capture_passes_through_augmentation(
     plan = plan.model_copy(
         update={
             "model": plan.model.model_copy(update={"d_model": 8, "n_layers": 1, "d_state": 4}),
-            "optimiser": plan.optimiser.model_copy(update={"epochs": 2, "steps_per_epoch": 4}),
+            "optimiser": plan.optimiser.model_copy(update={"epochs": 1, "steps_per_epoch": 2}),
         }
     )
     seen: list[np.ndarray] = []

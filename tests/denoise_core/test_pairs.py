@@ -229,3 +229,30 @@ def test_real_training_rows_twice_in_the_manifest_stay_apart(real_corpus_root: P
     assert sd[0].item() == pytest.approx(0.019, abs=0.001)
     assert sd[180].item() == pytest.approx(0.0034, abs=0.0004)
     assert sd[600].item() == pytest.approx(0.016, abs=0.001)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_training_step_never_waits_for_the_device() -> None:
+    from denoise_core.augment import augment
+    from denoise_core.losses import total_loss
+    from denoise_core.plans import LossPlan
+
+    device = torch.device("cuda")
+    corpus = corpus_with([4] * 9)
+    plan = PAIRWISE.model_copy(update={"mixing": True, "cutout_min_nm": 1.0, "cutout_max_nm": 2.0})
+    sampler = PairSampler(corpus, everything(corpus), plan, device)
+    g = torch.Generator(device=device).manual_seed(0)
+    index = next(iter(sampler.epoch(g, 16, None)))
+    weights_L = torch.ones(LENGTH, device=device)
+    loss_plan = LossPlan(log_mse_weight=1, consistency_weight=1, dip_window_half_nm=1, dip_m=2)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        batch = sampler.batch(index, g)
+        x_BL = augment(batch.x_BL, plan, sampler.noise_sd_L, 0.5, g).requires_grad_()
+        loss, _ = total_loss(x_BL, batch.target_BL, loss_plan, weights_L, 0.5, weights_L > 0, group_B=batch.group_B)
+        (gradient,) = torch.autograd.grad(loss, x_BL)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(gradient).all()
