@@ -8,11 +8,12 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.parameters import ActBPlan
-from tasks import act_c, audit, denoise, outcome, promotion, showing
+from tasks import act_c, audit, denoise, outcome, promotion, showing, trigger
 from tasks.dispatch import job, on_cluster
 
 
 @flow(name="act-b", flow_run_name=outcome.run_name("fallback"), log_prints=True)
+@outcome.routed
 def act_b(plan: ActBPlan) -> State[Any]:
     """The fallback when Act of God fails a gate. Losses are rebalanced by what failed; the same gates decide.
 
@@ -20,6 +21,7 @@ def act_b(plan: ActBPlan) -> State[Any]:
     fail again nothing ships: **Act C** is a ranked report, production is untouched, and the run waits for a person.
     A second Act B for the same source run is refused.
     """
+    plan = trigger.completed(plan)
     where = plan.where
     run = audit.open_run("act-b", plan, label=plan.label)
     if (other := outcome.claim(run, plan.source_run)) is not None:

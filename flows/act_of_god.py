@@ -13,6 +13,7 @@ from tasks.dispatch import job, on_cluster
 
 
 @flow(name="act-of-god", flow_run_name=outcome.run_name("warm-start"), log_prints=True)
+@outcome.routed
 def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
     """Warm-start from fold 02, train on all but the panel, judge by the gates; ship, or end **Failed** and start Act B.
 

@@ -13,6 +13,7 @@ from tasks.dispatch import on_cluster
 
 
 @flow(name="cross-validation", flow_run_name=outcome.run_name("five-fold"), log_prints=True)
+@outcome.routed
 def cross_validation(plan: CrossValidationPlan) -> State[Any]:
     """Train, denoise and summarise each fold (3 samples a treatment to train, 1 to validate, 1 to test).
 

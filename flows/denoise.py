@@ -13,6 +13,7 @@ from tasks.dispatch import job, on_cluster
 
 
 @flow(name="denoise", flow_run_name=outcome.run_name("manifest"), log_prints=True)
+@outcome.routed
 def denoise_manifest(plan: DenoisePlan) -> State[Any]:
     """Write the denoised spectra of every row of a manifest; the default model is the one in production."""
     where = plan.where

@@ -13,6 +13,7 @@ from tasks.dispatch import job, on_cluster
 
 
 @flow(name="panel-qa", flow_run_name=outcome.run_name("audit"), log_prints=True)
+@outcome.routed
 def panel_qa(plan: PanelQAPlan) -> State[Any]:
     """Judge checkpoints on the fixed panel: every gate, every control, top-k ranked by composite score.
 

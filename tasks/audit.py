@@ -13,6 +13,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,9 @@ def logger() -> Any:
         return get_logger("gated")
 
 
+_current: ContextVar[Run | None] = ContextVar("run", default=None)
+
+
 @dataclass(frozen=True)
 class Run:
     """One flow run's folder and log. `study` and `name` appear in keys and paths; `id` is the flow run's."""
@@ -82,9 +86,15 @@ def open_run(study: str, plan: BaseModel, *, label: str = "", inputs: Mapping[st
     run = Run(study=study, name=name, id=run_id, folder=folder, provenance=provenance())
     write_json(folder / "plan.json", plan.model_dump(mode="json"))
     write_json(folder / "provenance.json", run.provenance)
+    _current.set(run)
     run.event("opened", f"Starting {name}", plan=plan.model_dump(mode="json"), inputs=dict(inputs or {}))
     run.event("provenance", f"Code {run.provenance['code_sha256'][:12]}", **run.provenance)
     return run
+
+
+def current_run() -> Run | None:
+    """The run that this flow opened, None before it did."""
+    return _current.get()
 
 
 def provenance() -> dict[str, Any]:

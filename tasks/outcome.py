@@ -6,10 +6,11 @@ It is returned, not raised: the flow run's log then ends with the verdict and no
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol
 from uuid import UUID
 
 from prefect import get_client, pause_flow_run
@@ -22,11 +23,16 @@ from pydantic import Field
 
 from tasks import audit, promotion
 from tasks.audit import Run, artifacts_root
+from tasks.dispatch import JobLost
 from tasks.files import read_json, write_json
+from tasks.slurm.profiles import BadProfile
 from tasks.verdict import Verdict
 
 GATE_FAILED = "GateFailed"
 NOT_SHIPPED = "PromotionRefused"
+JOB_LOST = "JobLost"
+BAD_INPUT = "BadInput"
+P = ParamSpec("P")
 
 
 class _Report(Protocol):
@@ -60,6 +66,35 @@ def run_name(kind: str) -> Callable[[], str]:
         return "-".join(part for part in (kind, str(label or ""), f"{datetime.now(UTC):%Y-%m-%d}") if part)
 
     return name
+
+
+def routed(body: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
+    """Below `@flow`: a lost job ends the run as `JobLost`, unusable input as `BadInput`, each with one clear line.
+
+    Neither is a bug of ours. Anything else stays loud, with its traceback.
+    """
+
+    @functools.wraps(body)
+    def run_body(*args: P.args, **kwargs: P.kwargs) -> State[Any]:
+        try:
+            return body(*args, **kwargs)
+        except JobLost as lost:
+            return _failed_now(JOB_LOST, str(lost).strip().splitlines()[0], str(lost))
+        except ValueError as error:
+            if not isinstance(error, BadProfile) and not hasattr(error, "remedy"):
+                raise
+            return _failed_now(BAD_INPUT, str(error))
+
+    return run_body
+
+
+def _failed_now(name: str, message: str, detail: str = "") -> State[Any]:
+    audit.logger().error("%s", detail or message)
+    run = audit.current_run()
+    if run is not None:
+        return failed(run, name, message)
+    _quiet_engine()
+    return Failed(name=name, message=message)
 
 
 def refused(run: Run, verdict: Verdict) -> State[Any]:
