@@ -95,7 +95,9 @@ _NEVER = re.compile(
     re.IGNORECASE,
 )
 # and for one that a site's limits hold back for now
-_LATER = re.compile(r"submit.{0,12}limit|violates accounting/QOS policy|temporarily unable|MaxSubmit", re.IGNORECASE)
+_LATER = re.compile(
+    r"submit.{0,12}limit|violates accounting/QOS policy|temporarily unable|MaxSubmit|authentication", re.IGNORECASE
+)
 
 
 def submitted_id(text: str) -> str | None:

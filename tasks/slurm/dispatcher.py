@@ -11,6 +11,7 @@ is live and reuse what is done. Thread-safe between processes; within one, use a
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import socket
@@ -218,11 +219,14 @@ class Dispatcher:
     # -- cancel, sweep, prune
     def cancel(self, jobs: Sequence[Job]) -> None:
         """End jobs for good: no remedy brings them back. Returns at once; `wait` reports when they are gone."""
+        self._cancel(jobs, lambda entry: True)
+
+    def _cancel(self, jobs: Sequence[Job], still: Callable[[Entry], bool]) -> None:
         ids: list[str] = []
         with self.journal.lock():
             for job in jobs:
                 entry = self.journal.read(job.key)
-                if entry is None or entry.state != "live":
+                if entry is None or entry.state != "live" or not still(entry):
                     continue
                 if entry.cancel is None:
                     entry.cancel = {"at": self._clock(), "by": self.owner}
@@ -242,14 +246,18 @@ class Dispatcher:
         return [self.journal.job(entry) for entry in self.journal.live() if entry.owner == owner]
 
     def sweep(self, *, grace_s: float = 60.0) -> list[Job]:
-        """Cancel orphans: live jobs, not detached, whose owner has been dead for `grace_s`. Returns them."""
-        orphans = [
-            self.journal.job(entry)
-            for entry in self.journal.live()
-            if not entry.detach and entry.owner != self.owner and self._dead(entry.owner, grace_s)
-        ]
-        self.cancel(orphans)
-        self._tracker.conclude_ended(orphans)
+        """Cancel orphans: live jobs, not detached, whose owner has been dead for `grace_s`. Returns them.
+
+        Also ends, in the journal, what was cancelled earlier while nobody waited for it.
+        """
+        orphans: list[Job] = []
+        for entry in self.journal.live():
+            orphaned = not entry.detach and entry.owner != self.owner and self._dead(entry.owner, grace_s)
+            if orphaned and self._tracker.look({entry.key: Watch(self.journal.job(entry))}) == []:
+                # a flow that was started again may take the job over at this very moment
+                self._cancel([self.journal.job(entry)], functools.partial(_still_of, entry.owner))
+                if entry.cancel is None:
+                    orphans.append(self.journal.job(entry))
         return orphans
 
     def _dead(self, owner: str, grace_s: float) -> bool:
@@ -290,6 +298,10 @@ class Dispatcher:
             submission = self.journal.draft(group, array=array and len(group) > 1)
             texts.append(self._placer.script(submission, group))
         return "\n".join(texts)
+
+
+def _still_of(owner: str, entry: Entry) -> bool:
+    return entry.owner == owner
 
 
 def _code_of(code: Snapshot) -> dict[str, str]:

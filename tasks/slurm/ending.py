@@ -61,14 +61,14 @@ class Ender:
     def certify(self, entry: Entry, slurm_id: str, node: str) -> bool:
         """A whole result without its marker (the node died in between) becomes a marker; False without a result."""
         found = runner.read_result(self._journal.folder(entry.key))
-        if found is None:
+        if found is None or found.attempt not in {one.number for one in entry.attempts}:
             return False
         marker = {
             "attempt": entry.attempt.number,
             "state": "done",
             "cause": "",
             "message": "",
-            "result_sha256": found[1],
+            "result_sha256": found.file_sha256,
             "slurm_id": slurm_id,
             "node": node,
             "at": self._clock(),
@@ -155,7 +155,7 @@ class Ender:
         if self._journal.marker(entry) is None:
             return None
         found = runner.read_result(self._journal.folder(entry.key))
-        return found[0] if found else None
+        return found.value if found else None
 
     def outcome(self, entry: Entry, history: Sequence[Row] = (), *, reused: bool = False) -> Outcome:
         """The outcome of an ended entry."""

@@ -33,6 +33,12 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def refresh(folder: Path) -> None:
+    """Have an NFS client look at a folder again: it may remember for half a minute that a file was not there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.listdir(folder)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -81,7 +87,8 @@ def read_json(path: Path) -> Any:
 def create_json(path: Path, value: Any) -> bool:
     """Write `value` only if `path` does not exist yet; False when somebody else was first. Atomic, also on NFS.
 
-    A hard link either appears whole or fails: unlike O_EXCL it leaves no empty file for others to read.
+    A hard link either appears whole or fails: unlike O_EXCL it leaves no empty file for others to read. Disks without
+    hard links get O_EXCL.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     write_json(temporary, value, durable=False)
@@ -89,9 +96,21 @@ def create_json(path: Path, value: Any) -> bool:
         os.link(temporary, path)
     except FileExistsError:
         return False
+    except OSError:
+        return _create_exclusively(path, value)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+    return True
+
+
+def _create_exclusively(path: Path, value: Any) -> bool:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(encode(value) + b"\n")
     return True
 
 

@@ -257,7 +257,7 @@ class Journal:
         if marker is None or marker["state"] != "done":
             return marker
         result = runner.read_result(folder)
-        return marker if result is not None and result[1] == marker["result_sha256"] else None
+        return marker if result is not None and result.file_sha256 == marker["result_sha256"] else None
 
     def starts(self, key: str) -> list[dict[str, Any]]:
         """Start and stop records that the node left."""

@@ -68,7 +68,7 @@ class Local:
         found = submission.reply.read_text().strip()
         return Answer(Reply.ACCEPTED, found) if found else Answer(Reply.DOUBTFUL, text="no keeper wrote its id")
 
-    def view(self, submissions: Iterable[Submission], newer_than: float = 0.0) -> View | None:
+    def view(self, submissions: Iterable[Submission]) -> View | None:
         """Rows of the given submissions; always new, for looking costs nothing here."""
         now = self._clock()
         rows: dict[str, Row] = {}

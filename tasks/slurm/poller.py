@@ -8,10 +8,12 @@ asked only about jobs that the queue no longer shows, in one call for everybody.
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import hashlib
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ from tasks.slurm.commands import Commands, Programs, answer, submitted_id
 from tasks.slurm.journal import Submission
 from tasks.slurm.scheduler import Answer, Memory, Reply, View
 from tasks.slurm.states import HISTORY_FIELDS, QUEUE_FORMAT, Row, read_history, read_queue
+from tasks.slurm.watching import Stamped
 
 FLOOR_S = 4.0
 MEMORY_S = 20.0
@@ -39,6 +42,33 @@ def poll_folder() -> Path:
         raise PermissionError(f"{base} belongs to another user; set GATED_POLL_DIR")
     cluster = hashlib.sha256(os.environ.get("SLURM_CONF", "").encode()).hexdigest()[:8]
     return files.make_folder(base / cluster)
+
+
+class _Queue:
+    """The shared snapshot as this process last parsed it: once for all its threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file, self._lock = path, Stamped(), threading.Lock()
+        self._view: View | None = None
+
+    def state(self) -> dict[str, Any]:
+        """The file's content: when it was asked, when it was last tried, squeue's text."""
+        with self._lock:
+            return self._file.read(self._path) or {}
+
+    def view(self) -> View | None:
+        """The parsed text; None before the first answer."""
+        state = self.state()
+        if "at" not in state:
+            return None
+        with self._lock:
+            if self._view is None or self._view.at != state["at"]:
+                listing = read_queue(state["text"])
+                self._view = View.of(state["at"], listing.rows, listing.whole)
+            return self._view
+
+
+_queue = functools.cache(lambda folder: _Queue(folder / "queue.json"))
 
 
 class Slurm:
@@ -60,7 +90,6 @@ class Slurm:
         self._clock = clock
         self._poll, self._floor, self._memory = poll_seconds, min(floor_seconds, poll_seconds), memory_seconds
         self._accounting = accounting
-        self._cached: tuple[float, View] | None = None
 
     # -- writing
     def order(self, submission: Submission, environment: dict[str, str], lock: int) -> Answer:
@@ -90,20 +119,22 @@ class Slurm:
         return submission.log(index, slurm_id.partition("_")[0])
 
     # -- reading
-    def view(self, submissions: Iterable[Submission], newer_than: float = 0.0) -> View | None:
-        """The shared snapshot, renewed first when it is older than the poll interval or than `newer_than`."""
-        state = self._load("queue.json")
-        now = self._clock()
-        wanted = max(newer_than, now - self._poll)
-        due = state.get("at", 0.0) < wanted and now - state.get("tried", 0.0) >= self._floor
-        if due:
+    def view(self, submissions: Iterable[Submission]) -> View | None:
+        """The shared snapshot, renewed first when it is older than the poll interval."""
+        queue = _queue(self._folder)
+        if self._due(queue.state()):
             with contextlib.suppress(TimeoutError), files.locked(self._folder / "queue.lock", timeout_s=0):
-                state = self._load("queue.json")  # somebody may have renewed it while we took the lock
-                if state.get("at", 0.0) < wanted and now - state.get("tried", 0.0) >= self._floor:
-                    state = self._renew(state)
-        return self._parsed(state)
+                state = queue.state()  # somebody may have renewed it while we took the lock
+                if self._due(state):
+                    self._renew(dict(state))
+        return queue.view()
 
-    def _renew(self, state: dict[str, Any]) -> dict[str, Any]:
+    def _due(self, state: dict[str, Any]) -> bool:
+        now = self._clock()
+        asked, tried = float(state.get("at", 0.0)), float(state.get("tried", 0.0))
+        return now - asked > self._poll and now - tried >= self._floor
+
+    def _renew(self, state: dict[str, Any]) -> None:
         started = self._clock()
         done = self.commands.run(["squeue", "-h", "-r", "-t", "all", "-u", getpass.getuser(), "-o", QUEUE_FORMAT])
         state["tried"] = started
@@ -112,15 +143,6 @@ class Slurm:
         else:
             state["error"] = done.err[-500:]
         files.write_json(self._folder / "queue.json", state, durable=False)
-        return state
-
-    def _parsed(self, state: dict[str, Any]) -> View | None:
-        if "at" not in state:
-            return None
-        if self._cached is None or self._cached[0] != state["at"]:
-            listing = read_queue(state["text"])
-            self._cached = (state["at"], View.of(state["at"], listing.rows, listing.whole))
-        return self._cached[1]
 
     def remember(self, what: Sequence[str], since: float) -> dict[str, Memory]:
         """Rows of the accounting for ids and names; questions of all processes travel in one sacct."""

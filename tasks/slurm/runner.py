@@ -21,6 +21,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -62,6 +63,12 @@ class Context:
             self._written = time.monotonic()
 
 
+class Superseded(RuntimeError):
+    """This run no longer owns the job."""
+
+    job_cause = "interrupted"
+
+
 class _Run:
     """One start of one attempt."""
 
@@ -71,9 +78,8 @@ class _Run:
         self.folder = Path(member["folder"])
         self.number: int = member["attempt"]
         self.entry: dict[str, Any] = files.read_json(self.folder / "journal.json") or {}
-        self.attempt: dict[str, Any] = next(
-            (one for one in self.entry.get("attempts", []) if one["number"] == self.number), {}
-        )
+        self.attempts: dict[int, dict[str, Any]] = {one["number"]: one for one in self.entry.get("attempts", [])}
+        self.attempt: dict[str, Any] = self.attempts.get(self.number, {})
         self.work = self.folder / "work"
         self.job_id = slurm_id()
         self.incarnation = uuid.uuid4().hex
@@ -150,20 +156,30 @@ def slurm_id(environment: Mapping[str, str] = os.environ) -> str:
     return environment.get("SLURM_JOB_ID") or environment.get("GATED_LOCAL_ID", f"pid-{os.getpid()}")
 
 
-def result_bytes(result: Any) -> bytes:
-    """The content of result.json: the result and its own sha256, so that the file certifies itself."""
-    payload = files.encode(result)
-    return files.encode({"result": result, "sha256": hashlib.sha256(payload).hexdigest()}) + b"\n"
+def result_bytes(result: Any, attempt: int) -> bytes:
+    """The content of result.json: the result, who made it, and its own sha256, so that the file certifies itself."""
+    content = {"attempt": attempt, "result": result}
+    return files.encode({**content, "sha256": hashlib.sha256(files.encode(content)).hexdigest()}) + b"\n"
 
 
-def read_result(folder: Path) -> tuple[dict[str, Any], str] | None:
-    """(result, sha256 of result.json) of a finished job; None where it is missing or damaged."""
+@dataclass(frozen=True)
+class Result:
+    """A whole result.json."""
+
+    value: dict[str, Any]
+    attempt: int
+    file_sha256: str
+
+
+def read_result(folder: Path) -> Result | None:
+    """The result of a finished job; None where it is missing or damaged."""
     content = files.read_json(folder / "result.json")
-    if not isinstance(content, dict) or set(content) != {"result", "sha256"}:
+    if not isinstance(content, dict) or set(content) != {"attempt", "result", "sha256"}:
         return None
-    if hashlib.sha256(files.encode(content["result"])).hexdigest() != content["sha256"]:
+    expected = result_bytes(content["result"], content["attempt"])
+    if files.encode(content) + b"\n" != expected:
         return None
-    return content["result"], hashlib.sha256(files.encode(content) + b"\n").hexdigest()
+    return Result(content["result"], content["attempt"], hashlib.sha256(expected).hexdigest())
 
 
 def run_job(submission: Path, index: int) -> int:
@@ -179,8 +195,9 @@ def run_job(submission: Path, index: int) -> int:
     os.chdir(run.work)
     files.write_json(run.folder / "incarnation.json", {"id": run.incarnation})
     run.record("start", submitted=run.attempt.get("created"))
-    if finished := read_result(run.folder):  # killed between result and marker
-        return _finish(run, finished[1])
+    finished = read_result(run.folder)
+    if finished and finished.attempt in run.attempts:  # killed between result and marker
+        return _finish(run, finished.file_sha256)
     _listen(run)
     sampler = Sampler(run.folder / "usage.json", float(run.entry.get("usage_seconds", 5.0))).start()
     context = Context(run)
@@ -213,7 +230,9 @@ def _call(run: _Run, context: Context) -> Any:
 def _keep(run: _Run, result: Any) -> str:
     if not isinstance(result, dict):
         raise TypeError(f"{run.entry['spec']['function']} returned {type(result).__name__}; expected a JSON dict")
-    content = result_bytes(result)
+    if run.superseded():
+        raise Superseded("another attempt has taken over")
+    content = result_bytes(result, run.number)
     files.write_bytes(run.folder / "result.json", content)
     faults.reach("result_written")
     return hashlib.sha256(content).hexdigest()

@@ -66,7 +66,7 @@ class Scheduler(Protocol):
     def recall(self, submission: Submission) -> Answer | None:
         """Answer left behind by an order whose caller died; None when there is none on disk."""
 
-    def view(self, submissions: Iterable[Submission], newer_than: float = 0.0) -> View | None:
+    def view(self, submissions: Iterable[Submission]) -> View | None:
         """The newest view of the queue; None when none could be had yet."""
 
     def remember(self, what: Sequence[str], since: float) -> dict[str, Memory]:

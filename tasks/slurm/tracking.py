@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from tasks.slurm.specs import Job, Outcome
 from tasks.slurm.states import Row, Verdict, meaning
 from tasks.slurm.watching import Stamped, Tail
 
+INSIST_S = 10.0
 LOCK_WAIT_S = 0.5  # somebody may be in the middle of a slow sbatch: look again at the next tick
 LOST_RESULT_PATIENCE = 6  # a job that ended well deserves more patience for its marker than one that was killed
 RUNAWAY_PATIENCE = 5  # accounting says running, the queue has never heard of it: the controller lost its state
@@ -40,6 +41,7 @@ class Watch:
     state_since: float = 0.0
     missing_since: float | None = None
     seen_live: bool = False
+    insisted: float = 0.0
 
 
 class Tracker:
@@ -75,13 +77,6 @@ class Tracker:
         if waiting:
             self._from_scheduler(waiting)
         return ended
-
-    def conclude_ended(self, jobs: Sequence[Job]) -> None:
-        """Write the end of jobs whose marker is there already, without waiting for the others."""
-        for job in jobs:
-            entry = self._journal.read(job.key)
-            if entry is not None and entry.state == "live":
-                self._from_marker(entry)
 
     def _entry(self, watch: Watch) -> Entry:
         content = watch.journal.read(watch.job.folder / "journal.json")
@@ -234,7 +229,9 @@ class Tracker:
         if row.state != watch.state:
             watch.state, watch.state_since = row.state, self._clock()
         found = meaning(row.state)
-        if found.verdict is Verdict.WAITING:
+        if found.verdict in (Verdict.WAITING, Verdict.RUNNING) and entry.cancel:
+            self._insist(watch, job_id)
+        elif found.verdict is Verdict.WAITING:
             self._leave_out(watch, entry, job_id)
         if found.verdict not in (Verdict.SETTLING, Verdict.ENDED):
             return
@@ -245,6 +242,12 @@ class Tracker:
             patience *= LOST_RESULT_PATIENCE
         if entry.cancel or self._clock() - watch.state_since >= patience:
             self._conclude(entry, row, found.cause, job_id)
+
+    def _insist(self, watch: Watch, job_id: str) -> None:
+        """Cancelled, but still there: its id was not known then, or the controller was away."""
+        if self._clock() - watch.insisted >= INSIST_S:
+            watch.insisted = self._clock()
+            self._scheduler.cancel([job_id])
 
     def _missing(
         self, watch: Watch, entry: Entry, job_id: str, view: View | None, memory: Memory, known_at: float
@@ -271,6 +274,7 @@ class Tracker:
 
     def _conclude(self, entry: Entry, row: Row, cause: str, job_id: str) -> None:
         """The attempt is over without a marker."""
+        files.refresh(self._journal.folder(entry.key))
         with self._locked_entry(entry) as (held, lock):
             if held is None or self._journal.marker(held) is not None:
                 return  # somebody else was faster, or the marker turned up: the next look sees it

@@ -33,7 +33,7 @@ def test_result_before_marker_and_the_marker_certifies_it(lab: Lab) -> None:
     assert lab.fake.launch("1", wait=True) == 0
     result = runner.read_result(job.folder)
     assert result is not None
-    assert _marker(job)["result_sha256"] == result[1]
+    assert _marker(job)["result_sha256"] == result.file_sha256
     assert (job.folder / "result.json").stat().st_mtime_ns <= (job.folder / "marker-1.json").stat().st_mtime_ns
 
 
@@ -118,7 +118,7 @@ def test_a_training_interrupted_five_times_ends_as_an_uninterrupted_one(lab: Lab
     uninterrupted, interrupted = runner.read_result(plain.folder), runner.read_result(job.folder)
     assert uninterrupted is not None
     assert interrupted is not None
-    assert interrupted[0] == {"digest": uninterrupted[0]["digest"], "stops": 5}
+    assert interrupted.value == {"digest": uninterrupted.value["digest"], "stops": 5}
 
 
 def _signal_soon(lab: Lab, job_id: str, number: signal.Signals) -> None:
@@ -198,10 +198,10 @@ def test_a_damaged_result_is_none(tmp_path: Path, damage: bytes) -> None:
 
 @pytest.mark.parametrize("result", [{}, {"a": float("inf"), "b": ["ü", None, 1e-300]}])
 def test_a_result_survives_its_file(tmp_path: Path, result: dict[str, Any]) -> None:
-    (tmp_path / "result.json").write_bytes(runner.result_bytes(result))
+    (tmp_path / "result.json").write_bytes(runner.result_bytes(result, 1))
     found = runner.read_result(tmp_path)
     assert found is not None
-    assert found[0] == result
+    assert found.value == result
 
 
 def test_the_ids_slurm_gives() -> None:
