@@ -117,8 +117,8 @@ def replicate_consistency(
     distance_BL = ((pred_BL - mean_BL).square() + eps * eps).sqrt() - eps
     if weights_L is not None:
         distance_BL = weights_L * distance_BL
-    several_B1 = (count_B1 > 1).to(pred_BL.dtype)
-    return (distance_BL * several_B1).sum() / (several_B1.sum() * pred_BL.shape[1]).clamp_min(1.0)
+    several = (count_B1 > 1).sum()  # the others are their own mean: no distance
+    return distance_BL.sum() / (several * pred_BL.shape[1]).clamp_min(1)
 
 
 # ---- dips ------------------------------------------------------------------------------------------------

@@ -213,6 +213,29 @@ def test_every_option_of_the_dip_loss_is_the_loops(change: dict[str, float]) -> 
     assert losses.dip_loss(pred, target, plan, STEP, MASK).item() == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_detection_equals_its_loop_for_all_dips_that_there_are(seed: int) -> None:
+    target = spectra(2, seed)
+    hump = 0.05 * np.exp(-0.5 * ((WAVELENGTH - 430) / 20) ** 2)  # its ripples are maxima below the mean response
+    target[1] = 0.3 + 10 * hump + 0.0005 * np.sin(WAVELENGTH / 1.3) - 0.02 * np.exp(-((WAVELENGTH - 350) ** 2))
+    centre, real = losses.detect_dips(torch.from_numpy(target), MASK, STEP, most=60, sigma_nm=1.0)
+    for row, t in enumerate(target):
+        found, expected = centre[row][real[row]].tolist(), loop_dips(t, LossPlan(dip_m=60))
+        assert found == expected
+        assert 6 < len(found) < 60
+
+
+def test_of_two_dips_within_five_points_the_stronger_is_one() -> None:
+    def found(points_apart: int) -> list[int]:
+        target = 0.3 - 0.02 * np.eye(601)[200] - 0.015 * np.eye(601)[200 + points_apart]
+        centre, real = losses.detect_dips(torch.from_numpy(target)[None], MASK, STEP, most=2, sigma_nm=0.5)
+        strongest = centre[real].tolist()
+        return [place - 200 for place in strongest if 195 <= place <= 210]
+
+    assert found(5) == [0]
+    assert found(6) == [0, 6]
+
+
 def test_dips_of_the_real_corpus_equal_the_loop(real_corpus_root: object) -> None:
     from pathlib import Path
 
