@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tasks.files import read_json, write_json
 
@@ -24,6 +24,25 @@ GENESIS = "0" * 64
 def _digest(record: dict[str, Any]) -> str:
     body = {key: value for key, value in record.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _last_whole_line(handle: BinaryIO) -> dict[str, Any] | None:
+    """The last record, found from the file's end so that an append costs the same in a long log.
+
+    A writer killed in mid-line leaves a line without its end: it was never acknowledged, and is cut off.
+    """
+    size, span = handle.seek(0, os.SEEK_END), 1 << 16
+    while True:
+        start = max(size - span, 0)
+        handle.seek(start)
+        tail = handle.read(size - start)
+        end = tail.rfind(b"\n")
+        begin = tail.rfind(b"\n", 0, max(end, 0))
+        if begin >= 0 or start == 0:
+            break
+        span *= 4
+    handle.truncate(start + end + 1)
+    return json.loads(tail[begin + 1 : end]) if end >= 0 else None
 
 
 @dataclass(frozen=True)
@@ -39,10 +58,9 @@ class Ledger:
     def append(self, kind: str, text: str, **data: Any) -> dict[str, Any]:
         """Add one event; on disk (fsync) before this returns. `data` is JSON, NaN not allowed."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a+", encoding="utf-8") as handle:
+        with open(self.path, "ab+") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            self._drop_torn_tail(handle)
-            last = self._last()
+            last = _last_whole_line(handle)
             now = datetime.now(UTC)
             record: dict[str, Any] = {
                 "seq": last["seq"] + 1 if last else 0,
@@ -53,23 +71,13 @@ class Ledger:
                 "previous": last["sha256"] if last else GENESIS,
             }
             record["sha256"] = _digest(record)
-            handle.write(json.dumps(record, sort_keys=True) + "\n")
+            handle.write((json.dumps(record, sort_keys=True) + "\n").encode())
             handle.flush()
             os.fsync(handle.fileno())
             write_json(self.folder / "audit.head", {"seq": record["seq"], "sha256": record["sha256"]})
             with open(self.folder / "auditing_manifest.log", "a", encoding="utf-8") as lines:
                 lines.write(f"{now.strftime('%Y-%m-%dT%H:%M:%S')} | {text}\n")
         return record
-
-    def _last(self) -> dict[str, Any] | None:
-        records = self.records()
-        return records[-1] if records else None
-
-    def _drop_torn_tail(self, handle: Any) -> None:
-        """A writer killed in mid-line leaves a line without its end: it was never acknowledged, cut it."""
-        content = self.path.read_bytes()
-        if content and not content.endswith(b"\n"):
-            handle.truncate(content.rfind(b"\n") + 1)
 
     def records(self) -> list[dict[str, Any]]:
         if not self.path.exists():

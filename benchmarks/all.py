@@ -1,0 +1,82 @@
+"""Every CPU benchmark, one after the other, against the ratios on record.
+
+`python -m benchmarks.all [--smoke] [--update]`. A ratio that fell by more than a quarter is reported, never failed:
+machines differ, and a ratio measured side by side in one run differs least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+RECORD = Path(__file__).with_name("record.json")
+BENCHMARKS = ("scan", "losses", "training", "evaluation", "inference", "orchestration")
+FALL = 0.75  # below this share of the recorded ratio a regression is reported
+
+
+def run(name: str, smoke: bool) -> dict[str, Any]:
+    """One benchmark in a process of its own; its JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / f"{name}.json"
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(out), *(["--smoke"] if smoke else [])]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        content: dict[str, Any] = json.loads(out.read_text())
+    return content
+
+
+def ratios(content: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Every figure below a key `speedup` or `ratios`, named by where it stands."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            here = f"{path}.{key}" if path else key
+            if isinstance(value, int | float) and ("speedup" in here or "ratios" in here):
+                yield here, float(value)
+            else:
+                yield from ratios(value, here)
+    elif isinstance(content, list):
+        for number, value in enumerate(content):
+            yield from ratios(value, f"{path}[{number}]")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.all", description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="seconds each; figures are not compared")
+    parser.add_argument("--slurm", action="store_true", help="the dispatcher on a real Slurm as well, minutes more")
+    parser.add_argument("--update", action="store_true", help="write the ratios to the record")
+    options = parser.parse_args()
+    known: dict[str, dict[str, float]] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    table = Table(title="Ratios against a rival in the same run", box=None)
+    for column in ("benchmark", "ratio", "now", "on record", ""):
+        table.add_column(column)
+    for name in (*BENCHMARKS, *(["dispatch"] if options.slurm else [])):
+        if not Path(__file__).with_name(f"{name}.py").exists():
+            continue
+        started = time.perf_counter()
+        found = dict(ratios(run(name, options.smoke)))
+        for ratio, value in found.items():
+            before = known.get(name, {}).get(ratio)
+            fell = not options.smoke and before is not None and value < FALL * before
+            table.add_row(
+                name, ratio, f"{value:.2f}", "" if before is None else f"{before:.2f}", "FELL" if fell else ""
+            )
+        print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+        if options.update:
+            known[name] = {ratio: round(value, 3) for ratio, value in found.items()}
+    Console(width=140).print(table)
+    if options.update:
+        RECORD.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
