@@ -41,7 +41,7 @@ with_id() {  # with_id JOB: pids of this cluster's processes that belong to Slur
     pid=${environ#/proc/}
     pid=${pid%/environ}
     [ "$pid" = $$ ] && continue
-    tr '\0' '\n' <"$environ" 2>/dev/null | grep -qxF "SLURM_CONF=$SLURM_CONF" || continue
-    tr '\0' '\n' <"$environ" 2>/dev/null | grep -q "^SLURM_JOB_ID=${1:-[0-9]}" && echo "$pid"
+    grep -zqxF "SLURM_CONF=$SLURM_CONF" "$environ" 2>/dev/null || continue
+    grep -zq "^SLURM_JOB_ID=${1:-[0-9]}" "$environ" 2>/dev/null && echo "$pid"
   done
 }

@@ -10,7 +10,7 @@ rm -f "$HOME_DIR/run/slurmd-$node.pid"
 for job in $jobs; do
   for line in /proc/[0-9]*/cmdline; do
     pid=${line#/proc/}
-    tr '\0' ' ' <"$line" 2>/dev/null | grep -q "^slurmstepd: \[$job\." && kill -KILL "${pid%/cmdline}" 2>/dev/null
+    grep -zq "^slurmstepd: \[$job\." "$line" 2>/dev/null && kill -KILL "${pid%/cmdline}" 2>/dev/null
   done
 done
 for job in $jobs; do

@@ -80,7 +80,7 @@ class Slurm:
         *,
         folder: Path | None = None,
         clock: Callable[[], float] = time.time,
-        poll_seconds: float = 5.0,
+        poll_seconds: float = 4.0,
         floor_seconds: float = FLOOR_S,
         memory_seconds: float = MEMORY_S,
         accounting: bool = True,

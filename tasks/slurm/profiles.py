@@ -109,7 +109,7 @@ class Profile(_Strict):
     accounting: bool = Field(True, description="Ask sacct; its absence is also found out by itself.")
     max_array_size: int | None = Field(None, ge=1, description="Default: what the cluster says (MaxArraySize).")
     max_parallel: int | None = Field(None, ge=1, description="Jobs of one root in the queue at the same time.")
-    poll_seconds: float = Field(5.0, gt=0, description="Age at which the shared view of the queue is renewed.")
+    poll_seconds: float = Field(4.0, gt=0, description="Age at which the shared view of the queue is renewed.")
     settle_seconds: float = Field(15.0, ge=0, description="A doubtful sbatch is believed lost only after this long.")
     marker_grace_seconds: float = Field(5.0, ge=0, description="A shared disk may show the node's marker this late.")
     vanish_seconds: float = Field(60.0, ge=0, description="Absent from queue and accounting this long means lost.")

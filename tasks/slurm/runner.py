@@ -124,6 +124,7 @@ class _Run:
             "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
             "at": time.time(),
             "incarnation": self.incarnation,
+            "pid": os.getpid(),
             **fields,
         }
         files.append_line(self.folder / "starts.jsonl", value)

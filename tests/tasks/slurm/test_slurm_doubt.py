@@ -192,3 +192,25 @@ def test_a_dead_dispatchers_journal_is_readable_by_hand(lab: Lab) -> None:
     text = Path(job.folder, "journal.json").read_text()
     assert '"slurm_jobs:echo"' in text
     assert job.key in text
+
+
+def test_a_job_cancelled_while_its_id_was_unknown_is_cancelled_once_it_is_known(lab: Lab) -> None:
+    lab.fake.knob(lie=1)
+    dispatcher = lab.dispatcher()
+    jobs = dispatcher.submit([ECHO])
+    dispatcher.cancel(jobs)
+    assert lab.fake.jobs()["1"]["state"] == "PENDING"
+    (outcome,) = dispatcher.wait(jobs)
+    assert outcome.state == "cancelled"
+    assert lab.fake.jobs()["1"]["state"] == "CANCELLED"
+
+
+def test_a_cancellation_that_the_controller_missed_is_repeated(lab: Lab) -> None:
+    dispatcher = lab.dispatcher()
+    jobs = dispatcher.submit([ECHO])
+    cancel, lab.fake._scancel = lab.fake._scancel, lambda arguments: None  # type: ignore[method-assign,assignment]
+    dispatcher.cancel(jobs)
+    lab.after(15, lambda: setattr(lab.fake, "_scancel", cancel))
+    (outcome,) = dispatcher.wait(jobs)
+    assert outcome.state == "cancelled"
+    assert lab.fake.jobs()["1"]["state"] == "CANCELLED"

@@ -345,3 +345,20 @@ def test_without_accounting_a_job_that_dies_silently_is_still_noticed(tmp_path: 
             subprocess.run([str(lab / "slurm-down.sh"), "--wipe"], capture_output=True, check=False)
     assert outcomes["echo"].state == "done"
     assert outcomes["die"].remedies == ("killed: run again",)
+
+
+def test_the_worker_hands_over_to_itself_at_its_time_limit(cluster: Cluster, day: Day, tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[3] / "slurm_templates" / "worker.sbatch"
+    trace = tmp_path / "trace"
+    worker = tmp_path / "worker.sh"
+    worker.write_text(
+        f"#!/bin/bash\necho started >> {trace}\ntrap 'echo stopped >> {trace}; exit' TERM\nsleep 60 & wait\n"
+    )
+    worker.chmod(0o755)
+    command = ["sbatch", "--parsable", "--export", f"ALL,GATED_WORKER={worker}", "--chdir", str(tmp_path), str(script)]
+    job = cluster.run(*command).strip()
+    day.until(lambda: trace.exists(), "the worker starts")
+    cluster.run("scancel", "--batch", "--signal", "USR1", job)  # what Slurm sends five minutes before the limit
+    day.until(lambda: trace.read_text().splitlines()[:3] == ["started", "stopped", "started"], "it starts again")
+    cluster.run("scancel", job)
+    day.until(lambda: "stopped" in trace.read_text().splitlines()[3:], "it ends in order")

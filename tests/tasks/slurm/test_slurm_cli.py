@@ -1,0 +1,56 @@
+"""The command line over the journal, and the worker's job script."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from dispatch_lab import Lab
+
+from tasks.slurm import __main__ as cli
+from tasks.slurm.dispatcher import JobSpec
+
+TEMPLATES = Path(__file__).resolve().parents[3] / "slurm_templates"
+
+
+def test_dry_run_prints_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["dry-run", "--profile", "a100", "--stage", "evaluate", "--name", "audit", "--root", str(tmp_path)]
+    assert cli.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "#SBATCH --time=02:00:00" in out
+    assert "--gres" not in out
+    assert cli.main([*arguments, "--array", "5"]) == 0
+    assert "#SBATCH --array=0-4%5" in capsys.readouterr().out
+
+
+def test_a_wrong_profile_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["dry-run", "--profile", "a1000", "--root", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_live_jobs_are_listed(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.dispatcher().submit([JobSpec("fold-01", "slurm_jobs:echo", {"n": 1})])
+    assert cli.main(["jobs", "--root", str(lab.folder / "root")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("fold-01\tattempt 1\t1\t")
+
+
+def test_prune_says_what_it_did(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.outcomes([JobSpec("fold-01", "slurm_jobs:echo", {"n": 1})], stop=lambda: True)
+    assert cli.main(["prune", "--days", "-1", "--root", str(lab.folder / "root")]) == 0
+    assert "removed" in capsys.readouterr().out
+    assert not list((lab.folder / "root" / "submissions").iterdir())
+
+
+@pytest.mark.parametrize("script", sorted(TEMPLATES.glob("**/*.s*")), ids=lambda path: path.name)
+def test_every_script_is_valid_shell(script: Path) -> None:
+    done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_try_runs_one_job_and_says_what_it_found(quick_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["try", "--profile", "local", "--root", str(quick_folder / "root")]) == 0
+    out = capsys.readouterr().out
+    assert '"python"' in out
+    assert "done try" in out
