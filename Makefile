@@ -4,7 +4,7 @@ PYTHON ?= python3
 ready := .venv/.ready
 bin := .venv/bin
 
-.PHONY: run up test test-all lint bench slurm-up slurm-down verify clean
+.PHONY: run up test test-real lint bench slurm-up slurm-down verify clean
 
 run: $(ready)          ## the main job: fold 02 if needed, the warm start, its verdict
 	$(bin)/python -m deployments.house run --corpus '$(CORPUS)'
@@ -15,8 +15,8 @@ up: $(ready)           ## Prefect server, UI and the five deployments, until Ctr
 test: $(ready)         ## the fast tests
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2
 
-test-all: $(ready)     ## with the real Slurm, the Prefect server and the browser
-	OMP_NUM_THREADS=1 $(bin)/python -m pytest -m 'not gpu'
+test-real: $(ready)    ## with the real Slurm, the Prefect server and the browser, one after the other
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest -m 'slurm or prefect or browser' --durations=10
 
 lint: $(ready)         ## style, types, import contracts
 	$(bin)/ruff check . && $(bin)/ruff format --check . && $(bin)/mypy && $(bin)/lint-imports
