@@ -4,10 +4,12 @@ h_t = exp(dt_t A) h_{t-1} + dt_t u_t B_t,   y_t = Σ_n C_t h_t.   B batch, D cha
 
 Time comes first, so that a step touches contiguous memory. Only the state at the start of every chunk is saved; the
 backward pass runs each chunk again. Batch rows go through in blocks small enough for the cache, in reused buffers.
+Two speeds of torch's shape the code: exp2 takes a third of exp's time, row vector @ matrix a tenth of matrix @ column.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +18,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK_STEPS = 16
-BLOCK_BYTES = 1 << 20  # of one (T, b, N, D) buffer: what stays in a core's second-level cache
+LOG2E = 1 / math.log(2)
+BLOCK_BYTES = 1 << 21  # of one (T, b, N, D) buffer: smaller ones cost more calls than they save in cache misses
 
 
 class _Buffers:
@@ -38,10 +41,10 @@ def _chunks(length: int) -> list[slice]:
 
 
 def _run_chunk(
-    work: _Buffers, steps: int, h_bND: Tensor, dt_Tbd: Tensor, dtu_Tbd: Tensor, A: Tensor, B: Tensor
+    work: _Buffers, steps: int, h_bND: Tensor, dt_Tbd: Tensor, dtu_Tbd: Tensor, A2: Tensor, B: Tensor
 ) -> None:
-    """Decay into buffer 0, every state of the chunk into buffer 1."""
-    torch.mul(dt_Tbd.unsqueeze(2), A, out=work.full[0][:steps]).exp_()
+    """Decay into buffer 0, every state of the chunk into buffer 1. A2 is A · log2(e)."""
+    torch.mul(dt_Tbd.unsqueeze(2), A2, out=work.full[0][:steps]).exp2_()
     torch.mul(dtu_Tbd.unsqueeze(2), B.unsqueeze(3), out=work.full[1][:steps])
     for decay, state in zip(work.steps[0][:steps], work.steps[1][:steps], strict=True):
         h_bND = state.addcmul_(decay, h_bND)
@@ -57,13 +60,13 @@ class _BlockedScan(torch.autograd.Function):
         chunks = _chunks(L)
         y = torch.empty_like(u)
         starts = u.new_empty((len(chunks), batch, n, d))
-        dtu = dt * u
+        dtu, A2 = dt * u, A * LOG2E
         for rows in _blocks(batch, n, d, u.element_size()):
             work = _Buffers(u, min(CHUNK_STEPS, L), rows.stop - rows.start, n, d, 2)
             starts[0, rows] = 0
             for k, time in enumerate(chunks):
                 steps = time.stop - time.start
-                _run_chunk(work, steps, starts[k, rows], dt[time, rows], dtu[time, rows], A, B[time, rows])
+                _run_chunk(work, steps, starts[k, rows], dt[time, rows], dtu[time, rows], A2, B[time, rows])
                 h = work.full[1][:steps]
                 y[time, rows] = torch.matmul(C[time, rows].unsqueeze(2), h).squeeze(2)
                 if k + 1 < len(chunks):
@@ -85,22 +88,23 @@ def _backward(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Te
     n = A.shape[0]
     du, ddt, dB, dC = (torch.empty_like(t) for t in (u, dt, B, C))
     dA = torch.zeros_like(A, dtype=torch.float64)
-    dtu = dt * u
+    dtu, A2 = dt * u, A * LOG2E
     for rows in _blocks(batch, n, d, u.element_size()):
-        work = _Buffers(u, min(CHUNK_STEPS, L), rows.stop - rows.start, n, d, 4)
+        work = _Buffers(u, min(CHUNK_STEPS, L), rows.stop - rows.start, n, d, 5)
+        from_exponent = work.full[4].zero_()  # q dt, summed over steps and rows only at the end
         carry = u.new_zeros((rows.stop - rows.start, n, d))
         for k in range(len(starts) - 1, -1, -1):
             time = slice(k * CHUNK_STEPS, min((k + 1) * CHUNK_STEPS, L))
             steps, at = time.stop - time.start, (time, rows)
-            _run_chunk(work, steps, starts[k, rows], dt[at], dtu[at], A, B[at])
-            decay, h, g, scratch = (buffer[:steps] for buffer in work.full)
+            _run_chunk(work, steps, starts[k, rows], dt[at], dtu[at], A2, B[at])
+            decay, h, g, scratch = (buffer[:steps] for buffer in work.full[:4])
             torch.mul(C[at].unsqueeze(3), gy[at].unsqueeze(2), out=g)
             g[-1].add_(carry)
             for t in range(steps - 2, -1, -1):
                 work.steps[2][t].addcmul_(work.steps[0][t + 1], work.steps[2][t + 1])
             torch.mul(decay[0], g[0], out=carry)
-            dC[at] = torch.matmul(h, gy[at].unsqueeze(3)).squeeze(3)
-            dB[at] = torch.matmul(g, dtu[at].unsqueeze(3)).squeeze(3)
+            dC[at] = torch.matmul(gy[at].unsqueeze(2), h.transpose(2, 3)).squeeze(2)
+            dB[at] = torch.matmul(dtu[at].unsqueeze(2), g.transpose(2, 3)).squeeze(2)
             from_input = torch.matmul(B[at].unsqueeze(2), g).squeeze(2)
             torch.mul(from_input, dt[at], out=du[at])
             q = decay.mul_(g)  # g_t · a_t · h_{t-1}: the gradient of the exponent
@@ -108,7 +112,8 @@ def _backward(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Te
             q[1:].mul_(h[:-1])
             torch.sum(torch.mul(q, A, out=scratch), dim=2, out=ddt[at])
             ddt[at].addcmul_(from_input, u[at])
-            dA += torch.mul(q, dt[at].unsqueeze(2), out=scratch).sum((0, 1))
+            from_exponent[:steps].addcmul_(q, dt[at].unsqueeze(2))
+        dA += from_exponent.sum((0, 1), dtype=torch.float64)
     return du, ddt, dA.to(A.dtype), dB, dC
 
 
