@@ -43,7 +43,14 @@ def act_of_god_seed() -> TrainingPlan:
 
 
 def act_of_god() -> TrainingPlan:
-    """What measurement recommends: the residual head on filter F, judged in dB, without noise added to its input."""
+    """What measurement recommends: the residual head on filter F, judged in dB, on less noisy targets.
+
+    The head and its base decide (46-50 dB from scratch, 52.8-53.9 from the capture, 56.3 from F on held-out groups of
+    the real corpus). Next to them nothing measured at the mini's size counts: without mixing, with pair targets,
+    jitter, cutout, Charbonnier instead of log-MSE, the dip loss added, or no preprocessing, 120 steps end within
+    0.01 dB of each other (56.33-56.35, F alone 56.33). So the plan has the simplest of equals, and mixing, which helped
+    where models were freer.
+    """
     return TrainingPlan(
         name="act_of_god",
         model=ModelPlan(head="residual", base="f"),
@@ -80,7 +87,7 @@ _PLANS: dict[str, Callable[[], TrainingPlan]] = {
     "track_h": track_h,
     "track_h_mini": lambda: mini(track_h(), epochs=4, steps=15, lr=1e-3),
     "act_of_god_seed": act_of_god_seed,
-    "act_of_god_seed_mini": lambda: mini(act_of_god_seed(), epochs=8, steps=20, lr=3e-3),
+    "act_of_god_seed_mini": lambda: mini(act_of_god_seed(), epochs=6, steps=20, lr=3e-3),
     "act_of_god": act_of_god,
     "act_of_god_mini": lambda: mini(act_of_god(), epochs=6, steps=15, lr=1e-3),
 }
