@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from denoise_core.errors import BadInput
 from denoise_core.model.mamba_uv import MambaUV
 from denoise_core.model.preprocess import Preprocess
 from denoise_core.plans import FILM_FEATURES, ModelPlan
+
+if TYPE_CHECKING:
+    from denoise_core.corpus.dose import DoseStats
 
 FORMAT = 1
 State = Mapping[str, Tensor]
@@ -62,16 +65,6 @@ PUBLISHED_DOSE_STD = (
     0.2886926532,
     0.2658334970,
 )
-
-
-class DoseStatsLike(Protocol):
-    """Mean and population sd of the dose features, (F,) each; `denoise_core.corpus.dose.DoseStats` is one."""
-
-    @property
-    def mean_F(self) -> NDArray[np.float32]: ...
-
-    @property
-    def std_F(self) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
@@ -116,7 +109,7 @@ def save_checkpoint(
     sam_deg: float = float("nan"),
     config: Mapping[str, Any] | None = None,
     base_state: Mapping[str, Any] | None = None,
-    dose_stats: DoseStatsLike | None = None,
+    dose_stats: DoseStats | FilmScaling | None = None,
     se_scale_L: NDArray[np.floating[Any]] | None = None,
     se_L: NDArray[np.floating[Any]] | None = None,
     extra: Mapping[str, Any] | None = None,

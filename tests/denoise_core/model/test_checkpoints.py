@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from denoise_core.corpus.dose import dose_stats, film_features
-from denoise_core.corpus.store import Context
+from denoise_core.corpus.store import Context, open_corpus
 from denoise_core.errors import BadInput
 from denoise_core.model import checkpoints
 from denoise_core.model.checkpoints import load_model, save_checkpoint, save_plain, warm_start
 from denoise_core.model.denoiser import Denoiser
+from denoise_core.model.linear import fit_lmmse
 from denoise_core.model.mamba_uv import MambaUV
 from denoise_core.model.neural import NeuralDenoiser, load_denoiser
 from denoise_core.model.preprocess import Preprocess
@@ -376,3 +377,26 @@ def test_captures_on_another_grid_are_refused(tmp_path: Path) -> None:
     x, context = captures()
     with pytest.raises(ValueError, match=r"expected captures \(B, 33\), got \(7, 32\)"):
         denoiser(tmp_path).denoise(x[:, :-1], context)
+
+
+# --- with a real linear filter --------------------------------------------------------------------------------
+
+
+def test_linear_filter_alone_and_under_a_network(tmp_path: Path, mini_corpus_root: Path) -> None:
+    corpus = open_corpus(mini_corpus_root)
+    rows = np.arange(0, len(corpus.spectra_NL), 7)
+    x, context = corpus.spectra_NL[rows], corpus.context(rows)
+    fitted = fit_lmmse(corpus, corpus.manifest("manifest_train").groups, calibrate=False)
+    checkpoints.save_linear(tmp_path / "linear.pt", fitted.state())
+    alone = load_denoiser(tmp_path / "linear.pt")
+    expected = fitted.denoise(x, context)
+    np.testing.assert_array_equal(alone.denoise(x, context), expected)
+
+    plan = ModelPlan(d_model=8, n_layers=1, d_state=2, base="lmmse")
+    factor = np.linspace(0.5, 1, len(corpus.wavelength_nm))
+    untrained = MambaUV(plan, corpus.wavelength_nm)
+    path = tmp_path / "network.pt"
+    save_checkpoint(path, untrained, base_state=fitted.state(), dose_stats=corpus.dose_stats, se_scale_L=factor)
+    above = load_denoiser(path)
+    np.testing.assert_array_equal(above.denoise(x, context), expected.clip(0, 1))
+    np.testing.assert_allclose(above.standard_error(x, context), fitted.standard_error(x, context) * factor, rtol=1e-5)
