@@ -48,8 +48,8 @@ def act_of_god() -> TrainingPlan:
     The head and its base decide (46-50 dB from scratch, 52.8-53.9 from the capture, 56.3 from F on held-out groups of
     the real corpus). Next to them nothing measured at the mini's size counts: without mixing, with pair targets,
     jitter, cutout, Charbonnier instead of log-MSE, the dip loss added, or no preprocessing, 120 steps end within
-    0.02 dB of each other (56.33-56.35; F alone 56.325). So the plan has the simplest of equals, and mixing, which helped
-    where models were freer.
+    0.02 dB of each other (56.33-56.35; F alone 56.325). So the plan has the simplest of equals, and mixing, which
+    helped where models were freer.
     """
     return TrainingPlan(
         name="act_of_god",

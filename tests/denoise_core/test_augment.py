@@ -119,9 +119,9 @@ def test_augment_keeps_shape_range_and_its_input_and_repeats_with_the_seed(
     seed: int, use_jitter: bool, use_cutout: bool
 ) -> None:
     plan = DataPlan(jitter=use_jitter, cutout=use_cutout)
-    x_BL = curves(3, seed).mul(2).sub(0.5).clamp(0, 1)
+    x_BL = curves(3, seed)
     before = x_BL.clone()
-    sd_L = torch.full((601,), 0.05)
+    sd_L = torch.full((601,), 0.5)  # far beyond the range
     y_BL = augment(x_BL, plan, sd_L, STEP, generator(seed))
     assert torch.equal(x_BL, before)
     assert y_BL.shape == x_BL.shape
