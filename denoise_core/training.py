@@ -124,6 +124,10 @@ def train(
 class _Run:
     """The state of one training between its epochs."""
 
+    KEPT = (
+        "epoch", "step", "best_epoch", "best_sam", "waited", "waited_for", "seconds", "history", "speeds", "averaged",
+    )  # fmt: skip
+
     def __init__(
         self, plan: TrainingPlan, inputs: TrainingInputs, files: TrainingFiles, device: torch.device, hooks: Hooks
     ) -> None:
@@ -132,7 +136,7 @@ class _Run:
         self.belongs_to = identity_of(plan, inputs.hashes)
         self.epoch = self.step = 0
         self.best_epoch = 0
-        self.best_sam = math.inf
+        self.best_sam = self.waited_for = math.inf
         self.waited = 0
         self.seconds = 0.0
         self.history: list[dict[str, Any]] = []
@@ -147,7 +151,7 @@ class _Run:
         torch.backends.cudnn.benchmark = options.cudnn_benchmark and self.device.type == "cuda"
         saved = load_state(self.files.state, self.belongs_to)
         self.base: Base = fit_base(_base_kind(self.plan), corpus, self.inputs.train)
-        self.held_out_base = torch.from_numpy(self.base.held_out_NL).to(self.device)
+        self.held_out_base = torch.tensor(self.base.held_out_NL, device=self.device)
         self.scaling = FilmScaling(corpus.dose_stats.mean_F, corpus.dose_stats.std_F)
         every = np.arange(len(corpus.spectra_NL))
         self.features = torch.from_numpy(self.scaling(corpus.context(every).features_BF)).to(self.device)
@@ -212,7 +216,7 @@ class _Run:
         self.average = {name: value.to(self.device) for name, value in saved["average"].items()}
         self.optimiser.load_state_dict(optimiser_state(saved["optimiser"]))
         self.generator = generator_from(saved["generator"], self.device)
-        for name in ("epoch", "step", "best_epoch", "best_sam", "waited", "seconds", "history", "speeds", "averaged"):
+        for name in self.KEPT:
             setattr(self, name, saved[name])
         self.top = [(float(score), int(epoch)) for score, epoch in saved["top"]]
         self.files.write_metrics(self.history)
@@ -303,10 +307,14 @@ class _Run:
 
     def _record(self, figures: Figures, means: Mapping[str, float]) -> None:
         """Judge the epoch, keep what deserves it, and make it durable: checkpoints first, the state last."""
-        better = figures.sam_deg < self.best_sam - (self.options.min_improvement_deg if self.history else 0.0)
-        self.waited = 0 if better else self.waited + 1
+        better = figures.sam_deg < self.best_sam
         if better:
             self.best_sam, self.best_epoch = figures.sam_deg, self.epoch
+        # The threshold rules patience. It is not asked of the best checkpoint: on a base of 0.3 degrees nothing a
+        # network learns would ever count, and the untrained one would always ship.
+        counts = figures.sam_deg < self.waited_for - self.options.min_improvement_deg
+        self.waited = 0 if counts else self.waited + 1
+        self.waited_for = figures.sam_deg if counts else self.waited_for
         row = {
             "epoch": self.epoch,
             "lr": learning_rate(float(self.epoch), self.options),
@@ -371,7 +379,7 @@ class _Run:
         x_BL, reference_BL = self.sampler.spectra_NL[rows], self.sampler.loo_target(rows)
         parts = [
             model(x_BL[part], self.features[rows[part]], base_BL[part])
-            for part in torch.arange(len(rows), device=self.device).split(self.options.bs)
+            for part in torch.arange(len(rows), device=self.device).split(self.options.bs)  # type: ignore[no-untyped-call]
         ]
         error_L = (torch.cat(parts) - reference_BL).square().mean(0).sqrt()
         if self.base.filter is None:
@@ -388,10 +396,7 @@ class _Run:
             "generator": self.generator.get_state(),
             **{
                 name: getattr(self, name)
-                for name in (
-                    "epoch", "step", "best_epoch", "best_sam", "waited", "seconds",
-                    "history", "speeds", "averaged", "top",
-                )
+                for name in (*self.KEPT, "top")
             },
         }  # fmt: skip
 

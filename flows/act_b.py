@@ -1,7 +1,5 @@
 """Act B: calibrator head + loss rebalance from the warm checkpoint → the same gates → ship, or Act C's report."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from prefect import flow

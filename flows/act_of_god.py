@@ -1,7 +1,5 @@
 """Act of God: warm start → train on everything but the panel → panel QA → ship, or Failed and Act B."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from prefect import flow

@@ -1,7 +1,5 @@
 """Five-fold cross-validation: folds as one array → denoise train/val/test of each as it ends → the summary."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from prefect import flow

@@ -1,7 +1,5 @@
 """Denoise a whole manifest (the 8,100, or the 9,000 of staging) through one checkpoint."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from prefect import flow

@@ -1,7 +1,5 @@
 """Panel QA: the audit of existing checkpoints, ranked. Judges, never ships."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from prefect import flow
