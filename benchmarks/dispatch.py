@@ -214,20 +214,21 @@ def reattach(folder: Path, count: int) -> dict[str, Any]:
     """A new process submits the same specs again and looks at all of them once."""
     root = folder / f"dispatcher-{count}-1" / "root"
     script = (
-        "import sys, time; start = time.time()\n"
+        "import sys, time; start, busy = time.time(), time.process_time()\n"
         "from pathlib import Path\nfrom benchmarks.dispatch import profile, specs\n"
         "from tasks.slurm.dispatcher import Dispatcher\n"
         "door = Dispatcher(profile(), Path(sys.argv[1]), detach=True)\n"
         "jobs = door.submit(specs(int(sys.argv[2])), array=True)\n"
         "list(door.wait(jobs, stop=iter([False, True]).__next__))\n"
-        "print(time.time() - start)\n"
+        "print(time.time() - start, time.process_time() - busy)\n"
     )
     with counted(folder) as count_calls:
         done = subprocess.run(
             [sys.executable, "-c", script, str(root), str(count)], capture_output=True, text=True, check=True
         )
         submitted = count_calls()["sbatch"]
-    return {"jobs": count, "seconds": round(float(done.stdout), 2), "sbatch": submitted}
+    seconds, cpu = (round(float(part), 2) for part in done.stdout.split())
+    return {"jobs": count, "seconds": seconds, "cpu_s": cpu, "sbatch": submitted}
 
 
 def run(*, smoke: bool = False, window: float = 60.0, accounting: bool = False) -> dict[str, Any]:

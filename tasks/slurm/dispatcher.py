@@ -128,7 +128,7 @@ class Dispatcher:
             self._tell("reused", entry)
             return None
         if entry.state == "live" and entry.cancel is None:
-            self.journal.write(entry)
+            self.journal.write(entry, durable=False)
             self._tell("attached", entry)
             return entry if not entry.attempt.token else None
         self._stop_for_good(entry)

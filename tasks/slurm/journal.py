@@ -158,13 +158,13 @@ class Journal:
         content = files.read_json(self.folder(key) / "journal.json")
         return Entry.from_json(content) if content else None
 
-    def write(self, entry: Entry) -> None:
-        """Keep an entry, and the index of live jobs with it."""
+    def write(self, entry: Entry, *, durable: bool = True) -> None:
+        """Keep an entry, and the index of live jobs with it; what a power loss may undo need not be `durable`."""
         folder = files.make_folder(self.folder(entry.key))
         index = self.root / "live" / entry.key
         if entry.state == "live" and not index.exists():
             files.write_bytes(index, b"", durable=False)
-        files.write_json(folder / "journal.json", entry.to_json())
+        files.write_json(folder / "journal.json", entry.to_json(), durable=durable)
         if entry.state != "live":
             index.unlink(missing_ok=True)
 

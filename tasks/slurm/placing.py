@@ -138,8 +138,8 @@ class Placer:
         claimed = claimant(submission)
         if claimed:
             return claimed.partition("_")[0], "claim"
-        if view is not None and submission.token in view.names:
-            return view.names[submission.token][0].partition("_")[0], "queue"
+        if view is not None and submission.token in view.bases:
+            return min(view.bases[submission.token], key=lambda base: (len(base), base)), "queue"
         for row in memory.rows:
             return row.id.partition("_")[0], "accounting"
         return None, ""
@@ -153,8 +153,7 @@ class Placer:
 
     def drop_twins(self, submission: Submission, base: str, view: View) -> str:
         """End a second Slurm job of the same submission (an sbatch believed lost that came late); the one to follow."""
-        ids = {job_id.partition("_")[0] for job_id in view.names.get(submission.token, ())}
-        others = sorted(ids - {base})
+        others = sorted(view.bases.get(submission.token, {base}) - {base})
         if not others:
             return base
         claimed = (claimant(submission) or "").partition("_")[0]

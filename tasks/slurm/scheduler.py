@@ -37,15 +37,15 @@ class View:
     at: float
     rows: dict[str, Row]
     whole: bool = True
-    names: dict[str, list[str]] = field(default_factory=dict)  # job name -> ids
+    bases: dict[str, set[str]] = field(default_factory=dict)  # job name -> ids, of arrays without their tasks
 
     @classmethod
     def of(cls, at: float, rows: dict[str, Row], whole: bool = True) -> View:
         """A view with its index of names."""
-        names: dict[str, list[str]] = {}
+        bases: dict[str, set[str]] = {}
         for row in rows.values():
-            names.setdefault(row.name, []).append(row.id)
-        return cls(at, rows, whole, names)
+            bases.setdefault(row.name, set()).add(row.id.partition("_")[0])
+        return cls(at, rows, whole, bases)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ SINGLES = [
     JobSpec("cancelled", "slurm_jobs:nap", {"seconds": 600, "by": "us"}),
     JobSpec("environment", "slurm_jobs:environment"),
     _train("plain", "train", 0.0),
-    _train("limited", "short", 0.12),
+    _train("limited", "short", 0.2),
     _train("requeued", "train", 0.08),
     _train("preempted", "low", 0.03),
     _train("powerless", "doomed", 0.02, save_every=20),
