@@ -160,9 +160,16 @@ def deploy(env: dict[str, str], deployment: str, plan: dict[str, object]) -> tup
     for line in process.stdout:
         if found := re.search(r"UUID: ([0-9a-f-]{36})", line):
             identifier = found[1]
-        if line.strip() and not line.lstrip().startswith("View flow run"):
-            print("  " + line.rstrip(), flush=True)
+        if _worth_showing(line):
+            print("  " + line.strip(), flush=True)
     return process.wait(), identifier
+
+
+def _worth_showing(line: str) -> bool:
+    """Of the watched events, the states of the run and its tasks; artifacts that move are for the UI."""
+    return any(word in line for word in ("prefect.flow-run.", "prefect.task-run.", "finished", "rror")) and not any(
+        state in line for state in (".Pending", ".Submitting", ".Running")
+    )
 
 
 def main_job(env: dict[str, str], corpus: str) -> int:
