@@ -12,17 +12,19 @@ from scipy.ndimage import gaussian_filter1d
 from denoise_core.corpus.store import Corpus
 from denoise_core.errors import BadInput
 from denoise_core.model import checkpoints
-from denoise_core.model.linear_denoiser import LMMSE, RECIPES, F, LinearDenoiser, LinearRecipe
-from denoise_core.model.linear_filters import Array, GroupStatistics
+from denoise_core.model.linear_denoiser import LMMSE, RECIPES, F, G, LinearDenoiser, LinearRecipe
+from denoise_core.model.linear_filters import Array, GroupStatistics, RobustNoise, log_level
 
 __all__ = [
     "LMMSE",
     "RECIPES",
     "F",
+    "G",
     "LinearDenoiser",
     "LinearRecipe",
     "fit",
     "fit_f",
+    "fit_g",
     "fit_lmmse",
     "leave_one_group_out",
     "save_linear",
@@ -42,6 +44,11 @@ def fit_lmmse(corpus: Corpus, groups: Sequence[str], *, calibrate: bool = True) 
 def fit_f(corpus: Corpus, groups: Sequence[str], *, calibrate: bool = True) -> LinearDenoiser:
     """Filter F: level-local prior with the treatment's mean, smooth scale from the logit domain; see `fit`."""
     return fit(corpus, groups, F, calibrate=calibrate)
+
+
+def fit_g(corpus: Corpus, groups: Sequence[str], *, calibrate: bool = True) -> LinearDenoiser:
+    """Filter G: F with a noise model that knows of captures whose level jumped; see `fit`."""
+    return fit(corpus, groups, G, calibrate=calibrate)
 
 
 def fit(corpus: Corpus, groups: Sequence[str], recipe: LinearRecipe, *, calibrate: bool = True) -> LinearDenoiser:
@@ -77,20 +84,18 @@ def training_rows(corpus: Corpus, groups: Sequence[str]) -> dict[str, Rows]:
 
 
 def group_statistics(corpus: Corpus, rows_by_group: Mapping[str, Rows]) -> GroupStatistics:
-    """Group means and the pooled covariance of captures around them."""
+    """Group means, the pooled covariance of captures around them, and their jumps apart."""
     treatment_N = corpus.captures["treatment"].to_numpy()
     mean_GL = np.stack([corpus.spectra_NL[rows].mean(axis=0, dtype=np.float64) for rows in rows_by_group.values()])
-    scatter_LL = np.zeros((mean_GL.shape[1],) * 2)
-    for mean_L, rows in zip(mean_GL, rows_by_group.values(), strict=True):
-        rest_NL = corpus.spectra_NL[rows] - mean_L
-        scatter_LL += rest_NL.T @ rest_NL
+    residuals = [corpus.spectra_NL[rows] - mean_L for rows, mean_L in zip(rows_by_group.values(), mean_GL, strict=True)]
     captures_G = tuple(len(rows) for rows in rows_by_group.values())
     return GroupStatistics(
         wavelength_nm=np.asarray(corpus.wavelength_nm, np.float64),
         mean_GL=mean_GL,
         treatment_G=tuple(str(treatment_N[rows[0]]) for rows in rows_by_group.values()),
-        noise_covariance_LL=scatter_LL / sum(captures_G),
+        noise_covariance_LL=sum((rest_NL.T @ rest_NL for rest_NL in residuals), np.zeros(())) / sum(captures_G),
         captures_G=captures_G,
+        noise=RobustNoise.of(residuals, log_level(mean_GL)),
     )
 
 

@@ -22,10 +22,14 @@ from scipy.ndimage import gaussian_filter1d
 from denoise_core.errors import BadInput
 from denoise_core.model.linear_filters import (
     LEVEL_STEP,
+    NOISE_LEVEL_EXPONENT,
     Array,
     FilterRecipe,
     GroupStatistics,
+    Node,
+    RobustNoise,
     from_domain,
+    jump_posterior,
     log_level,
     solve_node,
     to_domain,
@@ -37,7 +41,6 @@ if TYPE_CHECKING:
 STATE_KIND = "linear"
 STATE_VERSION = 1
 UNKNOWN_TREATMENT = ""  # the prior without a treatment's own deviation
-NOISE_LEVEL_EXPONENT = 0.6  # noise variance ∝ level^0.6 over the 54 groups (correlation .96)
 ERROR_LEVEL_STEP = 0.2  # nodes of the standard error: it moves more slowly with level than the filter
 
 
@@ -57,7 +60,19 @@ F = LinearRecipe(
     fine=FilterRecipe(treatment_weight=0.8, level_bandwidth=0.4, noise_coupling=0.5, taper_nm=150.0),
     smooth=FilterRecipe("logit", treatment_weight=0.5, noise_coupling=0.5, taper_nm=150.0),
 )
-RECIPES = {recipe.name: recipe for recipe in (LMMSE, F)}
+G = LinearRecipe(
+    "g",
+    fine=F.fine,
+    smooth=FilterRecipe(
+        "logit",
+        treatment_weight=0.5,
+        noise_coupling=0.5,
+        taper_nm=150.0,
+        jumps=((0.90, 0.0), (0.07, 0.1), (0.03, 1.0)),
+        jump_scepticism=2.0,
+    ),
+)
+RECIPES = {recipe.name: recipe for recipe in (LMMSE, F, G)}
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,28 @@ class LevelGrid:
                 yield int(index) + side, rows, share_B[rows]
 
 
+class SolvedNode:
+    """What applying a node needs: its gain in float32, and by treatment what depends on the prior's mean."""
+
+    def __init__(self, node: Node, treatments: Sequence[str]) -> None:
+        self.gain_LL = node.gain_LL.astype(np.float32)
+        self.slope_L = node.slope_L
+        self.probe_L, self.reply_L, self.evidence = node.jump_probe_L, node.jump_reply_L, node.jump_evidence
+        names = (UNKNOWN_TREATMENT, *treatments)
+        self._number = {name: number for number, name in enumerate(names)}
+        self._offset_TL = np.stack([node.offset(name) for name in names])
+        self._probed_mean_T = np.array([node.jump_probe_L @ node.prior.mean(name) for name in names])
+
+    def apply(self, z_BL: NDArray[np.float32], treatment_B: NDArray[np.str_]) -> Array:
+        return np.asarray(z_BL @ self.gain_LL.T + self._offset_TL[self._numbers(treatment_B)])
+
+    def probe(self, z_BL: NDArray[np.float32], treatment_B: NDArray[np.str_]) -> Array:
+        return np.asarray(z_BL @ self.probe_L - self._probed_mean_T[self._numbers(treatment_B)])
+
+    def _numbers(self, treatment_B: NDArray[np.str_]) -> NDArray[np.int64]:
+        return np.array([self._number.get(str(name), 0) for name in treatment_B], np.int64)
+
+
 class LevelTable:
     """One filter at nodes of the log level, solved when first needed, interpolated linearly between them."""
 
@@ -96,23 +133,37 @@ class LevelTable:
         self.grid = LevelGrid.over(statistics, LEVEL_STEP, recipe.level_bandwidth or LEVEL_STEP)
         if recipe.level_bandwidth is None and recipe.domain == "linear":
             self.grid = LevelGrid(self.grid.lowest, LEVEL_STEP, 0)  # nothing in this filter depends on the level
-        self._solved: dict[int, tuple[NDArray[np.float32], dict[str, Array]]] = {}
+        self._solved: dict[int, SolvedNode] = {}
 
     def apply(self, x_BL: Array, level_B: Array, treatment_B: NDArray[np.str_]) -> Array:
         """Filtered reflectance (B, L)."""
         z_BL = to_domain(x_BL, self.recipe.domain).astype(np.float32)
         out_BL = np.zeros(z_BL.shape)
         for index, rows, share_B in self.grid.shares(level_B):
-            gain_LL, offsets = self._affine(index)
-            offset_BL = np.stack([offsets.get(str(name), offsets[UNKNOWN_TREATMENT]) for name in treatment_B[rows]])
-            out_BL[rows] += share_B[:, None] * (z_BL[rows] @ gain_LL.T + offset_BL)
+            node = self._node(index)
+            y_BL = node.apply(z_BL[rows], treatment_B[rows])
+            if self.recipe.jumps is not None:
+                jump_B, _ = jump_posterior(node.probe(z_BL[rows], treatment_B[rows]), node.evidence, self.recipe.jumps)
+                y_BL -= jump_B[:, None] * node.reply_L
+            out_BL[rows] += share_B[:, None] * y_BL
         return from_domain(out_BL, self.recipe.domain)
 
-    def _affine(self, index: int) -> tuple[NDArray[np.float32], dict[str, Array]]:
+    def jump_error(self, x_BL: Array, level_B: Array, treatment_B: NDArray[np.str_]) -> Array:
+        """Standard deviation (B, L), in reflectance, from not knowing how far each capture jumped."""
+        z_BL = to_domain(x_BL, self.recipe.domain).astype(np.float32)
+        out_BL = np.zeros(z_BL.shape)
+        if self.recipe.jumps is None:
+            return out_BL
+        for index, rows, share_B in self.grid.shares(level_B):
+            node = self._node(index)
+            _, variance_B = jump_posterior(node.probe(z_BL[rows], treatment_B[rows]), node.evidence, self.recipe.jumps)
+            out_BL[rows] += (share_B * np.sqrt(variance_B))[:, None] * np.abs(node.reply_L / node.slope_L)
+        return out_BL
+
+    def _node(self, index: int) -> SolvedNode:
         if index not in self._solved:
             node = solve_node(self.statistics, self.recipe, self.grid.level(index))
-            names = (UNKNOWN_TREATMENT, *self.statistics.treatments)
-            self._solved[index] = node.gain_LL.astype(np.float32), {name: node.offset(name) for name in names}
+            self._solved[index] = SolvedNode(node, self.statistics.treatments)
         return self._solved[index]
 
 
@@ -158,12 +209,15 @@ class LinearDenoiser:
         From the linearised filter A: diag((I − A) C (I − A)ᵀ + A C_w Aᵀ)^½, times the factor per wavelength that
         makes the 68 % interval hold 68 % of held-out training captures.
         """
-        x64_BL, _ = self._checked(x_BL, context)
+        x64_BL, treatment_B = self._checked(x_BL, context)
+        level_B = log_level(x64_BL)
         error_BL = np.zeros(x64_BL.shape)
-        for index, rows, share_B in self._error_grid.shares(log_level(x64_BL)):
+        for index, rows, share_B in self._error_grid.shares(level_B):
             if index not in self._errors:
                 self._errors[index] = self._error_at(self._error_grid.level(index))
             error_BL[rows] += share_B[:, None] * self._errors[index]
+        if self._smooth is not None:
+            error_BL = np.hypot(error_BL, self._smoothed(self._smooth.jump_error(x64_BL, level_B, treatment_B)))
         return np.asarray(error_BL * self.error_scale_L, np.float32)
 
     def _error_at(self, level: float) -> Array:
@@ -172,8 +226,11 @@ class LinearDenoiser:
         if self.recipe.smooth is not None:
             smooth = solve_node(self.statistics, self.recipe.smooth, level).reflectance_gain_LL
             gain_LL = gain_LL + self._smoothed((smooth - gain_LL).T).T
-        relative_level = level - float(np.mean(self.statistics.log_level_G))
-        noise_LL = self.statistics.noise_covariance_LL * np.exp(NOISE_LEVEL_EXPONENT * relative_level)
+        if self.recipe.smooth is not None and self.recipe.smooth.jumps is not None:
+            noise_LL = self.statistics.noise.covariance_LL * np.exp(NOISE_LEVEL_EXPONENT * level)
+        else:
+            relative_level = level - float(np.mean(self.statistics.log_level_G))
+            noise_LL = self.statistics.noise_covariance_LL * np.exp(NOISE_LEVEL_EXPONENT * relative_level)
         miss_LL = np.eye(len(gain_LL)) - gain_LL
         variance_L = np.einsum("ij,ij->i", miss_LL @ covariance_LL, miss_LL)
         variance_L += np.einsum("ij,ij->i", gain_LL @ noise_LL, gain_LL)
@@ -210,6 +267,10 @@ class LinearDenoiser:
             "corpus_sha256": self.corpus_sha256,
             "wavelength_nm": torch.from_numpy(statistics.wavelength_nm.copy()),
             "group_means": torch.from_numpy(statistics.mean_GL.copy()),
+            "core_scatter": torch.from_numpy(statistics.noise.core_scatter_LL.copy()),
+            "core_captures": statistics.noise.core_captures,
+            "jumps": torch.from_numpy(statistics.noise.jump_DL.copy()),
+            "jump_groups": list(statistics.noise.jump_group_D),
             "noise_covariance": torch.from_numpy(statistics.noise_covariance_LL.copy()),
             "error_scale": torch.from_numpy(self.error_scale_L.copy()),
         }
@@ -232,10 +293,16 @@ class LinearDenoiser:
                     treatment_G=tuple(state["treatments"]),
                     noise_covariance_LL=state["noise_covariance"].numpy(),
                     captures_G=tuple(state["captures"]),
+                    noise=RobustNoise(
+                        core_scatter_LL=state["core_scatter"].numpy(),
+                        core_captures=state["core_captures"],
+                        jump_DL=state["jumps"].numpy(),
+                        jump_group_D=tuple(state["jump_groups"]),
+                    ),
                 ),
                 LinearRecipe(
-                    **{**recipe, "fine": FilterRecipe(**recipe["fine"])},
-                    smooth=None if smooth is None else FilterRecipe(**smooth),
+                    **{**recipe, "fine": _filter_recipe(recipe["fine"])},
+                    smooth=None if smooth is None else _filter_recipe(smooth),
                 ),
                 groups=state["groups"],
                 corpus_sha256=state["corpus_sha256"],
@@ -243,3 +310,8 @@ class LinearDenoiser:
             )
         except (KeyError, TypeError, AttributeError) as missing:
             raise BadInput(f"a linear denoiser's state without {missing}", remedy="fit the filter again") from missing
+
+
+def _filter_recipe(values: Mapping[str, Any]) -> FilterRecipe:
+    jumps = values["jumps"]
+    return FilterRecipe(**{**values, "jumps": None if jumps is None else tuple(map(tuple, jumps))})

@@ -16,8 +16,20 @@ from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.store import Context, Corpus, corpus_of
 from denoise_core.errors import BadInput
 from denoise_core.evaluation.uncertainty import coverage
-from denoise_core.model.linear import F, LinearDenoiser, fit, fit_f, fit_lmmse, leave_one_group_out, save_linear
+from denoise_core.model.linear import (
+    F,
+    G,
+    LinearDenoiser,
+    LinearRecipe,
+    fit,
+    fit_f,
+    fit_g,
+    fit_lmmse,
+    leave_one_group_out,
+    save_linear,
+)
 from denoise_core.model.linear_filters import (
+    jump_posterior,
     log_level,
     logit_slope,
     prior_at,
@@ -188,10 +200,11 @@ def test_standard_error_covers_held_out_groups(
     assert report["coverage_95"] == pytest.approx(0.95, abs=0.06)
 
 
-def test_leaving_a_group_out_equals_fitting_without_it(corpus: Corpus, groups: list[str]) -> None:
-    whole = fit(corpus, groups[:8], F, calibrate=False)
+@pytest.mark.parametrize("recipe", [F, G])
+def test_leaving_a_group_out_equals_fitting_without_it(corpus: Corpus, groups: list[str], recipe: LinearRecipe) -> None:
+    whole = fit(corpus, groups[:8], recipe, calibrate=False)
     group, rows, rest = next(leave_one_group_out(corpus, whole))
-    refitted = fit(corpus, groups[1:8], F, calibrate=False)
+    refitted = fit(corpus, groups[1:8], recipe, calibrate=False)
     assert group == groups[0]
     np.testing.assert_allclose(
         rest.denoise(corpus.spectra_NL[rows], corpus.context(rows)),
@@ -201,23 +214,66 @@ def test_leaving_a_group_out_equals_fitting_without_it(corpus: Corpus, groups: l
 
 
 def test_equal_fits_are_equal_files(tmp_path: Path, corpus: Corpus, groups: list[str]) -> None:
-    first = save_linear(tmp_path / "a.pt", fit_f(corpus, groups[:8]))
-    second = save_linear(tmp_path / "b.pt", fit_f(corpus, groups[7::-1]))
+    first = save_linear(tmp_path / "a.pt", fit_g(corpus, groups[:8]))
+    second = save_linear(tmp_path / "b.pt", fit_g(corpus, groups[7::-1]))
     assert first == second
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
 
 
+@pytest.mark.parametrize("fit_one", [fit_lmmse, fit_f, fit_g])
 def test_a_saved_filter_denoises_as_before(
-    tmp_path: Path, corpus: Corpus, fitted: LinearDenoiser, held_out: NDArray[np.int64]
+    tmp_path: Path, corpus: Corpus, groups: list[str], fit_one: Callable[..., LinearDenoiser]
 ) -> None:
-    save_linear(tmp_path / "f.pt", fitted)
-    content = torch.load(tmp_path / "f.pt", weights_only=True)
+    fitted = fit_one(corpus, groups[:8])
+    save_linear(tmp_path / "filter.pt", fitted)
+    content = torch.load(tmp_path / "filter.pt", weights_only=True)
     assert content["base_state"]["corpus_sha256"] == corpus.sha256
-    loaded = load_denoiser(tmp_path / "f.pt")
-    assert loaded.name == "f"
-    x_BL, context = corpus.spectra_NL[held_out], corpus.context(held_out)
+    assert content["base_state"]["groups"] == groups[:8]
+    loaded = load_denoiser(tmp_path / "filter.pt")
+    assert loaded.name == fitted.name
+    x_BL, context = corpus.spectra_NL[::7], corpus.context(np.arange(len(corpus))[::7])
     assert np.array_equal(loaded.denoise(x_BL, context), fitted.denoise(x_BL, context))
     assert np.array_equal(loaded.standard_error(x_BL, context), fitted.standard_error(x_BL, context))
+
+
+def jumpy_corpus() -> tuple[Corpus, NDArray[np.bool_]]:
+    """The made corpus with every tenth capture shifted by 0.03 in a shape that no group has."""
+    corpus = made_corpus()
+    jumped_N = np.arange(len(corpus)) % 10 == 3
+    shape_L = 1 + 0.8 * np.cos(np.linspace(0, 9, POINTS))
+    spectra_NL = corpus.spectra_NL - np.outer(0.03 * jumped_N, shape_L).astype(np.float32)
+    return corpus_of(corpus.captures, spectra_NL, corpus.wavelength_nm), jumped_N
+
+
+def test_a_jump_in_level_is_told_from_the_spectrum(groups: list[str]) -> None:
+    """G knows of jumps: on captures that jumped it errs less than F, on the others no more."""
+    corpus, jumped_N = jumpy_corpus()
+    held_out = np.isin(corpus.captures["group_id"], groups[::6])
+    calm_by_group = [np.flatnonzero((corpus.captures["group_id"] == group) & ~jumped_N) for group in groups[::6]]
+    truth = dict(zip(groups[::6], (corpus.spectra_NL[rows].mean(axis=0) for rows in calm_by_group), strict=True))
+    training = [group for group in groups if group not in groups[::6]]
+    f, g = fit_f(corpus, training), fit_g(corpus, training)
+    errors = {}
+    for kind, rows in (("jumped", np.flatnonzero(held_out & jumped_N)), ("calm", np.flatnonzero(held_out & ~jumped_N))):
+        reference_BL = np.stack([truth[group] for group in corpus.groups(rows)])
+        context = corpus.context(rows)
+        errors[kind] = [mse(one.denoise(corpus.spectra_NL[rows], context), reference_BL) for one in (f, g)]
+    assert errors["jumped"][1] < 0.7 * errors["jumped"][0]
+    assert errors["calm"][1] < 1.2 * errors["calm"][0]
+
+
+def test_posterior_of_a_jump_is_the_mixture_integrated() -> None:
+    """Against brute force: p(jump | probe) on a fine grid, probe = evidence × jump + noise of variance `evidence`."""
+    mixture, evidence = ((0.8, 0.05), (0.2, 1.0)), 9.0
+    probe_B = np.array([0.0, 4.0, -9.0, 40.0])
+    mean_B, variance_B = jump_posterior(probe_B, evidence, mixture)
+    jump_J = np.linspace(-12, 12, 200_001)
+    prior_J = sum(share * np.exp(-0.5 * jump_J**2 / factor) / np.sqrt(factor) for share, factor in mixture)
+    for probe, mean, variance in zip(probe_B, mean_B, variance_B, strict=True):
+        density_J = prior_J * np.exp(-0.5 * (probe - evidence * jump_J) ** 2 / evidence)
+        density_J /= density_J.sum()
+        assert mean == pytest.approx(density_J @ jump_J, abs=1e-6)
+        assert variance == pytest.approx(density_J @ jump_J**2 - (density_J @ jump_J) ** 2, abs=1e-6)
 
 
 @pytest.mark.parametrize("part", ["version", "recipe", "group_means", "noise_covariance"])

@@ -12,7 +12,7 @@ from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.evaluation.scores import aggregate, roi, score
 from denoise_core.evaluation.thresholds import GateThresholds
-from denoise_core.model.linear import LinearDenoiser, fit_f, fit_lmmse
+from denoise_core.model.linear import LinearDenoiser, fit_f, fit_g, fit_lmmse
 from denoise_core.model.linear_filters import smooth, solve_node
 
 
@@ -30,7 +30,7 @@ def panel_figures(corpus: Corpus, denoiser: LinearDenoiser) -> dict[str, float]:
 
 @pytest.mark.parametrize(
     ("fit", "psnr", "spread", "sam", "area"),
-    [(fit_lmmse, 52.69, 3.57, 0.313, 0.837), (fit_f, 53.75, 3.72, 0.282, 0.909)],
+    [(fit_lmmse, 52.69, 3.57, 0.313, 0.837), (fit_f, 53.75, 3.72, 0.282, 0.909), (fit_g, 54.06, 3.91, 0.271, 0.909)],
 )
 def test_panel_figures(
     corpus: Corpus,
