@@ -178,6 +178,22 @@ def evaluate(
         raise typer.Exit(GATE_FAILED)
 
 
+@app.command()
+def replay(
+    corpus: CorpusDir,
+    bundle: Annotated[Path, typer.Option(help="Auditor's bundle (zip), or a run's folder.")],
+    controls: Annotated[bool, typer.Option(help="Refit the control filters as well.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Recompute a verdict from its archived predictions: exit 0 and `equal`, or 1 and what differs."""
+    from denoise_core.report.replay import replay as run_replay
+
+    result = run_replay(corpus, bundle, controls=controls)
+    print(json.dumps({"equal": result.equal, "lines": result.lines()}) if as_json else "\n".join(result.lines()))
+    if not result.equal:
+        raise typer.Exit(1)
+
+
 def _show(audit: Any) -> None:
     table = Table(title="Readiness gates")
     for column in ("gate", "metric", "needs", "value", "verdict"):

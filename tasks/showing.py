@@ -9,9 +9,10 @@ import pandas as pd
 
 from tasks import audit
 from tasks.audit import Run
+from tasks.bundle import write_bundle
 from tasks.denoise import Data, PanelReport, Trained
 from tasks.dispatch import Cluster
-from tasks.files import place, place_tree, write_json
+from tasks.files import place, place_tree, sha256_of, write_json
 
 
 def collect(run: Run, trained: Trained, report: PanelReport | None) -> None:
@@ -38,6 +39,28 @@ def publish(run: Run, data: Data, trained: Trained | None, report: PanelReport, 
     if trained is not None:
         rows = csv_rows(Path(trained.receipt["metrics_csv"]))
         audit.publish_table(run, "training-curve", rows, "One row an epoch, as in metrics.csv")
+    pd.DataFrame(cluster.rows).to_csv(run.folder / "jobs.csv", index=False, lineterminator="\n")
+    document(run, data)
+
+
+def document(run: Run, data: Data) -> None:
+    """The report, the same in pieces as artifacts, and the auditor's bundle."""
+    from denoise_core.report.documents import bundle_documents  # matplotlib takes a second: only a verdict pays
+    from denoise_core.report.page import REPORT, artifact_pieces, compose, write_page
+    from denoise_core.report.record import write_inputs
+
+    write_inputs(run.folder, data.corpus, data.panel, data.training)
+    page = compose(run.folder, data.corpus, data.panel, data.training)
+    path = write_page(page, run.folder / REPORT)
+    run.event("report", f"Report: {path}", sha256=sha256_of(path))
+    for key, _, title, content in artifact_pieces(page):
+        if not isinstance(content, str):
+            audit.publish_table(run, f"report-{key}", content, title)
+        else:
+            audit.publish_markdown(run, f"report-{key}", content, title)
+    documents = bundle_documents(run.folder, data.corpus, data.panel, data.training)
+    bundle = write_bundle(run.folder, documents, run.folder / "auditors_bundle.zip")
+    run.event("bundle", f"Auditor's bundle: {bundle}", sha256=sha256_of(bundle))
 
 
 def csv_rows(path: Path) -> list[dict[str, Any]]:

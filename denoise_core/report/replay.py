@@ -1,0 +1,314 @@
+"""Replay: the verdict computed again from the archived spectra, and what differs from the one on record.
+
+Every figure is held against its record: hashes, gates, metrics, the captures' and the groups' tables, the
+controls. A figure equals its record within a relative 1e-6 (tables within half of their last decimal);
+counts, verdicts and hashes equal exactly. What cannot be computed again is named, never passed over.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from denoise_core.corpus.manifest import FIRST_ROW, Manifest, read_manifest
+from denoise_core.corpus.store import Corpus, open_corpus
+from denoise_core.errors import BadInput
+from denoise_core.evaluation.audit import audit_predictions
+from denoise_core.evaluation.controls import fitted_control_predictions
+from denoise_core.evaluation.report import PanelAudit, git_hash
+from denoise_core.evaluation.thresholds import GateThresholds, Reference
+from denoise_core.report.labels import NO_VALUE
+from denoise_core.report.record import PANEL_EVAL, PANEL_FILE, TRAINING_FILE, RunRecord, read_run
+
+RELATIVE, ABSOLUTE = 1e-6, 1e-9
+CAPTURE_DECIMALS, GROUP_DECIMALS = 6, 4
+MOST_BYTES = 4 << 30
+MOST_NAMED = 5
+
+
+class Difference(NamedTuple):
+    """One thing that is not as recorded. `where`: file and row, gate, or table."""
+
+    where: str
+    what: str
+    recorded: str
+    recomputed: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what} was {self.recorded}, is {self.recomputed}"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Outcome: how many figures were compared, what differs, and what could not be compared at all."""
+
+    compared: int
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Nothing differs, and something was compared."""
+        return self.compared > 0 and not self.differences
+
+    def lines(self) -> list[str]:
+        """What to print: the outcome first."""
+        within = f"(relative tolerance {RELATIVE:g}; verdicts, counts and hashes exact)"
+        head = (
+            f"equal: {self.compared} figures are as recorded {within}"
+            if self.equal
+            else f"DIFFERENT: {len(self.differences)} of {self.compared} figures are not as recorded {within}"
+        )
+        return [head, *(f"  {difference}" for difference in self.differences), *(f"note: {x}" for x in self.notes)]
+
+
+class _Comparison:
+    """Collects differences; a table names its first few rows only."""
+
+    def __init__(self) -> None:
+        self.compared = 0
+        self.differences: list[Difference] = []
+
+    def exact(self, where: str, what: str, recorded: Any, recomputed: Any) -> bool:
+        self.compared += 1
+        if recorded == recomputed:
+            return True
+        self.differences.append(Difference(where, what, _text(recorded), _text(recomputed)))
+        return False
+
+    def close(self, where: str, what: str, recorded: Any, recomputed: Any, tolerance: float = ABSOLUTE) -> bool:
+        """Numbers within the tolerance; missing and not finite (null in the files) are one and the same."""
+        self.compared += 1
+        left, right = _finite(recorded), _finite(recomputed)
+        if left is None or right is None:
+            same = left is None and right is None
+        else:
+            same = math.isclose(left, right, rel_tol=RELATIVE, abs_tol=tolerance)
+        if not same:
+            self.differences.append(Difference(where, what, _text(left), _text(right)))
+        return same
+
+    def mapping(self, where: str, recorded: Mapping[str, Any], recomputed: Mapping[str, Any]) -> None:
+        """Every recorded leaf, nested mappings included; one that is not computed any more differs."""
+        for name, value in recorded.items():
+            again = recomputed.get(name)
+            if isinstance(value, Mapping):
+                self.mapping(f"{where}, {name}", value, again if isinstance(again, Mapping) else {})
+            elif isinstance(value, bool | str | list):
+                self.exact(where, name, value, again)
+            else:
+                self.close(where, name, value, again)
+
+    def table(self, file: str, key: str, recorded: pd.DataFrame, recomputed: pd.DataFrame, decimals: int) -> None:
+        """Row by row, cell by cell; the first rows that differ are named with their row in the file."""
+        if not self.exact(file, "number of rows", len(recorded), len(recomputed)):
+            return
+        named = 0
+        for row, (old, new) in enumerate(
+            zip(recorded.to_dict("records"), recomputed.to_dict("records"), strict=True), start=FIRST_ROW
+        ):
+            before = len(self.differences)
+            where = f"{file}, row {row}"
+            if self.exact(where, key, old[key], new.get(key)):
+                for column, value in old.items():
+                    name = str(column)
+                    if isinstance(value, str):
+                        self.exact(f"{where}, {old[key]}", name, value, new.get(name))
+                    else:
+                        self.close(f"{where}, {old[key]}", name, value, new.get(name), 0.51 * 10.0**-decimals)
+            named += len(self.differences) > before
+            if named > MOST_NAMED:
+                self.differences[before:] = [
+                    Difference(file, "further rows differ", f"rows from {row} on", "not named")
+                ]
+                return
+
+
+def replay(corpus: Path, bundle: Path, *, controls: bool = False) -> Replay:
+    """Judge the archived spectra of a bundle (zip or folder) again, on the corpus given.
+
+    `controls`: refit LMMSE and F too (they are compared otherwise only by what needs no fit). BadInput when
+    the bundle is none, or the corpus cannot be opened; whatever is wrong *inside* the bundle is a difference.
+    """
+    opened = open_corpus(corpus)
+    with unpacked(bundle) as folder:
+        return _replay(opened, read_run(folder), controls)
+
+
+@contextmanager
+def unpacked(bundle: Path) -> Iterator[Path]:
+    """The bundle as a folder: itself, or a zip's content for as long as the block lasts.
+
+    BadInput for anything else, and for a zip that would unpack to more than 4 GiB.
+    """
+    bundle = Path(bundle)
+    if bundle.is_dir():
+        yield bundle
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            _unpack(bundle, Path(temporary))
+        except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise BadInput(
+                f"not a bundle ({error})", file=bundle, remedy="name the zip or its unpacked folder"
+            ) from error
+        yield Path(temporary)
+
+
+def _unpack(bundle: Path, folder: Path) -> None:
+    with zipfile.ZipFile(bundle) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+        if size > MOST_BYTES:
+            raise BadInput(f"unpacks to {size >> 30} GiB", file=bundle, remedy="unpack it yourself, name the folder")
+        archive.extractall(folder)  # keeps every member below the folder, whatever its name says
+
+
+def _replay(corpus: Corpus, record: RunRecord, controls: bool) -> Replay:
+    comparison = _Comparison()
+    notes = _not_replayed(record, controls)
+    try:
+        panel, training = _manifests(record, comparison)
+    except BadInput as error:
+        comparison.differences.append(_broken(error))
+        return Replay(comparison.compared + 1, tuple(comparison.differences), notes)
+    known = (record.inputs.get("corpus") or {}).get("sha256")
+    if known is not None:
+        comparison.exact("corpus", "content SHA-256", known, corpus.sha256)
+    if not comparison.differences or _only_corpus(comparison):
+        try:
+            _compare(comparison, record, _judge(corpus, record, panel, training, controls))
+        except BadInput as error:
+            comparison.differences.append(_broken(error))
+            comparison.compared += 1
+    return Replay(comparison.compared, tuple(comparison.differences), notes)
+
+
+def _only_corpus(comparison: _Comparison) -> bool:
+    """Another corpus is worth judging (its figures say what changed); another panel is not."""
+    return all(difference.where == "corpus" for difference in comparison.differences)
+
+
+def _broken(error: BadInput) -> Difference:
+    place = ", ".join(str(part) for part in (error.file, f"row {error.row}" if error.row else "") if part)
+    return Difference(place or "bundle", error.what, "usable", "not usable")
+
+
+def _manifests(record: RunRecord, comparison: _Comparison) -> tuple[Manifest, Manifest | None]:
+    """The bundle's manifests, held against the hashes on record and, row by row, against the captures judged."""
+    panel = read_manifest(record.folder / PANEL_FILE)
+    comparison.exact(str(PANEL_FILE), "rows SHA-256", record.verdict.get("panel_sha256"), panel.rows_sha256)
+    _same_rows(record, panel, comparison)
+    known = record.inputs.get("training") or {}
+    path = record.folder / TRAINING_FILE
+    if not path.exists() and not known:
+        return panel, None
+    training = read_manifest(path)
+    comparison.exact(str(TRAINING_FILE), "rows SHA-256", known.get("rows_sha256"), training.rows_sha256)
+    return panel, training
+
+
+def _same_rows(record: RunRecord, panel: Manifest, comparison: _Comparison) -> None:
+    """Name the first row of the panel that is not the capture judged on that row."""
+    if record.per_spectrum is None:
+        return
+    judged, given = record.per_spectrum["relative_path"].tolist(), panel.frame["relative_path"].tolist()
+    comparison.exact(str(PANEL_FILE), "number of rows", len(judged), len(given))
+    for row, (old, new) in enumerate(zip(judged, given, strict=False), start=FIRST_ROW):
+        if not comparison.exact(f"{PANEL_FILE}, row {row}", "capture", old, new):
+            return
+
+
+def _judge(corpus: Corpus, record: RunRecord, panel: Manifest, training: Manifest | None, controls: bool) -> PanelAudit:
+    """The audit again, with the run's own thresholds, reference and expected hash."""
+    gates = record.plan.get("gates")
+    asked = record.plan.get("panel")
+    left_out = any(name.endswith("_sample_left_out") for name in record.controls)
+    refit = controls and training is not None
+    reference: Reference = "self" if record.facts.get("reference") == "self" else "loo"
+    return audit_predictions(
+        corpus,
+        panel,
+        record.predictions(panel, corpus.spectra_NL.shape[1]),
+        reference=reference,
+        thresholds=GateThresholds.model_validate(gates) if isinstance(gates, Mapping) else GateThresholds(),
+        training=training,
+        controls=fitted_control_predictions(corpus, panel, training, leave_sample_out=left_out)
+        if refit and training is not None
+        else None,
+        expected_hash=asked.get("expected_hash") if isinstance(asked, Mapping) else None,
+    )
+
+
+def _compare(comparison: _Comparison, record: RunRecord, audit: PanelAudit) -> None:
+    _compare_gates(comparison, record.gates, audit)
+    comparison.mapping("metrics", record.metrics, audit.metrics)
+    comparison.close("verdict", "score", record.verdict.get("score"), audit.composite_score)
+    again = audit.controls
+    for name, row in record.controls.items():
+        if name in again:
+            comparison.mapping(f"control {name}", {k: v for k, v in row.items() if k != "name"}, again[name])
+    comparison.mapping("downstream_metrics.json", record.downstream, audit.downstream)
+    folder = PANEL_EVAL.as_posix()
+    if record.per_spectrum is not None:
+        file = f"{folder}/{record.name}_per_spectrum_metrics.csv"
+        comparison.table(file, "relative_path", record.per_spectrum, audit.per_spectrum, CAPTURE_DECIMALS)
+    if record.per_group is not None:
+        file = f"{folder}/{record.name}_per_group_summary.csv"
+        comparison.table(file, "group_id", record.per_group, audit.per_group, GROUP_DECIMALS)
+
+
+def _compare_gates(comparison: _Comparison, recorded: Sequence[Mapping[str, Any]], audit: PanelAudit) -> None:
+    """Every rule on record, and no rule fewer or more."""
+    again = {(result.gate, result.metric): result.record() for result in audit.gates}
+    old = {(str(gate["gate"]), str(gate["metric"])): gate for gate in recorded}
+    added = {key for key in old if key[1] == "reference_may_ship"}  # promotion's own line, under `self`
+    comparison.exact("gates", "rules", sorted(set(old) - added), sorted(again))
+    for key, gate in old.items():
+        if key not in again:
+            continue
+        where = f"gate {key[0]}, {key[1]}"
+        comparison.exact(where, "comparison", gate.get("comparison"), again[key]["comparison"])
+        comparison.close(where, "threshold", gate.get("threshold"), again[key]["threshold"])
+        comparison.close(where, "value", gate.get("value"), again[key]["value"])
+        comparison.exact(where, "verdict", gate.get("passed"), again[key]["passed"])
+
+
+def _not_replayed(record: RunRecord, controls: bool) -> tuple[str, ...]:
+    """What the archive does not allow to compute again."""
+    fitted = [name for name in record.controls if name not in ("raw", "savgol_61_3")]
+    then, now = str(record.provenance.get("git_hash") or "unknown"), git_hash()
+    lines = [
+        (bool(fitted) and not controls, f"not compared: the fitted controls {', '.join(fitted)} (ask for controls)"),
+        (
+            bool(record.facts.get("uncertainty")),
+            "not compared: coverage of the standard errors (they are not archived)",
+        ),
+        (bool(record.facts.get("unseen")), "not compared: figures on unseen groups (their spectra are not archived)"),
+        (not record.inputs, "not compared: the corpus's hash (this run recorded none)"),
+        (record.per_spectrum is None, "not compared: the captures' table (missing)"),
+        (then != now, f"code: the verdict was made by {then[:20]}, replayed by {now[:20]}"),
+    ]
+    return tuple(text for applies, text in lines if applies)
+
+
+def _finite(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return NO_VALUE
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
