@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ class Local:
             "warning": section.signal_seconds,
         }
         files.write_json(submission.folder / "local.json", limits)
-        arguments = [sys.executable, "-P", "-u", "-m", "tasks.slurm.local_node", str(submission.folder)]
+        arguments = [self._profile.interpreter, "-P", "-u", "-m", "tasks.slurm.local_node", str(submission.folder)]
         process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,

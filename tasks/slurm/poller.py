@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import getpass
 import hashlib
 import os
 import tempfile
@@ -136,7 +135,7 @@ class Slurm:
 
     def _renew(self, state: dict[str, Any]) -> None:
         started = self._clock()
-        done = self.commands.run(["squeue", "-h", "-r", "-t", "all", "-u", getpass.getuser(), "-o", QUEUE_FORMAT])
+        done = self.commands.run(["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", QUEUE_FORMAT])
         state["tried"] = started
         if done.status == 0:
             state.update(at=started, text=done.out)
@@ -204,7 +203,7 @@ def sacct_arguments(wants: dict[str, float]) -> list[str]:
         ids = sorted({one.partition("_")[0] for one in wants})
         return ["sacct", "-n", "-P", *fields, "-j", ",".join(ids)]
     since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(min(wants.values()) - 60))
-    return ["sacct", "-n", "-P", *fields, "-u", getpass.getuser(), "-S", since]
+    return ["sacct", "-n", "-P", *fields, "-u", str(os.getuid()), "-S", since]
 
 
 def _memory(known: dict[str, Any] | None, absent: bool) -> Memory:

@@ -18,7 +18,10 @@ class Tail:
     """Whole new lines of a growing file, from a remembered offset; a cut or half-written line waits for its end."""
 
     def __init__(self) -> None:
-        self._path: Path | None = None
+        self._follow(None)
+
+    def _follow(self, path: Path | None) -> None:
+        self._path = path
         self._offset = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._rest = ""
@@ -26,8 +29,7 @@ class Tail:
     def read(self, path: Path, *, last: bool = False) -> str:
         """New text of `path` up to its last whole line; with `last`, up to its end. Empty when there is none."""
         if path != self._path:
-            self.__init__()  # type: ignore[misc]  # another Slurm job, another file
-            self._path = path
+            self._follow(path)  # another Slurm job, another file
             self._skip_to_end_of_long(path)
         text = self._rest + self._decoder.decode(self._new_bytes(path, CHUNK_BYTES if not last else 64 * CHUNK_BYTES))
         if last:

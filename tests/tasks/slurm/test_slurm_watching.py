@@ -110,20 +110,20 @@ class _Nvml:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+    def nvmlDeviceGetCount(self) -> int:
         return 2
 
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
         return f"gpu{index}"
 
-    def nvmlDeviceGetHandleByUUID(self, name: str) -> str:  # noqa: N802
+    def nvmlDeviceGetHandleByUUID(self, name: str) -> str:
         return name
 
-    def nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:  # noqa: N802
+    def nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:
         self.asked.append(handle)
         return SimpleNamespace(gpu=90 if handle == "gpu1" else 10)
 
-    def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:  # noqa: N802
+    def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:
         return SimpleNamespace(used=2 << 30)
 
 

@@ -1,0 +1,92 @@
+"""The shared view of the queue: few calls, however many processes wait and whatever fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dispatch_lab import Lab
+
+from tasks.slurm.dispatcher import JobSpec
+from tasks.slurm.poller import Slurm, sacct_arguments
+
+
+def _pollers(lab: Lab, count: int, **settings: Any) -> list[Slurm]:
+    return [Slurm(lab.fake, folder=lab.folder / "poll", clock=lab.clock, **settings) for _ in range(count)]
+
+
+def _minute(lab: Lab, pollers: list[Slurm], *asked: str) -> dict[str, int]:
+    """One minute in which every poller looks every second; programs started."""
+    lab.fake.calls.clear()
+    for _ in range(60):
+        for poller in pollers:
+            poller.view([])
+            if asked:
+                poller.remember(asked, lab.clock.now)
+        lab.clock.now += 1.0
+    names = [call[0] for call in lab.fake.calls]
+    return {name: names.count(name) for name in ("squeue", "sacct")}
+
+
+@pytest.mark.parametrize("processes", [1, 8])
+@pytest.mark.parametrize("squeue", ["up", "down", "garbled"])
+@pytest.mark.parametrize("sacct", ["works", "down", "forgets"])
+def test_at_most_twenty_read_commands_a_minute(lab: Lab, processes: int, squeue: str, sacct: str) -> None:
+    lab.dispatcher().submit([JobSpec("job", "slurm_jobs:echo")])
+    lab.fake.knob(squeue=squeue, sacct=sacct)
+    calls = _minute(lab, _pollers(lab, processes), "1", "another-name")
+    assert 10 <= calls["squeue"] <= 16
+    assert 1 <= calls["sacct"] <= 4
+    assert sum(calls.values()) <= 20
+
+
+def test_a_site_without_accounting_is_asked_once(lab: Lab) -> None:
+    lab.fake.knob(sacct="absent")
+    poller, other = _pollers(lab, 2)
+    assert _minute(lab, [poller, other], "7")["sacct"] == 1
+    assert poller.remember(["7"], 0.0)["7"].absent
+    assert other.remember(["8"], 0.0)["8"].absent
+
+
+def test_accounting_that_a_profile_rules_out_is_never_asked(lab: Lab) -> None:
+    (poller,) = _pollers(lab, 1, accounting=False)
+    assert poller.remember(["7"], 0.0)["7"].absent
+    assert not lab.fake.calls
+
+
+def test_questions_of_several_processes_travel_in_one_sacct(lab: Lab) -> None:
+    for name in ("a", "b"):
+        lab.dispatcher().submit([JobSpec(name, "slurm_jobs:echo", {"name": name})])
+    pollers = _pollers(lab, 2)
+    lab.clock.now += 60
+    _minute(lab, pollers[:1], "1")
+    lab.fake.calls.clear()
+    pollers[0].remember(["1"], 0.0)
+    pollers[1].remember(["2"], 0.0)
+    lab.clock.now += 30
+    found = pollers[1].remember(["1", "2"], 0.0)
+    assert {key: memory.rows[0].id for key, memory in found.items()} == {"1": "1", "2": "2"}
+    assert len([call for call in lab.fake.calls if call[0] == "sacct"]) <= 2
+
+
+def test_the_text_of_the_questions() -> None:
+    assert sacct_arguments({"4_3": 0.0, "4_7": 0.0, "9": 0.0})[-2:] == ["-j", "4,9"]
+    assert "-S" in sacct_arguments({"4_3": 0.0, "fold-02.ab": 86400.0})
+
+
+def test_a_snapshot_left_half_written_by_a_killed_process_is_asked_anew(lab: Lab) -> None:
+    (poller,) = _pollers(lab, 1)
+    lab.dispatcher().submit([JobSpec("job", "slurm_jobs:echo")])
+    (lab.folder / "poll" / "queue.json").write_text('{"at": 1')
+    view = poller.view([])
+    assert view is not None
+    assert set(view.rows) == {"1"}
+
+
+def test_the_size_of_arrays_is_asked_once_and_kept(lab: Lab) -> None:
+    first, second = _pollers(lab, 2)
+    assert first.max_array_size() == second.max_array_size() == 101
+    assert len(lab.fake.calls) == 1
+    assert json.loads(Path(lab.folder / "poll" / "config.json").read_text()) == {"max_array_size": 101}
