@@ -69,7 +69,7 @@ def train(
     out: OutDir,
     method: Annotated[str, typer.Option(help="mamba, or linear for a fitted filter alone.")] = "mamba",
     plan: Annotated[str, typer.Option(help="Named plan, or a JSON file of a TrainingPlan.")] = "act_of_god_mini",
-    kind: Annotated[str, typer.Option(help="Linear filter: f or lmmse.")] = "f",
+    kind: Annotated[str, typer.Option(help="Linear filter: f, g or lmmse.")] = "f",
     train_manifest: Annotated[Path | None, typer.Option(help="Default: the corpus's manifest_train.csv.")] = None,
     val_manifest: Annotated[Path | None, typer.Option(help="Default: the corpus's validation_panel.csv.")] = None,
     init_checkpoint: Annotated[Path | None, typer.Option(help="Warm start from this checkpoint.")] = None,
@@ -83,13 +83,12 @@ def train(
     opened = open_corpus(corpus)
     training = read_manifest(train_manifest) if train_manifest else opened.manifest("manifest_train")
     if method == "linear":
-        from denoise_core.model.linear import fit_f, fit_lmmse, save_linear
+        from denoise_core.model.linear import RECIPES, fit, save_linear
 
-        fits = {"f": fit_f, "lmmse": fit_lmmse}
-        if kind not in fits:
-            raise BadInput(f"no linear filter {kind!r}", remedy=f"one of {', '.join(fits)}")
+        if kind not in RECIPES:
+            raise BadInput(f"no linear filter {kind!r}", remedy=f"one of {', '.join(RECIPES)}")
         path = out / f"linear_{kind}.pt"
-        save_linear(path, fits[kind](opened, training.groups))
+        save_linear(path, fit(opened, training.groups, RECIPES[kind]))
         print(json.dumps({"checkpoint": str(path)}) if as_json else path)
         return
     if method != "mamba":

@@ -33,12 +33,12 @@ class Base:
 
 
 def fit_base(kind: str, corpus: Corpus, training: Manifest) -> Base:
-    """Fit base `kind` ("capture", "lmmse" or "f") on the training groups. About 0.3 s a group for F."""
-    from denoise_core.model.linear import fit_f, fit_lmmse, leave_one_group_out
+    """Fit base `kind` ("capture", or a linear recipe: "lmmse", "f", "g") on the training groups. About 0.3 s a group for F."""
+    from denoise_core.model.linear import RECIPES, fit, leave_one_group_out
 
     if kind == "capture":
         return Base(None, corpus.spectra_NL, corpus.spectra_NL)
-    fitted = {"lmmse": fit_lmmse, "f": fit_f}[kind](corpus, training.groups)
+    fitted = fit(corpus, training.groups, RECIPES[kind])
     everything = np.arange(len(corpus.spectra_NL))
     spectra_NL = fitted.denoise(corpus.spectra_NL, corpus.context(everything))
     held_out_NL = spectra_NL.copy()

@@ -48,8 +48,8 @@ class ModelPlan(Frozen):
         "residual",
         description="`residual` starts at its base and learns a correction; `sigmoid` is the published head.",
     )
-    base: Literal["capture", "lmmse", "f"] = Field(
-        "f", description="What the residual head corrects: the capture, the LMMSE filter, or filter F."
+    base: Literal["capture", "lmmse", "f", "g"] = Field(
+        "f", description="What the residual head corrects: the capture, the LMMSE filter, filter F, or filter G."
     )
     calibrator: bool = Field(False, title="Calibrator head (Act B)")
 
