@@ -44,7 +44,8 @@ class Difference(NamedTuple):
     recomputed: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what} was {self.recorded}, is {self.recomputed}"
+        values = f" was {self.recorded}, is {self.recomputed}" if self.recorded or self.recomputed else ""
+        return f"{self.where}: {self.what}{values}"
 
 
 @dataclass(frozen=True)
@@ -183,8 +184,8 @@ def _replay(corpus: Corpus, record: RunRecord, controls: bool) -> Replay:
     known = (record.inputs.get("corpus") or {}).get("sha256")
     if known is not None:
         comparison.exact("corpus", "content SHA-256", known, corpus.sha256)
-    if not comparison.differences or _only_corpus(comparison):
-        try:
+    if not any(difference.where.startswith(str(PANEL_FILE)) for difference in comparison.differences):
+        try:  # another panel is not worth judging; what another corpus or training manifest changes, the figures say
             _compare(comparison, record, _judge(corpus, record, panel, training, controls))
         except BadInput as error:
             comparison.differences.append(_broken(error))
@@ -192,14 +193,9 @@ def _replay(corpus: Corpus, record: RunRecord, controls: bool) -> Replay:
     return Replay(comparison.compared, tuple(comparison.differences), notes)
 
 
-def _only_corpus(comparison: _Comparison) -> bool:
-    """Another corpus is worth judging (its figures say what changed); another panel is not."""
-    return all(difference.where == "corpus" for difference in comparison.differences)
-
-
 def _broken(error: BadInput) -> Difference:
     place = ", ".join(str(part) for part in (error.file, f"row {error.row}" if error.row else "") if part)
-    return Difference(place or "bundle", error.what, "usable", "not usable")
+    return Difference(place or "bundle", error.what, "", "")
 
 
 def _manifests(record: RunRecord, comparison: _Comparison) -> tuple[Manifest, Manifest | None]:

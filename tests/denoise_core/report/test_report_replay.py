@@ -1,0 +1,197 @@
+"""Replay computes the verdict again and names what is not as recorded; a bundle that was touched is caught."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from denoise_core.corpus.store import pack
+from denoise_core.corpus.synthetic import generate
+from denoise_core.errors import BadInput
+from denoise_core.evaluation.outputs import denoised_name
+from denoise_core.report.documents import bundle_documents
+from denoise_core.report.record import PANEL_FILE, TRAINING_FILE
+from denoise_core.report.replay import Replay, replay
+from tasks.bundle import verify, write_bundle
+from tasks.ledger import Ledger
+
+
+def again(ran) -> Replay:
+    return replay(ran.corpus.root, ran.folder)
+
+
+def differences(ran) -> str:
+    found = again(ran)
+    assert not found.equal
+    assert found.lines()[0].startswith("DIFFERENT")
+    return "\n".join(map(str, found.differences))
+
+
+def eval_file(ran, ending: str) -> Path:
+    name = json.loads((ran.folder / "verdict.json").read_text())["facts"]["name"]
+    return ran.folder / "final_analytics/panel_eval" / f"{name}{ending}"
+
+
+def archived(ran, row: int) -> Path:
+    return eval_file(ran, "_panel_preds") / denoised_name(ran.panel.frame["relative_path"].iloc[row])
+
+
+def swap_rows(path: Path, first: int, second: int) -> None:
+    lines = path.read_text().splitlines(keepends=True)
+    lines[first - 1], lines[second - 1] = lines[second - 1], lines[first - 1]
+    path.write_text("".join(lines))
+
+
+def test_untouched_run_is_equal(ran_once) -> None:
+    found = replay(ran_once.corpus.root, ran_once.folder)
+    assert found.equal, found.lines()
+    assert found.compared > 1000
+    assert found.lines()[0].startswith("equal")
+    assert any("lmmse, f" in note for note in found.notes)  # what was not compared is said
+
+
+def test_zip_replays_like_its_folder(ran, tmp_path: Path) -> None:
+    Ledger(ran.folder).append("verdict", "judged")
+    documents = bundle_documents(ran.folder, ran.corpus, ran.panel, ran.training)
+    bundle = write_bundle(ran.folder, documents, tmp_path / "auditors_bundle.zip")
+    assert verify(bundle) == []
+    found = replay(ran.corpus.root, bundle)
+    assert found.equal, found.lines()
+    assert found.compared == again(ran).compared
+
+
+def test_packed_corpus_is_the_same_corpus(ran_once, tmp_path: Path) -> None:
+    assert replay(pack(ran_once.corpus, tmp_path / "packed"), ran_once.folder).equal
+
+
+def test_changed_spectrum_names_its_row(ran) -> None:
+    path = archived(ran, 70)
+    np.save(path, np.load(path) * np.float32(1.001))
+    told = differences(ran)
+    assert "_per_spectrum_metrics.csv, row 72" in told
+    assert ran.panel.frame["relative_path"].iloc[70] in told
+    assert "psnr_mean" in told
+
+
+def test_missing_spectrum_names_file_and_row(ran) -> None:
+    archived(ran, 140).unlink()
+    told = differences(ran)
+    assert archived(ran, 140).name in told
+    assert "row 142: no prediction" in told
+
+
+def test_swapped_rows_of_the_panel_are_named(ran) -> None:
+    """Same captures, another order: every mean stays, the row is named."""
+    swap_rows(ran.folder / PANEL_FILE, 4, 9)
+    told = differences(ran)
+    assert "manifests/validation_panel.csv, row 4: capture was" in told
+    assert "rows SHA-256" in told
+
+
+def test_swapped_panel_file_is_caught(ran) -> None:
+    """Another, easier panel under the same name."""
+    frame = ran.panel.frame.copy()
+    easy = ran.training.frame[ran.training.frame["group_id"] == ran.training.groups[0]].iloc[:30]
+    frame.iloc[60:90] = easy.to_numpy()
+    frame.to_csv(ran.folder / PANEL_FILE, index=False)
+    told = differences(ran)
+    assert "manifests/validation_panel.csv, row 62" in told
+    assert str(easy["relative_path"].iloc[0]) in told
+
+
+def test_line_ends_of_the_panel_do_not_matter(ran) -> None:
+    path = ran.folder / PANEL_FILE
+    path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+    assert again(ran).equal
+
+
+def test_leaking_training_manifest_is_caught(ran) -> None:
+    frame = pd.concat([ran.training.frame, ran.panel.frame.iloc[:1]])
+    frame.to_csv(ran.folder / TRAINING_FILE, index=False)
+    told = differences(ran)
+    assert "manifests/manifest_train.csv: rows SHA-256" in told
+    assert "gate integrity, leaked_groups: value was 0, is 1" in told
+
+
+def test_removed_training_manifest_is_caught(ran) -> None:
+    (ran.folder / TRAINING_FILE).unlink()
+    assert "manifest_train.csv" in differences(ran)
+
+
+def test_embellished_metric_is_named(ran, edit_verdict) -> None:
+    def embellish(verdict) -> None:
+        verdict["facts"]["metrics"]["psnr_mean"] += 1.0
+
+    edit_verdict(embellish)
+    assert "metrics: psnr_mean was" in differences(ran)
+
+
+def test_flipped_gate_is_named(ran, edit_verdict) -> None:
+    def flip(verdict) -> None:
+        gate = next(gate for gate in verdict["gates"] if gate["metric"] == "area_within_10_pct_ratio")
+        gate["passed"] = not gate["passed"]
+
+    edit_verdict(flip)
+    assert "gate roi, area_within_10_pct_ratio: verdict was" in differences(ran)
+
+
+def test_lowered_threshold_is_named(ran, edit_verdict) -> None:
+    edit_verdict(lambda verdict: verdict["gates"][3].update(threshold=1.0))
+    assert ": threshold was 1, is " in differences(ran)
+
+
+def test_dropped_gate_is_noticed(ran, edit_verdict) -> None:
+    edit_verdict(lambda verdict: verdict["gates"].pop())
+    assert "gates: rules was" in differences(ran)
+
+
+def test_edited_capture_table_names_file_and_row(ran) -> None:
+    path = eval_file(ran, "_per_spectrum_metrics.csv")
+    table = pd.read_csv(path)
+    table.loc[17, "sam_deg"] += 0.01
+    table.to_csv(path, index=False)
+    found = again(ran)
+    assert [difference.what for difference in found.differences] == ["sam_deg"]
+    assert f"{path.name}, row 19" in found.differences[0].where
+
+
+def test_many_changed_rows_are_not_all_listed(ran) -> None:
+    path = eval_file(ran, "_per_spectrum_metrics.csv")
+    table = pd.read_csv(path)
+    table["psnr_db"] += 1.0
+    table.to_csv(path, index=False)
+    found = again(ran)
+    assert not found.equal
+    assert len(found.differences) < 12
+
+
+def test_another_corpus_is_named_with_what_it_changes(ran, tmp_path: Path) -> None:
+    told = replay(generate(tmp_path / "other", "mini", seed=2), ran.folder)
+    assert not told.equal
+    assert told.differences[0].where == "corpus"
+    assert len(told.differences) > 10
+
+
+@pytest.mark.parametrize("name", ["folder", "file.zip", "missing.zip"])
+def test_what_is_no_bundle_is_refused(ran_once, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    elif name == "file.zip":
+        path.write_bytes(b"not a zip")
+    with pytest.raises(BadInput, match=name):
+        replay(ran_once.corpus.root, path)
+
+
+def test_zip_cannot_write_outside_its_folder(ran_once, tmp_path: Path) -> None:
+    path = tmp_path / "bad.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../../escaped.txt", "x")
+    with pytest.raises(BadInput):
+        replay(ran_once.corpus.root, path)
+    assert not list(tmp_path.parent.glob("**/escaped.txt"))

@@ -1,0 +1,262 @@
+"""The auditor's bundle finds whatever was done to it, and names the line or the file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks.bundle import HEAD, LOG, SUMS, main, verify, write_bundle
+from tasks.ledger import Ledger
+
+DOCUMENTS = {"validation_panel_audit_results.md": "# Results\n", "dose_metadata_documentation.md": "# Dose\n"}
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run's folder: a log of five lines and some files, weights among them."""
+    folder = tmp_path / "a run"
+    files = {
+        "verdict.json": '{"score": 50.2}\n',
+        "plan.json": "{}\n",
+        "manifests/validation_panel.csv": "relative_path\na/rep_000.npy\na/rep_001.npy\n",
+        "final_analytics/panel_eval/panel_eval_summary.json": "{}\n",
+        "final_analytics/panel_eval/best_panel_preds/a/rep_000_denoised.npy": "numbers",
+        "checkpoints/god_run/best.pt": "weights" * 1000,
+        "logs/god_run/tensorboard/events.out.tfevents.1": "events",
+        "logs/god_run/metrics.csv": "epoch\n0\n",
+        "report.html": "<p>passed</p>\n",
+        ".hidden": "half-written",
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    for number in range(5):
+        Ledger(folder).append("event", f"line {number}", number=number)
+    return folder
+
+
+@pytest.fixture
+def unpacked(run_folder: Path, tmp_path: Path) -> Path:
+    bundle = write_bundle(run_folder, DOCUMENTS, tmp_path / "auditors_bundle.zip")
+    with zipfile.ZipFile(bundle) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    return tmp_path / "unpacked"
+
+
+def mend_sums(folder: Path) -> None:
+    """What a careful forger does: checksums that fit the changed files."""
+    names = [line.split("  ", 1)[1] for line in (folder / SUMS).read_text().splitlines()]
+    kept = [name for name in names if (folder / name).exists()]
+    done = subprocess.run(["sha256sum", *kept], cwd=folder, capture_output=True, text=True, check=True)
+    (folder / SUMS).write_text(done.stdout)
+
+
+def edit_log(folder: Path, change: Callable[[list[str]], list[str]]) -> None:
+    lines = (folder / LOG).read_text().splitlines()
+    (folder / LOG).write_text("\n".join(change(lines)) + "\n")
+
+
+def test_untouched_bundle_verifies(run_folder: Path, unpacked: Path, tmp_path: Path) -> None:
+    assert verify(tmp_path / "auditors_bundle.zip") == []
+    assert verify(unpacked) == []
+    assert main(["verify", str(unpacked), str(tmp_path / "auditors_bundle.zip")]) == 0
+
+
+def test_it_holds_everything_but_weights(unpacked: Path) -> None:
+    names = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
+    assert names == {
+        *DOCUMENTS, SUMS, LOG, HEAD, "auditing_manifest.log", "verdict.json", "plan.json", "report.html",
+        "manifests/validation_panel.csv", "logs/god_run/metrics.csv",
+        "final_analytics/panel_eval/panel_eval_summary.json",
+        "final_analytics/panel_eval/best_panel_preds/a/rep_000_denoised.npy",
+    }  # fmt: skip
+
+
+def test_coreutils_read_the_checksums(unpacked: Path) -> None:
+    done = subprocess.run(["sha256sum", "-c", "--strict", SUMS], cwd=unpacked, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    listed = done.stdout.count(": OK")
+    assert listed == sum(path.is_file() for path in unpacked.rglob("*")) - 1
+
+
+def test_equal_content_gives_equal_bytes(run_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run_folder, copy)
+    first, second = (
+        zipfile.ZipFile(write_bundle(folder, DOCUMENTS, folder / "b.zip")) for folder in (run_folder, copy)
+    )
+    same = [name for name in first.namelist() if name not in (LOG, HEAD, SUMS, "auditing_manifest.log")]
+    assert first.namelist() == second.namelist()
+    for name in same:
+        assert first.getinfo(name).date_time == second.getinfo(name).date_time == (1980, 1, 1, 0, 0, 0)
+        assert first.read(name) == second.read(name)
+
+
+def test_writing_it_again_leaves_the_old_one_out(run_folder: Path) -> None:
+    write_bundle(run_folder, DOCUMENTS, run_folder / "auditors_bundle.zip")
+    again = write_bundle(run_folder, DOCUMENTS, run_folder / "auditors_bundle.zip")
+    assert verify(again) == []
+    assert not [name for name in zipfile.ZipFile(again).namelist() if name.endswith(".zip")]
+
+
+def test_log_that_goes_on_does_not_spoil_the_bundle(run_folder: Path, tmp_path: Path) -> None:
+    bundle = write_bundle(run_folder, DOCUMENTS, tmp_path / "b.zip")
+    Ledger(run_folder).append("closed", "shipped")
+    assert verify(bundle) == []
+
+
+def test_bundle_written_while_others_append(run_folder: Path, tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def append() -> None:
+        while not stop.is_set():
+            Ledger(run_folder).append("noise", "from another thread")
+
+    writer = threading.Thread(target=append)
+    writer.start()
+    try:
+        problems = [verify(write_bundle(run_folder, DOCUMENTS, tmp_path / "b.zip")) for _ in range(10)]
+    finally:
+        stop.set()
+        writer.join()
+    assert problems == [[]] * 10
+
+
+# ---- the log ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", range(6))
+def test_changed_line_is_named(unpacked: Path, line: int) -> None:
+    def change(lines: list[str]) -> list[str]:
+        record = json.loads(lines[line])
+        record["text"] += "."
+        return [*lines[:line], json.dumps(record, sort_keys=True), *lines[line + 1 :]]
+
+    edit_log(unpacked, change)
+    mend_sums(unpacked)
+    assert any(problem.startswith(f"{LOG} line {line + 1}: the record was changed") for problem in verify(unpacked))
+    assert main(["verify", str(unpacked)]) == 1
+
+
+@pytest.mark.parametrize("line", range(6))
+def test_dropped_line_is_named(unpacked: Path, line: int) -> None:
+    edit_log(unpacked, lambda lines: lines[:line] + lines[line + 1 :])
+    mend_sums(unpacked)
+    assert any(problem.startswith(f"{LOG} line {line + 1}: ") for problem in verify(unpacked))
+
+
+@pytest.mark.parametrize("line", range(5))
+def test_reordered_lines_are_named(unpacked: Path, line: int) -> None:
+    edit_log(unpacked, lambda lines: [*lines[:line], lines[line + 1], lines[line], *lines[line + 2 :]])
+    mend_sums(unpacked)
+    assert any(problem.startswith(f"{LOG} line {line + 1}: does not follow") for problem in verify(unpacked))
+
+
+def test_repeated_line_is_named(unpacked: Path) -> None:
+    edit_log(unpacked, lambda lines: [*lines[:3], lines[2], *lines[3:]])
+    mend_sums(unpacked)
+    assert any(problem.startswith(f"{LOG} line 4: does not follow") for problem in verify(unpacked))
+
+
+def test_log_made_anew_with_its_head_still_needs_its_evidence(unpacked: Path, tmp_path: Path) -> None:
+    forged = tmp_path / "forged"
+    for number in range(6):
+        Ledger(forged).append("event", f"line {number}")
+    for name in (LOG, HEAD):
+        shutil.copy(forged / name, unpacked / name)
+    mend_sums(unpacked)
+    assert verify(unpacked) == [f"{LOG}: no line records the bundle's files"]
+
+
+@pytest.mark.parametrize("garbage", [b"\xff\xfe", b"{}\n"])
+def test_garbage_in_the_log_is_a_finding(unpacked: Path, garbage: bytes) -> None:
+    data = (unpacked / LOG).read_bytes().splitlines(keepends=True)
+    (unpacked / LOG).write_bytes(b"".join([*data[:2], garbage, *data[2:]]))
+    assert any(problem.startswith(f"{LOG} line 3: not") for problem in verify(unpacked))
+
+
+@pytest.mark.parametrize("head", ["", "[]", "{}"])
+def test_spoilt_head_is_a_finding(unpacked: Path, head: str) -> None:
+    (unpacked / HEAD).write_text(head)
+    mend_sums(unpacked)
+    assert any(HEAD in problem for problem in verify(unpacked))
+
+
+# ---- the files -------------------------------------------------------------------------------------------
+
+PANEL = "manifests/validation_panel.csv"
+
+
+def test_changed_file_is_named(unpacked: Path) -> None:
+    (unpacked / PANEL).write_text("relative_path\na/rep_001.npy\na/rep_000.npy\n")
+    problems = verify(unpacked)
+    assert any(problem.startswith(f"{PANEL}: changed") for problem in problems)
+    assert f"{PANEL}: is not the file that {LOG} line 6 recorded" in problems
+
+
+def test_swapped_file_with_mended_checksums_is_named(unpacked: Path) -> None:
+    (unpacked / PANEL).write_text("relative_path\neasy/rep_000.npy\n")
+    mend_sums(unpacked)
+    assert verify(unpacked) == [f"{PANEL}: is not the file that {LOG} line 6 recorded"]
+
+
+def test_removed_file_is_named(unpacked: Path) -> None:
+    (unpacked / "verdict.json").unlink()
+    assert "verdict.json: missing" in verify(unpacked)
+    mend_sums(unpacked)
+    assert verify(unpacked) == [f"verdict.json: missing, though {LOG} line 6 recorded it"]
+
+
+def test_added_file_is_named(unpacked: Path) -> None:
+    (unpacked / "verdict_2.json").write_text("{}")
+    assert "verdict_2.json: not part of the bundle" in verify(unpacked)
+    with open(unpacked / SUMS, "a", encoding="utf-8") as sums:
+        sums.write(f"{'0' * 64}  verdict_2.json\n")
+    mend_sums(unpacked)
+    assert verify(unpacked) == [f"verdict_2.json: is no file that {LOG} line 6 recorded"]
+
+
+@pytest.mark.parametrize("name", [SUMS, LOG, HEAD])
+def test_missing_guard_is_a_finding(unpacked: Path, name: str) -> None:
+    (unpacked / name).unlink()
+    assert any(name in problem for problem in verify(unpacked))
+
+
+@pytest.mark.parametrize("text", ["", "nonsense\n", "abc  verdict.json\n"])
+def test_spoilt_checksums_are_a_finding(unpacked: Path, text: str) -> None:
+    (unpacked / SUMS).write_text(text)
+    assert verify(unpacked)[0].startswith(SUMS)
+
+
+def test_damaged_zip_is_a_finding(run_folder: Path, tmp_path: Path) -> None:
+    bundle = write_bundle(run_folder, DOCUMENTS, tmp_path / "b.zip")
+    whole = bundle.read_bytes()
+    with zipfile.ZipFile(bundle) as archive:
+        place = archive.getinfo("verdict.json").header_offset + len("verdict.json") + 30
+    bundle.write_bytes(whole[: place + 3] + bytes([whole[place + 3] ^ 0xFF]) + whole[place + 4 :])
+    assert any("verdict.json" in problem for problem in verify(bundle))
+    bundle.write_bytes(whole[: len(whole) // 2])
+    assert verify(bundle)
+
+
+def test_member_that_stands_twice_is_a_finding(run_folder: Path, tmp_path: Path) -> None:
+    bundle = write_bundle(run_folder, DOCUMENTS, tmp_path / "b.zip")
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(bundle, "a") as archive:
+        archive.writestr("verdict.json", '{"score": 50.2}\n')
+    assert "verdict.json: stands twice in the zip" in verify(bundle)
+
+
+def test_wrong_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert main(["verify"]) == 2
+    assert main(["verify", str(tmp_path / "nowhere.zip")]) == 2
+    assert "usage" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["verify", str(tmp_path / "empty")]) == 1
