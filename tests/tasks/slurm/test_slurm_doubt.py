@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,30 @@ def test_of_two_twins_that_both_start_one_leaves_at_once(lab: Lab) -> None:
     assert outcome.state == "done"
     assert outcome.slurm_ids == ("1",)
     assert _executions(lab) == ["1"]
+
+
+def test_of_two_twins_that_run_at_the_same_time_one_leaves_at_once(lab: Lab) -> None:
+    lab.fake.knob(lie=1, late=30.0, sacct="absent")
+    trace = lab.folder / "trace"
+
+    def both() -> None:
+        lab.fake.launch("1")
+        while not trace.exists():
+            time.sleep(0.01)
+        assert lab.fake.launch("2", wait=True) == 0
+        assert lab.fake.jobs()["1"]["state"] == "RUNNING"
+
+    lab.when(lambda: "2" in lab.fake.jobs(), both)
+    lab.after(0, lambda: _until(lambda: lab.fake.jobs()["1"]["state"] == "COMPLETED"))
+    arguments = {"n": 1, "trace": str(trace), "lines": 30, "pause": 0.05}
+    (outcome,) = lab.outcomes([JobSpec("slow", "slurm_jobs:echo", arguments)])
+    assert outcome.state == "done"
+    assert _executions(lab) == ["1"]
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("mode", ["down", "garbled", "forgets"])
