@@ -48,7 +48,8 @@ def render(profile: Profile, order: Order) -> str:
     """
     section = profile.section(order.stage)
     executor = _Text(folder=str(order.folder).replace("%", "%%"), python=shlex.quote(profile.interpreter))
-    executor.update_parameters(**_parameters(section, order))
+    parallel = min(section.array_parallel, profile.max_parallel or section.array_parallel)
+    executor.update_parameters(array_parallelism=parallel, **_parameters(section, order))
     if order.tasks is not None:
         executor.parameters["map_count"] = order.tasks
     command = f"{executor.python} -P -u -m tasks.slurm.runner {shlex.quote(str(order.folder))}"
@@ -73,7 +74,6 @@ def _parameters(section: Resources, order: Order) -> dict[str, Any]:
         "nodes": section.nodes,
         "cpus_per_task": section.cpus,
         "signal_delay_s": section.signal_seconds,
-        "array_parallelism": section.array_parallel,
         "wckey": None,
         "stderr_to_stdout": True,
         "setup": _setup(section, order),

@@ -114,3 +114,9 @@ def test_a_dry_run_of_an_array_is_split_like_the_array(tmp_path: Path) -> None:
     assert text.count("#!/bin/bash") == 3
     assert "#SBATCH --array=0-3%4" in text
     assert text.count("--array=") == 2  # the last one is alone: an ordinary job
+
+
+def test_the_cap_of_a_profile_is_the_cap_of_its_arrays(tmp_path: Path) -> None:
+    profile = load_profile("slurm-dev").model_copy(update={"max_parallel": 2})
+    specs = [JobSpec(f"fold-{n}", "slurm_jobs:echo", {"n": n}) for n in range(5)]
+    assert "#SBATCH --array=0-4%2" in Dispatcher(profile, tmp_path).dry_run(specs, array=True)
