@@ -33,7 +33,7 @@ class Base:
 
 
 def fit_base(kind: str, corpus: Corpus, training: Manifest) -> Base:
-    """Fit base `kind` ("capture", or a linear recipe: "lmmse", "f", "g") on the training groups. About 0.3 s a group for F."""
+    """Fit base `kind` on the training groups: "capture", or a linear recipe ("lmmse", "f", "g"; F 0.3 s a group)."""
     from denoise_core.model.linear import RECIPES, fit, leave_one_group_out
 
     if kind == "capture":

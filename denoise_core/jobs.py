@@ -82,7 +82,8 @@ def audit_panel(arguments: dict[str, Any], context: JobContext) -> dict[str, Any
     """Judge checkpoints on the panel: every gate, every control, ranked.
 
     Arguments: `corpus`, `panel`, `training` (manifest paths), `checkpoints` (paths), `incumbent` (path or None),
-    `thresholds`, `expected_hash`, `reference`, `unseen` (a fold: checkpoint, test, train, val), `device`. Receipt: verdicts by rank, and the summary's path.
+    `thresholds`, `expected_hash`, `reference`, `unseen` (a fold: checkpoint, test, train, val), `device`.
+    Receipt: verdicts by rank, and the summary's path.
     """
     from denoise_core.evaluation.panel import audit_checkpoints
 

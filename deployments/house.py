@@ -28,7 +28,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 FOLD_02 = "checkpoints/prod/Track_H_fold_02/mamba_tiny_uv_best.pt"
 DEPLOYMENTS = 5
-console = Console()
+console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 
 def environment(port: int, corpus: str) -> dict[str, str]:

@@ -30,36 +30,38 @@ LEVEL_CORRELATION = {(0, 1): -0.55, (0, 4): 0.73, (1, 4): -0.70, (2, 3): -0.65, 
 LEVEL_LIMIT = 2.2  # standard deviations; keeps the mean levels inside 0.10 ... 0.47
 SISTER_WEIGHTS = (0.6, 0.8)  # second angle of a sample: 0.6 x the first one's deviation + 0.8 x a new one
 WOBBLE_NM = 6.0  # smooth deviation of one group, relative to its level
-WOBBLE_SD = 0.004
+WOBBLE_SD = 0.0045
 
 # Fingerprint: a white pattern, high-passed, under an envelope.
-ENVELOPE = {300: 0.0062, 320: 0.0026, 400: 0.0023, 460: 0.0028, 490: 0.0017, 520: 0.0015, 600: 0.0017}
+ENVELOPE = {300: 0.0062, 320: 0.0026, 400: 0.0023, 460: 0.0028, 490: 0.0017, 520: 0.0016, 560: 0.0022, 600: 0.0019}
 PATTERN_TAPS = (0.16, 1.0, 0.16)
 PATTERN_HIGH_PASS_NM = 5.0
 REFERENCE_LEVEL = 0.25
 AMPLITUDE_SLOPE = -0.27  # per unit of level / 0.25 - 1
 AMPLITUDE_MIN = 0.25
-AMPLITUDE_LOG_SD = 0.10
-JITTER_NM = 0.05  # wavelength jitter of a group's fingerprint
-MODE_SD = (0.22, 0.12, 0.08, 0.05, 0.05)  # common modes, relative to the pattern
-TREATMENT_SHARE = 0.5  # of the modes' variance: the same in all groups of a treatment
-OWN_SD = 0.12  # what no other group has
+AMPLITUDE_LOG_SD = 0.055
+JITTER_NM = 0.01  # wavelength jitter of a group's fingerprint
+MODE_SD = np.array([0.048, 0.036, 0.027, 0.024, 0.018])  # common modes, relative to the pattern
+MODE_ENVELOPE = {455: 1.0, 465: 2.0}
+SHAPE_SHARE = 0.7  # of the modes' variance: follows the shape of the smooth level
+TREATMENT_SD = 0.21  # a pattern that all groups of a treatment share
+OWN_SD = 0.06  # what no other group has
 
 # Noise.
 NOISE_SD = {
-    300: 0.0185, 302: 0.0118, 305: 0.0097, 310: 0.0067, 320: 0.0047, 330: 0.0041, 340: 0.0038, 360: 0.0033,
+    300: 0.0125, 302: 0.0112, 305: 0.0097, 310: 0.0067, 320: 0.0047, 330: 0.0041, 340: 0.0038, 360: 0.0033,
     390: 0.0031, 420: 0.0029, 450: 0.0037, 480: 0.0040, 510: 0.0037, 540: 0.0044, 570: 0.0062, 590: 0.0064,
-    595: 0.0069, 598: 0.0085, 600: 0.0155,
+    595: 0.0069, 598: 0.0080, 600: 0.0095,
 }  # fmt: skip
 NOISE_TAPS = (0.12, 1.0, 0.12)
 NOISE_LEVEL_POWER = 0.3
-OFFSET_SD = 0.0062 * REFERENCE_LEVEL**0.7  # times level^0.3: 0.00155 at level 0.25
+OFFSET_SD = 0.0060 * REFERENCE_LEVEL**0.7  # times level^0.3: 0.00155 at level 0.25
 OFFSET_SHAPE = {300: 1.8, 310: 1.55, 340: 0.98, 370: 0.82, 430: 0.88, 490: 0.87, 550: 1.05, 600: 1.35}
 DROP_SHARE = 0.02
 DROP_START, DROP_SCALE, DROP_MAX = 3.0, 2.0, 12.0  # depth of a drop in offset sds: 3 + Exp(2), at most 12
 
 # Alignment: sub-pixel shift of each capture.
-SHIFT_SD_NM = 0.02
+SHIFT_SD_NM = 0.024
 SHIFT_MAX_NM = 0.1
 
 
@@ -81,33 +83,40 @@ def draw_instrument(rng: np.random.Generator) -> Instrument:
     return Instrument(_white_pattern(rng, 1)[0], _white_pattern(rng, len(MODE_SD)))
 
 
-def draw_treatment_modes(rng: np.random.Generator) -> Array:
-    """A treatment's share of its groups' mode scores, (K,), of unit variance."""
-    return rng.standard_normal(len(MODE_SD))
+def draw_treatment_pattern(rng: np.random.Generator) -> Array:
+    """What one treatment adds to the fingerprint of its groups, (L,), relative to the pattern."""
+    return np.asarray(TREATMENT_SD * _white_pattern(rng, 1)[0])
 
 
-def draw_levels(rng: np.random.Generator) -> Array:
-    """Smooth levels of a sample's two angles, (2, L)."""
-    factor = _level_factor()
-    first, second = np.clip(rng.standard_normal((2, len(LEVEL_SD))), -LEVEL_LIMIT, LEVEL_LIMIT)
+def draw_levels(rng: np.random.Generator, samples: int) -> tuple[Array, Array]:
+    """Smooth levels of both angles of every sample, (samples, 2, L), and their standardised shapes (samples, 2, K).
+
+    The draws are standardised over the samples, so that the corpus's mean and spread do not depend on the seed.
+    """
+    first, second = rng.standard_normal((2, samples, len(LEVEL_SD)))
     second = SISTER_WEIGHTS[0] * first + SISTER_WEIGHTS[1] * second
+    z_SAK = np.stack([first, second], axis=1)
+    z_SAK = (z_SAK - z_SAK.mean(axis=(0, 1))) / z_SAK.std(axis=(0, 1))
+    z_SAK = np.clip(z_SAK, -LEVEL_LIMIT, LEVEL_LIMIT)
     x_L = np.linspace(-1.0, 1.0, len(WAVELENGTH_NM))
-    level = [np.exp(chebyshev.chebval(x_L, LEVEL_MEAN + factor @ z)) for z in (first, second)]
-    wobble = gaussian_filter1d(rng.standard_normal((2, len(x_L))), WOBBLE_NM / STEP_NM, axis=1)
-    wobble /= wobble.std(axis=1, keepdims=True)
-    amount = WOBBLE_SD * np.abs(1.5 + 0.5 * rng.standard_t(5, (2, 1)))
-    return np.asarray(level * (1 + amount * wobble))
+    log_level = (LEVEL_MEAN + z_SAK @ _level_factor().T) @ chebyshev.chebvander(x_L, len(LEVEL_SD) - 1).T
+    return np.exp(log_level), z_SAK
 
 
-def draw_clean(rng: np.random.Generator, level_L: Array, instrument: Instrument, treatment_K: Array) -> Array:
-    """Level + fingerprint of one group, (L,): the noiseless spectrum."""
-    own_K = rng.standard_normal(len(MODE_SD))
-    score_K = np.sqrt(TREATMENT_SHARE) * treatment_K + np.sqrt(1 - TREATMENT_SHARE) * own_K
-    pattern_L = instrument.pattern_L + (score_K * MODE_SD) @ instrument.modes_KL + OWN_SD * _white_pattern(rng, 1)[0]
-    pattern_L = pattern_L + JITTER_NM * rng.standard_normal() * np.gradient(instrument.pattern_L, STEP_NM)
+def draw_clean(
+    rng: np.random.Generator, level_L: Array, shape_K: Array, instrument: Instrument, treatment_L: Array
+) -> Array:
+    """Level + fingerprint of one group, (L,): the noiseless spectrum. `shape_K`: the level's standardised shape."""
+    wobble_L = gaussian_filter1d(rng.standard_normal(len(level_L)), WOBBLE_NM / STEP_NM)
+    wobble_L *= WOBBLE_SD * abs(1 + 0.3 * rng.standard_t(5)) / wobble_L.std()
+    count = len(MODE_SD)
+    score_K = np.sqrt(SHAPE_SHARE) * shape_K[:count] + np.sqrt(1 - SHAPE_SHARE) * rng.standard_normal(count)
+    pattern_L = instrument.pattern_L + treatment_L + (MODE_SD * score_K) @ instrument.modes_KL * knots(MODE_ENVELOPE)
+    pattern_L += OWN_SD * _white_pattern(rng, 1)[0]
+    pattern_L += JITTER_NM * rng.standard_normal() * np.gradient(instrument.pattern_L, STEP_NM)
     relative = level_L.mean() / REFERENCE_LEVEL - 1
     amplitude = max(AMPLITUDE_MIN, 1 + AMPLITUDE_SLOPE * relative) * np.exp(AMPLITUDE_LOG_SD * rng.standard_normal())
-    return level_L + amplitude * knots(ENVELOPE) * pattern_L
+    return np.asarray(level_L * (1 + wobble_L) + amplitude * knots(ENVELOPE) * pattern_L)
 
 
 def draw_captures(rng: np.random.Generator, clean_L: Array, count: int) -> NDArray[np.float32]:

@@ -26,7 +26,7 @@ from denoise_core.corpus.statistics import lambda_stats, write_lambda_stats
 from denoise_core.errors import BadInput
 
 Size = Literal["mini", "full"]
-VERSION = 1  # raise it when equal (size, seed) would give other bytes
+VERSION = 2  # raise it when equal (size, seed) would give other bytes
 SAMPLES = {
     "treatment_1": "ABCEH",
     "treatment_2": "ACDFH",
@@ -42,11 +42,15 @@ STAGING_CONTROLS = "ABEGI"  # staging has five samples of the controls too
 class _Shape:
     treatments: tuple[str, ...]
     captures: int  # of a group
+    panel_captures: int = 150  # fewer, and gate 3 would judge the reference's own noise instead of the denoiser
+
+    def captures_of(self, group: str) -> int:
+        return self.panel_captures if group in layout.PANEL_GROUPS else self.captures
 
 
 _SHAPES: dict[str, _Shape] = {
     "full": _Shape(tuple(SAMPLES), 150),
-    "mini": _Shape(("treatment_1", "treatment_3", "treatment_5", CONTROL), 30),
+    "mini": _Shape(("treatment_1", "treatment_3", "treatment_5", CONTROL), 40),
 }
 
 
@@ -108,26 +112,39 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
+def _letters(treatment: str) -> str:
+    """Samples of a treatment in staging, which holds those of the corpus and more controls."""
+    return STAGING_CONTROLS if treatment == CONTROL else SAMPLES[treatment]
+
+
+def _draw_levels(seed: int) -> dict[str, tuple[spectral_model.Array, spectral_model.Array]]:
+    """Smooth level (L,) and shape (K,) of every group of staging; a smaller corpus takes its own from the same draw."""
+    samples = [f"{treatment}/sample_{letter}" for treatment in SAMPLES for letter in _letters(treatment)]
+    level_SAL, shape_SAK = spectral_model.draw_levels(_stream(seed, 3), len(samples))
+    return {f"{s}/{a}": (level_SAL[i, j], shape_SAK[i, j]) for i, s in enumerate(samples) for j, a in enumerate(ANGLES)}
+
+
 def _draw(shape: _Shape, seed: int) -> _Spectra:
     instrument = spectral_model.draw_instrument(_stream(seed, 0))
+    level = _draw_levels(seed)
     rows: list[tuple[str, ...]] = []
     staging, aligned, clean, groups = [], [], [], []
     for treatment in shape.treatments:
         t = int(treatment.removeprefix("treatment_"))
-        modes_K = spectral_model.draw_treatment_modes(_stream(seed, 1, t))
-        for letter in STAGING_CONTROLS if treatment == CONTROL else SAMPLES[treatment]:
-            rng = _stream(seed, 2, t, ord(letter))
-            for angle, level_L in zip(ANGLES, spectral_model.draw_levels(rng), strict=True):
-                clean_L = spectral_model.draw_clean(rng, level_L, instrument, modes_K)
-                captures_RL = spectral_model.draw_captures(rng, clean_L, shape.captures)
+        treatment_L = spectral_model.draw_treatment_pattern(_stream(seed, 1, t))
+        for letter in _letters(treatment):
+            rng = _stream(seed, 5, t, ord(letter))
+            for angle in ANGLES:
+                group = f"{treatment}/sample_{letter}/{angle}"
+                clean_L = spectral_model.draw_clean(rng, *level[group], instrument, treatment_L)
+                captures_RL = spectral_model.draw_captures(rng, clean_L, shape.captures_of(group))
                 staging.append(captures_RL)
                 aligned.append(spectral_model.align(rng, captures_RL))
                 clean.append(clean_L)
-                group = f"treatment_{t}/sample_{letter}/{angle}"
                 groups.append(group)
                 rows += [
                     (f"{group}/rep_{n:03d}.npy", treatment, f"sample_{letter}", angle, group)
-                    for n in range(shape.captures)
+                    for n in range(shape.captures_of(group))
                 ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     staging_NL, aligned_NL = (np.clip(np.concatenate(part), 0, 1) for part in (staging, aligned))
