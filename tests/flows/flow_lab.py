@@ -1,0 +1,241 @@
+"""A house of the tests' own: Prefect server, UI and the five deployments over a folder that nobody else uses.
+
+Seen as a person sees it: the command line, the REST API behind the UI, and the files below `artifacts/`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+
+from tasks.slurm.journal import Entry, Journal
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 240.0  # for whatever takes seconds on idle cores
+T = TypeVar("T")
+
+TINY: dict[str, Any] = {
+    "model": {"base": "capture", "d_model": 8, "n_layers": 1, "d_state": 4, "film_hidden_dim": 8},
+    "optimiser": {"epochs": 1, "steps_per_epoch": 1, "bs": 8},
+}
+LENIENT = {
+    "roi_ratio_min": 0,
+    "spurious_free_ratio_min": 0,
+    "variance_drop_min_pct": 0,
+    "separability_tolerance": 1e9,
+    "dose_delta_rho_min": -9,
+    "dose_improved_ratio_min": 0,
+    "peak_f1_min": 0,
+    "skill_psnr_over_raw_db": -99,
+    "skill_sam_over_raw_deg": -99,
+    "skill_psnr_over_sg_db": -99,
+    "skill_sam_over_sg_deg": -99,
+}
+"""Gates that any denoiser passes which leaves a capture about as it is."""
+
+
+def tiny(**optimiser: Any) -> dict[str, Any]:
+    """A training of one step; another `lr`, say, makes it another training."""
+    return {"changes": {**TINY, "optimiser": {**TINY["optimiser"], **optimiser}}}
+
+
+def warm_start(*, label: str, training: dict[str, Any] | None = None, **plan: Any) -> dict[str, Any]:
+    """A plan of `act-of-god/warm-start` that takes seconds."""
+    return {"label": label, "training": training or tiny(), "start": {"training": tiny()}, **plan}
+
+
+def until(what: str, ready: Callable[[], T | None], patience: float = PATIENCE_S, pause: float = 0.25) -> T:
+    """Poll until `ready()` gives something; an AssertionError naming what was waited for after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if found := ready():
+            return found
+        time.sleep(pause)
+    raise AssertionError(f"{what}: not within {patience:.0f} s")
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running house."""
+
+    env: dict[str, str]
+    corpus: Path
+    artifacts: Path
+    crash_once: Path  # without this file, the next process that reaches the crash point kills itself and makes it
+
+    @property
+    def ui(self) -> str:
+        return self.env["PREFECT_API_URL"].removesuffix("/api")
+
+    # -- doors
+    def cli(self, *arguments: str, patience: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
+        """`prefect …`, as typed."""
+        prefect = str(Path(sys.executable).with_name("prefect"))
+        return subprocess.run(
+            [prefect, *arguments], env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=patience, check=False
+        )
+
+    def watch(self, deployment: str, plan: dict[str, Any]) -> tuple[int, str, str]:
+        """`prefect deployment run … --watch`: exit code, the flow run's id, and what was printed."""
+        done = self.cli("deployment", "run", deployment, "-p", f"plan={json.dumps(plan)}", "--watch")
+        found = re.search(r"UUID: ([0-9a-f-]{36})", done.stdout)
+        assert found, done.stdout + done.stderr
+        return done.returncode, found[1], done.stdout + done.stderr
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        """One call of the REST API; its JSON."""
+        answer = httpx.request(method, f"{self.env['PREFECT_API_URL']}{path}", json=body, timeout=60)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def start(self, deployment: str, plan: dict[str, Any]) -> str:
+        """Create a flow run, as the UI does; its id."""
+        found = self.api("GET", f"/deployments/name/{deployment}")
+        made = self.api("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": {"plan": plan}})
+        return str(made["id"])
+
+    # -- sight
+    def run(self, run_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.api("GET", f"/flow_runs/{run_id}")
+        return found
+
+    def state(self, run_id: str) -> str:
+        return str(self.run(run_id)["state"]["name"])
+
+    def ended(self, run_id: str, patience: float = PATIENCE_S) -> dict[str, Any]:
+        """Wait for a run's end; its state (`type`, `name`, `message`)."""
+
+        def terminal() -> dict[str, Any] | None:
+            state: dict[str, Any] = self.run(run_id)["state"]
+            return state if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
+
+        return until(f"the end of flow run {run_id}", terminal, patience)
+
+    def children(self, run_id: str) -> list[dict[str, Any]]:
+        """Flow runs that another one started."""
+        body = {"flow_runs": {"parent_flow_run_id": {"any_": [run_id]}}}
+        return list(self.api("POST", "/flow_runs/filter", body))
+
+    def log(self, run_id: str) -> str:
+        """A run's log, as the UI shows it."""
+        body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC"}
+        return "\n".join(line["message"] for line in self.api("POST", "/logs/filter", body))
+
+    def artifacts_of(self, run_id: str) -> dict[str, dict[str, Any]]:
+        """A run's artifacts by their key."""
+        body = {"artifacts": {"flow_run_id": {"any_": [run_id]}}, "limit": 200}
+        return {row["key"]: row for row in self.api("POST", "/artifacts/filter", body)}
+
+    def folder(self, run_id: str) -> Path:
+        """A run's folder below the artifacts."""
+        (found,) = self.artifacts.glob(f"*/*-{run_id[:8]}")
+        return found
+
+    def events(self, run_id: str, kind: str = "") -> list[dict[str, Any]]:
+        """A run's audit records, of one kind or all."""
+        lines = (self.folder(run_id) / "audit.jsonl").read_text().splitlines()
+        return [record for record in map(json.loads, lines) if kind in ("", record["kind"])]
+
+    # -- jobs
+    def jobs(self, name: str = "") -> list[tuple[Entry, Path]]:
+        """The journal's jobs whose name begins so, each with its folder."""
+        journal = Journal(self.artifacts / "jobs")
+        entries = [Entry.from_json(json.loads(path.read_text())) for path in journal.root.glob("jobs/*/*/journal.json")]
+        return [(entry, journal.folder(entry.key)) for entry in entries if entry.spec["name"].startswith(name)]
+
+    def job(self, run_id: str, name: str) -> tuple[Entry, Path]:
+        """The job of that name that a run holds or held last."""
+        (found,) = [(entry, folder) for entry, folder in self.jobs(name) if entry.owner == run_id]
+        return found
+
+    def job_started(self, run_id: str, name: str) -> tuple[Entry, Path]:
+        """Wait until a run's job is at work on its node, and catch it there."""
+
+        def working() -> tuple[Entry, Path] | None:
+            found = [one for one in self.jobs(name) if one[0].owner == run_id and starts(one[1])]
+            return found[0] if found else None
+
+        return until(f"job {name} of {run_id} at work", working, pause=0.05)
+
+    def job_keys(self) -> set[str]:
+        return {entry.key for entry, _ in self.jobs()}
+
+    def kill_flow(self, run_id: str) -> None:
+        """kill -9 of the process that executes a flow run; its jobs, its runner and the server live on."""
+        victims = [process for process in psutil.process_iter() if _executes(process, run_id)]
+        assert victims, f"no process executes flow run {run_id}"
+        for process in victims:
+            process.kill()
+
+
+def starts(folder: Path) -> list[dict[str, Any]]:
+    """Every start of a job on its node."""
+    return [record for record in _lines(folder / "starts.jsonl") if record["event"] == "start"]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _executes(process: psutil.Process, run_id: str) -> bool:
+    """Whether this is the flow run's own process: a job's keeper inherits the variable, but not the command line."""
+    try:
+        mine = process.environ().get("PREFECT__FLOW_RUN_ID") == run_id
+        return mine and not any("tasks.slurm" in part for part in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+@contextmanager
+def house(folder: Path, corpus: Path) -> Iterator[Lab]:
+    """`python -m deployments.house up` over `folder`, until the block ends."""
+    crash_once = folder / "crashed-once"
+    crash_once.touch()
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "GATED_"))},
+        "PREFECT_HOME": str(folder / "prefect home"),
+        "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+        "GATED_ARTIFACTS": str(folder / "artifacts"),
+        "GATED_FAULT": "after_trigger",
+        "GATED_FAULT_ONCE": str(crash_once),
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",
+    }
+    output = folder / "house.log"
+    command = [sys.executable, "-m", "deployments.house", "up", "--corpus", str(corpus), "--port", "4317"]
+    with open(output, "wb") as stream:
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=stream, stderr=subprocess.STDOUT)
+    try:
+
+        def told() -> str | None:
+            assert process.poll() is None, output.read_text()
+            found = re.search(r"UI: (http://\S+)", output.read_text())
+            return found[1] if found else None
+
+        address = until("the house", told)
+        yield Lab(
+            {**env, "PREFECT_API_URL": f"{address}/api", "PREFECT_CLI_PROMPT": "false"},
+            corpus,
+            folder / "artifacts",
+            crash_once,
+        )
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(90)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
