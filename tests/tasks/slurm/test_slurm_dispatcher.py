@@ -103,6 +103,22 @@ def test_fresh_sets_result_and_checkpoint_aside(lab: Lab) -> None:
     assert not (new.folder / "checkpoint").exists()
 
 
+def test_a_run_that_outlives_a_fresh_start_is_fenced_off(lab: Lab) -> None:
+    spec = JobSpec("job", "slurm_jobs:echo", {"trace": str(lab.folder / "trace")})
+    lab.dispatcher().submit([spec])
+    lab.when(lab.has("2"), lambda: lab.fake.set("1", "PENDING"))  # as if scancel had not reached it
+    lab.after(0, lab.runs("1"))
+    lab.after(0, lambda: _assert(not (lab.folder / "trace").exists()))
+    lab.after(0, lab.runs("2"))
+    (outcome,) = lab.outcomes([spec], submit={"fresh": True})
+    assert outcome.slurm_ids == ("2",)
+    assert len((lab.folder / "trace").read_text().splitlines()) == 1
+
+
+def _assert(condition: bool) -> None:
+    assert condition
+
+
 def test_a_failed_job_asked_for_again_runs_again_with_fresh_counts(lab: Lab) -> None:
     spec = JobSpec("nan", "slurm_jobs:diverging", {"always": True})
     for number in ("1", "2"):

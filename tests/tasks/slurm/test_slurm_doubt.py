@@ -123,6 +123,15 @@ def test_a_queue_that_cannot_be_read_is_no_verdict(lab: Lab, mode: str) -> None:
     assert len(lab.fake.jobs()) == 1
 
 
+@pytest.mark.parametrize("sacct", ["forgets", "absent"])
+def test_what_a_cut_listing_does_not_show_has_not_vanished(lab: Lab, sacct: str) -> None:
+    lab.when(lab.has("1"), lambda: lab.fake.knob(squeue="garbled", sacct=sacct))
+    lab.after(600, lambda: lab.fake.knob(squeue="up"))
+    lab.after(10, lab.runs("1"))
+    (outcome,) = lab.outcomes([ECHO])
+    assert (outcome.state, outcome.attempts) == ("done", 1)
+
+
 def test_accounting_that_lags_is_waited_for(lab: Lab) -> None:
     lab.fake.knob(lag=15.0)
     lab.when(lab.has("1"), lambda: (lab.fake.set("1", "CANCELLED by 1000"), lab.fake.forget("1")))
