@@ -65,12 +65,18 @@ SHIFT_SD_NM = 0.024
 SHIFT_MAX_NM = 0.1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Instrument:
-    """What every group of one corpus shares: the pattern (L,) and its modes (K, L), each of unit variance."""
+    """What every group of one corpus shares: the pattern (L,) and its modes (K, L), each of unit variance.
+
+    `strength` multiplies the whole fingerprint; `individuality` what sets one group's apart from the others'.
+    Both are 1 for the corpus that behaves as the real one does.
+    """
 
     pattern_L: Array
     modes_KL: Array
+    strength: float = 1.0
+    individuality: float = 1.0
 
 
 def knots(table: dict[int, float], wavelength_nm: Array = WAVELENGTH_NM) -> Array:
@@ -78,9 +84,9 @@ def knots(table: dict[int, float], wavelength_nm: Array = WAVELENGTH_NM) -> Arra
     return np.asarray(np.interp(wavelength_nm, list(table), list(table.values())))
 
 
-def draw_instrument(rng: np.random.Generator) -> Instrument:
+def draw_instrument(rng: np.random.Generator, strength: float = 1.0, individuality: float = 1.0) -> Instrument:
     """Draw the fingerprint's pattern and common modes."""
-    return Instrument(_white_pattern(rng, 1)[0], _white_pattern(rng, len(MODE_SD)))
+    return Instrument(_white_pattern(rng, 1)[0], _white_pattern(rng, len(MODE_SD)), strength, individuality)
 
 
 def draw_treatment_pattern(rng: np.random.Generator) -> Array:
@@ -109,14 +115,21 @@ def draw_clean(
     """Level + fingerprint of one group, (L,): the noiseless spectrum. `shape_K`: the level's standardised shape."""
     wobble_L = gaussian_filter1d(rng.standard_normal(len(level_L)), WOBBLE_NM / STEP_NM)
     wobble_L *= WOBBLE_SD * abs(1 + 0.3 * rng.standard_t(5)) / wobble_L.std()
+    relative = level_L.mean() / REFERENCE_LEVEL - 1
+    mean_amplitude = instrument.strength * max(AMPLITUDE_MIN, 1 + AMPLITUDE_SLOPE * relative)
+    pattern_L = instrument.pattern_L + instrument.individuality * _deviation(rng, shape_K, instrument, treatment_L)
+    amplitude = mean_amplitude * np.exp(instrument.individuality * AMPLITUDE_LOG_SD * rng.standard_normal())
+    return np.asarray(level_L * (1 + wobble_L) + amplitude * knots(ENVELOPE) * pattern_L)
+
+
+def _deviation(rng: np.random.Generator, shape_K: Array, instrument: Instrument, treatment_L: Array) -> Array:
+    """What sets a group's pattern apart, (L,): treatment, modes, its own part, wavelength jitter."""
     count = len(MODE_SD)
     score_K = np.sqrt(SHAPE_SHARE) * shape_K[:count] + np.sqrt(1 - SHAPE_SHARE) * rng.standard_normal(count)
-    pattern_L = instrument.pattern_L + treatment_L + (MODE_SD * score_K) @ instrument.modes_KL * knots(MODE_ENVELOPE)
-    pattern_L += OWN_SD * _white_pattern(rng, 1)[0]
-    pattern_L += JITTER_NM * rng.standard_normal() * np.gradient(instrument.pattern_L, STEP_NM)
-    relative = level_L.mean() / REFERENCE_LEVEL - 1
-    amplitude = max(AMPLITUDE_MIN, 1 + AMPLITUDE_SLOPE * relative) * np.exp(AMPLITUDE_LOG_SD * rng.standard_normal())
-    return np.asarray(level_L * (1 + wobble_L) + amplitude * knots(ENVELOPE) * pattern_L)
+    modes_L = (MODE_SD * score_K) @ instrument.modes_KL * knots(MODE_ENVELOPE)
+    own_L = OWN_SD * _white_pattern(rng, 1)[0]
+    jitter_L = JITTER_NM * rng.standard_normal() * np.gradient(instrument.pattern_L, STEP_NM)
+    return np.asarray(treatment_L + modes_L + own_L + jitter_L)
 
 
 def draw_captures(rng: np.random.Generator, clean_L: Array, count: int) -> NDArray[np.float32]:
