@@ -14,7 +14,7 @@ from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
 from denoise_core.errors import BadInput
 from denoise_core.plans import FILM_FEATURES, identity
-from denoise_core.report import tables
+from denoise_core.report import provenance, tables
 from denoise_core.report.blocks import Table, markdown_table
 from denoise_core.report.record import RunRecord, read_run
 
@@ -84,7 +84,7 @@ def _training_line(panel: Manifest, training: Manifest | None) -> str:
 
 
 def _recipe(record: RunRecord) -> str:
-    plan = tables.training_plan(record)
+    plan = provenance.training_plan(record)
     if plan is None:
         return "No training belongs to this run: it judged checkpoints that existed."
     seed = recipes.named("track_h" if plan.name.startswith("track_h") else "act_of_god_seed")

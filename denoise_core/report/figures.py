@@ -10,21 +10,32 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
 from denoise_core.evaluation.metrics import psnr_db, sam_deg
 from denoise_core.evaluation.uncertainty import LEVELS
 from denoise_core.report.blocks import Picture
 from denoise_core.report.labels import CANDIDATE, group_label, method_label
 from denoise_core.report.spectra import Capture, Floats, PanelSpectra
-from denoise_core.report.style import BLACK, BLUE, GREY, ORANGE, PALE, SEQUENTIAL, drawing, figure, mark_of, png
+from denoise_core.report.style import (
+    BLACK,
+    BLUE,
+    FOLD_MARKS,
+    GREY,
+    ORANGE,
+    PALE,
+    SEQUENTIAL,
+    drawing,
+    figure,
+    mark_of,
+    png,
+)
 
 _WAVELENGTH = "wavelength (nm)"
 _FLOOR = 1e-12  # of a variance on a logarithmic scale
 _GROUP_MARKERS = "osD^vP*X<>hd"
 
 
-def overlays(captures: Sequence[Capture]) -> Picture:
+def overlays(captures: Sequence[Capture], title: str = "Raw, denoised and reference") -> Picture:
     """Raw, denoised and reference of a few captures, and below each what is left after subtracting the reference."""
     with drawing():
         drawn, axes = figure(2, len(captures), height=4.8, sharex=True, sharey="row")
@@ -47,11 +58,11 @@ def overlays(captures: Sequence[Capture]) -> Picture:
         drawn.legend(handles, labels, loc="outside upper center", ncols=3)
         told = "; ".join(f"{capture.title}, {_two_psnr(capture)}" for capture in captures)
         return Picture(
-            "Raw, denoised and reference: best, median and worst capture",
+            title,
             png(drawn),
             f"Spectra of {len(captures)} captures with their residuals. {told}.",
-            "Ranked by PSNR of the candidate. Above: the spectra. Below: the same minus the reference, enlarged; "
-            "a perfect result is the dashed zero line.",
+            "Chosen by PSNR. Above: the spectra. Below: the same minus the reference, enlarged; a perfect result is "
+            "the dashed zero line.",
         )
 
 
@@ -77,9 +88,12 @@ def distributions(panel: PanelSpectra, others: Mapping[str, Floats]) -> Picture:
     with drawing():
         drawn, axes = figure(1, 2, height=3.4)
         for axis, (title, by_method) in zip(axes, values.items(), strict=True):
-            _grouped_boxes(axis, by_method, panel.group_M, panel.groups)
+            clusters = {
+                name: [value_M[panel.group_M == group] for group in panel.groups] for name, value_M in by_method.items()
+            }
+            grouped_boxes(axis, clusters, [group_label(group) for group in panel.groups])
             axis.set_ylabel(title)
-        drawn.legend(handles=_method_handles(list(methods)), loc="outside upper center", ncols=len(methods))
+        drawn.legend(handles=method_handles(list(methods)), loc="outside upper center", ncols=len(methods))
         return Picture(
             "PSNR and SAM by group",
             png(drawn),
@@ -89,17 +103,14 @@ def distributions(panel: PanelSpectra, others: Mapping[str, Floats]) -> Picture:
         )
 
 
-def _grouped_boxes(
-    axis: Axes, by_method: Mapping[str, Floats], group_M: NDArray[np.str_], groups: Sequence[str]
-) -> None:
-    """One cluster of boxes a group, one box a method; values that are not finite are left out."""
-    width = 0.8 / len(by_method)
-    for number, (method, value_M) in enumerate(by_method.items()):
-        shift = (number - (len(by_method) - 1) / 2) * width
-        clusters = [value_M[(group_M == group) & np.isfinite(value_M)] for group in groups]
+def grouped_boxes(axis: Axes, clusters: Mapping[str, Sequence[Floats]], labels: Sequence[str]) -> None:
+    """One cluster of boxes a label, one box a method; values that are not finite are left out."""
+    width = 0.8 / len(clusters)
+    for number, (method, values) in enumerate(clusters.items()):
+        shift = (number - (len(clusters) - 1) / 2) * width
         boxes = axis.boxplot(
-            clusters,
-            positions=np.arange(len(groups)) + shift,
+            [value[np.isfinite(value)] for value in values],
+            positions=np.arange(len(labels)) + shift,
             widths=0.82 * width,
             whis=(5, 95),
             patch_artist=True,
@@ -112,12 +123,13 @@ def _grouped_boxes(
             box.set(facecolor=colour, edgecolor=BLACK, linewidth=0.7)
         for flier in boxes["fliers"]:
             flier.set(markeredgecolor=colour)
-    axis.set_xticks(range(len(groups)), [group_label(group) for group in groups])
-    axis.tick_params(axis="x", rotation=0 if len(groups) < 7 else 90, length=0)
+    axis.set_xticks(range(len(labels)), labels)
+    axis.tick_params(axis="x", rotation=0 if len(labels) < 7 else 90, length=0)
     axis.grid(axis="x", visible=False)
 
 
-def _method_handles(methods: Sequence[str]) -> list[Line2D]:
+def method_handles(methods: Sequence[str]) -> list[Line2D]:
+    """Legend entries of box plots."""
     return [
         Line2D([], [], marker="s", ls="", markersize=8, color=mark_of(name, n).colour, label=method_label(name))
         for n, name in enumerate(methods)
@@ -219,6 +231,37 @@ def _curve(axis: Axes, table: pd.DataFrame, column: str, best: float | None) -> 
     kept = table["epoch"] == best
     axis.plot(table["epoch"][kept], value[kept], "o", mfc="none", mec=ORANGE, markersize=10, mew=2)
     axis.locator_params(axis="x", integer=True)
+
+
+def fold_curves(curves: Mapping[int, pd.DataFrame]) -> Picture | None:
+    """The training curves of all folds on one set of axes; None when no fold has logged one."""
+    usable = {fold: table for fold, table in sorted(curves.items()) if len(table)}
+    columns = (("train_loss", "training loss"), ("val_psnr_mean", "validation PSNR (dB)"), ("val_sam_deg", "SAM (°)"))
+    if not any(column in table for table in usable.values() for column, _ in columns):
+        return None
+    with drawing():
+        drawn, axes = figure(1, 3, height=3.0)
+        for axis, (column, title) in zip(axes, columns, strict=True):
+            for number, (fold, table) in enumerate(usable.items()):
+                if column not in table:
+                    continue
+                mark = FOLD_MARKS[number % len(FOLD_MARKS)]
+                value = pd.to_numeric(table[column], errors="coerce")
+                axis.plot(table["epoch"], value, mark.line, color=mark.colour, label=f"fold {fold}")
+                kept = table["epoch"] == _best_epoch(table)
+                axis.plot(table["epoch"][kept], value[kept], mark.marker, color=mark.colour, mec=BLACK, markersize=8)
+            axis.set_title(title)
+            axis.set_xlabel("epoch")
+            axis.locator_params(axis="x", integer=True)
+        handles, labels = max((axis.get_legend_handles_labels() for axis in axes), key=lambda found: len(found[1]))
+        drawn.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+        told = "; ".join(_curve_in_words(f"fold {fold}", table) for fold, table in usable.items())
+        return Picture(
+            "Training curves of the folds",
+            png(drawn),
+            f"Loss, validation PSNR and SAM over epochs, a line a fold. {told}.",
+            "The marker is the epoch whose weights were kept.",
+        )
 
 
 def _curve_in_words(name: str, table: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
 from denoise_core.errors import BadInput
 from denoise_core.evaluation.controls import savgol
-from denoise_core.report import figures, tables
+from denoise_core.report import figures, provenance, tables
 from denoise_core.report.blocks import Block, Code, Items, Page, Piece, Section, Text, pieces
 from denoise_core.report.labels import group_key, group_label, metric_label, number
 from denoise_core.report.record import RunRecord, read_run
@@ -124,7 +124,10 @@ def _spectra_sections(record: RunRecord, spectra: PanelSpectra | None, why_not: 
         text = Text(f"No figures of spectra: {why_not}")
         return [Section("captures", "Captures", (text, *_some(tables.capture_table(record))))]
     chosen = spectra.best_median_worst()
-    overlays = figures.overlays([spectra.capture(row, what) for what, row in chosen.items()])
+    overlays = figures.overlays(
+        [spectra.capture(row, what) for what, row in chosen.items()],
+        "Raw, denoised and reference: best, median and worst capture",
+    )
     middle, worst = _by_area_error(spectra)
     windows = [
         roi_windows(spectra.capture(middle, "Median dip area error")),
@@ -149,7 +152,7 @@ def _by_area_error(spectra: PanelSpectra) -> tuple[int, int]:
 
 
 def _training(record: RunRecord) -> list[Section]:
-    blocks = (*_some(figures.training_curves(record.curves)), *_some(tables.differences_table(record)))
+    blocks = (*_some(figures.training_curves(record.curves)), *_some(provenance.differences_table(record)))
     return [Section("training", "Training and plan", blocks)] if blocks else []
 
 
@@ -177,12 +180,12 @@ def _decimal(value: float | None) -> str:
 
 
 def _provenance(record: RunRecord) -> tuple[Block, ...]:
-    jobs = tables.jobs_table(record)
+    jobs = provenance.jobs_table(record)
     return (
-        tables.provenance_table(record),
+        provenance.provenance_table(record),
         *(_some(jobs) or (Text("No jobs table in this folder."),)),
         tables.thresholds_table(record.plan),
-        *_some(tables.events_table(record)),
+        *_some(provenance.events_table(record)),
     )
 
 

@@ -174,7 +174,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
-    if not path.exists():
+    if not path.exists() or not path.read_bytes().strip():  # a table of no rows may lack its header too
         return None
     try:
         table = pd.read_csv(path)

@@ -49,6 +49,9 @@ MARKS = {
 }
 _SPARE = (Mark(VERMILION, "v", "--"), Mark(YELLOW, "P", ":"), Mark(GREY, "X", "-."), Mark(BLACK, "d", ":"))
 
+FOLD_MARKS = (Mark(BLUE, "o", "-"), Mark(VERMILION, "s", "--"), Mark(GREEN, "^", "-."), Mark(PURPLE, "D", ":"),
+              Mark(BLACK, "v", "-"))  # fmt: skip
+
 _ONE_AT_A_TIME = threading.RLock()
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
