@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 from scipy.signal import savgol_filter
 from scipy.special import expit, logit, softmax
 
@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 LOWEST_REFLECTANCE = 1e-4  # captures are clipped to [this, 1 − this] before a logit: noise reaches below zero
 WEIGHT_FLOOR = 0.02  # weight of a group infinitely far in level: no capture is without a prior
 NOISE_LEVEL_EXPONENT = 0.6  # noise variance ∝ level^0.6 over the 54 groups of the real corpus (correlation .96)
+EIGENVALUE_FLOOR = 1e-8  # of the largest eigenvalue: far below the noise of any wavelength
 JUMP_Z = 3.5  # robust sd from its group's offset that make a capture a jump
 FEWEST_JUMPS = 5  # fewer say nothing of a direction
 LEVEL_STEP = 0.1  # distance of the nodes in log level; a quarter of the bandwidth
@@ -274,6 +275,17 @@ class Node:
         return self.gain_LL * self.slope_L / self.slope_L[:, None]
 
 
+def _factor(covariance_LL: Array) -> tuple[Array, bool]:
+    """Cholesky factor of prior + noise; where few captures leave it indefinite, its eigenvalues are floored first."""
+    try:
+        lower_LL, lower = cho_factor(covariance_LL, check_finite=False)
+    except LinAlgError:
+        value_L, vector_LL = eigh(covariance_LL)
+        floored_LL = (vector_LL * np.maximum(value_L, value_L[-1] * EIGENVALUE_FLOOR)) @ vector_LL.T
+        lower_LL, lower = cho_factor(floored_LL, check_finite=False)
+    return np.asarray(lower_LL), bool(lower)
+
+
 def solve_node(
     statistics: GroupStatistics, recipe: FilterRecipe, level: float, linearised_at_L: Array | None = None
 ) -> Node:
@@ -284,14 +296,14 @@ def solve_node(
     if recipe.domain == "logit":
         slope_L = logit_slope(typical_spectrum(statistics, level) if linearised_at_L is None else linearised_at_L)
         noise_LL = noise_LL * slope_L * slope_L[:, None]
-    factor = cho_factor(prior.covariance_LL + noise_LL, check_finite=False)
+    factor = _factor(prior.covariance_LL + noise_LL)
     gain_LL = np.asarray(cho_solve(factor, prior.covariance_LL, check_finite=False).T)
     jump_L = np.zeros_like(slope_L)
     if recipe.jumps is not None:
         jump_L = statistics.noise.jump_L * slope_L * np.exp(0.5 * NOISE_LEVEL_EXPONENT * level)
         if recipe.jump_scepticism != 1:
             sceptical_LL = recipe.jump_scepticism * prior.covariance_LL + noise_LL
-            factor = cho_factor(sceptical_LL, check_finite=False)
+            factor = _factor(sceptical_LL)
     probe_L = np.asarray(cho_solve(factor, jump_L, check_finite=False))
     return Node(prior, gain_LL, slope_L, probe_L, gain_LL @ jump_L, float(jump_L @ probe_L))
 

@@ -111,9 +111,12 @@ def test_finished_training_runs_no_epoch_again(
 
 def test_epoch_zero_is_a_candidate(plan: TrainingPlan, inputs: TrainingInputs, tmp_path: Path) -> None:
     """A rate that ruins the network leaves the untrained one, which is its base, as the best."""
+    rate = {"lr": 3.0, "lr_min": 3.0, "epochs": 1, "warmup_epochs": 0}
+    plain = {"dip_loss": False, "curvature_weight_roi": 0.0}  # nothing that could become NaN on the way
     ruinous = plan.model_copy(
         update={
-            "optimiser": plan.optimiser.model_copy(update={"lr": 1.0, "lr_min": 1.0, "epochs": 1, "warmup_epochs": 0})
+            "loss": plan.loss.model_copy(update=plain),
+            "optimiser": plan.optimiser.model_copy(update=rate),
         }
     )
     receipt = run(ruinous, inputs, tmp_path)
