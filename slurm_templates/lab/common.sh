@@ -35,13 +35,17 @@ until_true() {  # until_true SECONDS WHAT COMMAND...: poll a command
   done
 }
 
-with_id() {  # with_id JOB: pids of this cluster's processes that belong to Slurm job JOB ("" for any job)
+with_id() {  # with_id JOB: pids of this cluster's processes that belong to Slurm job JOB ("": of any, and step managers)
   local environ pid
   for environ in /proc/[0-9]*/environ; do
     pid=${environ#/proc/}
     pid=${pid%/environ}
     [ "$pid" = $$ ] && continue
     grep -zqxF "SLURM_CONF=$SLURM_CONF" "$environ" 2>/dev/null || continue
-    grep -zq "^SLURM_JOB_ID=${1:-[0-9]}" "$environ" 2>/dev/null && echo "$pid"
+    if grep -zq "^SLURM_JOB_ID=${1:-[0-9]}" "$environ" 2>/dev/null; then
+      echo "$pid"
+    elif [ -z "$1" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = slurmstepd ]; then
+      echo "$pid"
+    fi
   done
 }
