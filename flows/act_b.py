@@ -22,6 +22,7 @@ def act_b(plan: ActBPlan) -> State[Any]:
     plan = trigger.completed(plan)
     where = plan.where
     run = audit.open_run("act-b", plan, label=plan.label)
+    trigger.link_source(run, plan.source_run)
     if (other := outcome.claim(run, plan.source_run)) is not None:
         return outcome.duplicate(run, f"Act B for {plan.source_run} is {other}")
     data = denoise.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)

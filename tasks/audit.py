@@ -29,6 +29,7 @@ from prefect.artifacts import (
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 from prefect.runtime import flow_run
+from prefect.utilities.urls import url_for
 from pydantic import BaseModel
 
 from tasks.files import sha256_of, write_json
@@ -155,6 +156,12 @@ def publish_table(run: Run, what: str, rows: Sequence[Mapping[str, Any]], descri
 
 def publish_link(run: Run, what: str, url: str, text: str, description: str = "") -> None:
     _best_effort(lambda: create_link_artifact(url, link_text=text, key=run.key(what), description=description))
+
+
+def publish_run_link(run: Run, what: str, flow_run_id: str, text: str, description: str) -> None:
+    """A link to another flow run's page, where this server has a UI."""
+    if url := _best_effort(lambda: url_for("flow-run", obj_id=flow_run_id)):
+        publish_link(run, what, url, text, description)
 
 
 def publish_plan(run: Run, plan: Mapping[str, Any], differences: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ it in place (one job) or submits several (an array already sent to Slurm as one)
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from tasks.slurm.dispatcher import Dispatcher, Job, JobSpec, Outcome
 from tasks.slurm.profiles import Profile, load_profile
 
 __all__ = ["Cluster", "JobLost", "JobSpec", "job", "on_cluster"]
+
+WITHDRAW_S = 15.0  # Prefect kills a cancelled run's process after 30
 
 
 class JobLost(RuntimeError):
@@ -45,11 +48,12 @@ class Cluster:
     sent: list[Job] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
-    def dispatcher(self) -> Dispatcher:
+    def dispatcher(self, *, detach: bool | None = None) -> Dispatcher:
         """A door to the scheduler; each thread opens its own, all under this run's name."""
         return Dispatcher(
-            self.profile, artifacts_root() / "jobs", events=self._record, detach=self.detach, owner=self.run.id
-        )
+            self.profile, artifacts_root() / "jobs", events=self._record, owner=self.run.id,
+            detach=self.detach if detach is None else detach,
+        )  # fmt: skip
 
     def send(self, specs: Sequence[JobSpec], *, array: bool = False) -> list[Job]:
         """Submit, or attach to what already runs or is done under the same key; then end orphans of dead runs."""
@@ -60,6 +64,18 @@ class Cluster:
             for orphan in door.sweep():
                 self.run.event("orphan", f"Cancelled orphan {orphan.name} of a run that died", key=orphan.key)
         return jobs
+
+    def withdraw(self) -> None:
+        """Cancel what has not ended, and stay a while so that the journal says how it ended."""
+        door = self.dispatcher(detach=True)  # its wait gives up at the deadline instead of cancelling once more
+        left = [job for job in self.sent if (entry := door.journal.read(job.key)) is None or entry.state == "live"]
+        if not left:
+            return
+        door.cancel(left)
+        deadline = time.monotonic() + WITHDRAW_S
+        ended = {outcome.key: outcome.state for outcome in door.wait(left, stop=lambda: time.monotonic() > deadline)}
+        states = {job.name: ended.get(job.key, "still ending") for job in left}
+        self.run.event("cancelled", "; ".join(f"{name}: {state}" for name, state in states.items()), jobs=states)
 
     def _record(self, event: dict[str, Any]) -> None:
         what = event.pop("event")
@@ -75,8 +91,7 @@ def on_cluster(run: Run, profile: str, *, detach: bool = False, fresh: bool = Fa
     except BaseException:
         cluster.stop.set()
         if not detach:
-            cluster.dispatcher().cancel(cluster.sent)
-            run.event("cancelled", f"Cancelled what was left of {len(cluster.sent)} jobs")
+            cluster.withdraw()
         raise
 
 

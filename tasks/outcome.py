@@ -76,24 +76,29 @@ def routed(body: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
 
     @functools.wraps(body)
     def run_body(*args: P.args, **kwargs: P.kwargs) -> State[Any]:
+        _quiet_engine()
         try:
             return body(*args, **kwargs)
         except JobLost as lost:
             return _failed_now(JOB_LOST, str(lost).strip().splitlines()[0], str(lost))
         except ValueError as error:
-            if not isinstance(error, BadProfile) and not hasattr(error, "remedy"):
+            if not _expected(error):
                 raise
             return _failed_now(BAD_INPUT, str(error))
 
     return run_body
 
 
+def _expected(error: BaseException | None) -> bool:
+    """What a person can act on without reading code: a lost job, a bad profile, unusable input with its remedy."""
+    return isinstance(error, JobLost | BadProfile) or (isinstance(error, ValueError) and hasattr(error, "remedy"))
+
+
 def _failed_now(name: str, message: str, detail: str = "") -> State[Any]:
-    audit.logger().error("%s", detail or message)
     run = audit.current_run()
     if run is not None:
-        return failed(run, name, message)
-    _quiet_engine()
+        return failed(run, name, message, detail)
+    audit.logger().error("%s", detail or message)
     return Failed(name=name, message=message)
 
 
@@ -160,22 +165,28 @@ def conclude(run: Run, message: str) -> State[Any]:
     return Completed(message=message)
 
 
-def failed(run: Run, name: str, message: str) -> State[Any]:
-    run.event("closed", message, state=name)
+def failed(run: Run, name: str, message: str, detail: str = "") -> State[Any]:
+    """The run ends Failed under a name; the log shows `detail`, the state and the audit log the one-line message."""
+    run.ledger.append("closed", message, state=name)
+    audit.logger().error("%s", detail or message)
     audit.publish_trail(run)
-    _quiet_engine()
     return Failed(name=name, message=message)
 
 
-class _WithoutRefusals(logging.Filter):
+class _NoSurprises(logging.Filter):
+    """A returned refusal is no "unexpected exception"; an expected error keeps its line and loses its traceback."""
+
     def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if _expected(error):
+            record.exc_info = None
+        return not isinstance(error, FailedRun)
 
 
-_REFUSALS_ARE_NO_SURPRISE = _WithoutRefusals()
+_NO_SURPRISES = _NoSurprises()
 
 
 def _quiet_engine() -> None:
-    """Keep the engine from printing a returned refusal as an "unexpected exception" with its traceback."""
-    for name in ("prefect.engine", "prefect.flow_runs"):
-        logging.getLogger(name).addFilter(_REFUSALS_ARE_NO_SURPRISE)
+    """Keep the engine's tracebacks of our own refusals out of the run's log; any other error stays loud."""
+    for name in ("prefect.engine", "prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_NO_SURPRISES)

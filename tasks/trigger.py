@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from prefect import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from pydantic import BaseModel
 
+from tasks import audit
 from tasks.audit import Run, artifacts_root
 from tasks.files import read_json
 from tasks.slurm import faults
 from tasks.verdict import read_verdict
 
 ACT_B = "act-b/fallback"
+
+
+class NoSource(ValueError):
+    """A fallback was given neither a checkpoint nor a source run that left a verdict here."""
+
+    remedy = "name a checkpoint, or the id of a run whose gates failed"
+
+
 Plan = TypeVar("Plan", bound=BaseModel)
 HANDED_ON = ("label", "corpus", "where", "training", "panel", "gates", "top_k", "approval")
 
@@ -29,15 +40,32 @@ def act_b(run: Run, plan: Mapping[str, Any], *, checkpoint: str, failed: Sequenc
     parameters = {"plan": _handed_on(plan, run.id, checkpoint, failed)}
     try:
         started = run_deployment(
-            ACT_B, parameters=parameters, timeout=0, idempotency_key=f"act-b-{run.id}", tags=[f"source:{run.id}"]
-        )
+            ACT_B, parameters=parameters, timeout=0, idempotency_key=f"act-b-{run.id}", tags=[f"source:{run.id}"],
+            flow_run_name=f"act-b-of-{run.name}",
+        )  # fmt: skip
     except ObjectNotFound:
         run.event("act-b", f"Act B not started: no deployment {ACT_B}; start it with `make up`", parameters=parameters)
         return None
     assert isinstance(started, FlowRun)  # a coroutine only where the caller is async
     faults.reach("after_trigger")
     run.event("act-b", f"Act B started: {started.name}", flow_run=str(started.id))
+    _name_the_step(started)
+    audit.publish_run_link(run, "act-b", str(started.id), "Act B's run", "The fallback that this refusal started")
     return str(started.id)
+
+
+def _name_the_step(started: FlowRun) -> None:
+    """The step that stands for the other run in this run's graph would carry a random name."""
+    if started.parent_task_run_id is None:
+        return
+    with suppress(Exception), get_client(sync_client=True) as client:  # a label in the UI, nothing more
+        client.set_task_run_name(started.parent_task_run_id, ACT_B)
+
+
+def link_source(run: Run, source: str) -> None:
+    """From a fallback's run to the run whose refusal started it."""
+    if source:
+        audit.publish_run_link(run, "source", source, "The refused run", "The run whose gates failed")
 
 
 def _handed_on(plan: Mapping[str, Any], source: str, checkpoint: str, failed: Sequence[str]) -> dict[str, Any]:
@@ -49,11 +77,11 @@ def completed(plan: Plan) -> Plan:
     """A fallback's plan that names only its source run (the backstop automation knows no more), filled in from that
     run's folder. A plan with a checkpoint is taken as it is.
 
-    Raises FileNotFoundError when the source left no verdict here.
+    Raises NoSource when the source left no verdict here, or none is named.
     """
     content = plan.model_dump(mode="json")
     source = str(content.get("source_run") or "")
-    if content.get("checkpoint") or not source:
+    if content.get("checkpoint"):
         return plan
     folder = folder_of(source)
     verdict = read_verdict(folder / "verdict.json")
@@ -62,8 +90,9 @@ def completed(plan: Plan) -> Plan:
 
 
 def folder_of(flow_run_id: str) -> Path:
-    """The folder of a run by its flow run's id."""
-    found = sorted(artifacts_root().glob(f"*/*-{flow_run_id[:8]}/verdict.json"))
+    """The folder of a run by its flow run's id. Raises NoSource where there is none with a verdict."""
+    found = sorted(artifacts_root().glob(f"*/*-{flow_run_id[:8]}/verdict.json")) if flow_run_id else []
     if not found:
-        raise FileNotFoundError(f"no verdict of flow run {flow_run_id} below {artifacts_root()}; name a checkpoint")
+        said = f"no verdict of flow run {flow_run_id}" if flow_run_id else "no source run"
+        raise NoSource(f"{artifacts_root()}: {said}; {NoSource.remedy}")
     return found[0].parent

@@ -60,7 +60,7 @@ class Verdict(BaseModel):
             f"(needs {record.comparison} {record.threshold})"
             for record in failures
         )
-        return f"FAILED gate {' and '.join(self.failed_gates)}: {named}"
+        return f"FAILED gate{'s' if len(self.failed_gates) > 1 else ''} {', '.join(self.failed_gates)}: {named}"
 
     def table(self) -> list[dict[str, Any]]:
         """Rows for an artifact or a terminal, in the order of the gates."""

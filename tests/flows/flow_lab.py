@@ -130,7 +130,12 @@ class Lab:
         return list(self.api("POST", "/flow_runs/filter", body))
 
     def log(self, run_id: str) -> str:
-        """A run's log, as the UI shows it."""
+        """An ended run's log, as the UI shows it; lines arrive a little after they were written."""
+        return until(
+            f"the whole log of {run_id}", lambda: text if "Finished in state" in (text := self._log(run_id)) else None
+        )
+
+    def _log(self, run_id: str) -> str:
         body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC"}
         return "\n".join(line["message"] for line in self.api("POST", "/logs/filter", body))
 
@@ -157,8 +162,9 @@ class Lab:
         return [(entry, journal.folder(entry.key)) for entry in entries if entry.spec["name"].startswith(name)]
 
     def job(self, run_id: str, name: str) -> tuple[Entry, Path]:
-        """The job of that name that a run holds or held last."""
-        (found,) = [(entry, folder) for entry, folder in self.jobs(name) if entry.owner == run_id]
+        """The job of that name in a run's audit log, whether the run submitted it, joined it or reused it."""
+        told = {event["data"]["key"] for event in self.events(run_id) if event["data"].get("job") == name}
+        (found,) = [one for one in self.jobs() if one[0].key in told]
         return found
 
     def job_started(self, run_id: str, name: str) -> tuple[Entry, Path]:
