@@ -72,7 +72,7 @@ def _origin(record: RunRecord) -> str:
         return f"Warm start from {origin}, then training on everything but the panel."
     if checkpoint:
         return f"Training goes on from {checkpoint}."
-    return "This run trained nothing: it judged checkpoints that existed."
+    return "The run's parameters name no start: it judged checkpoints that existed."
 
 
 def _training_line(panel: Manifest, training: Manifest | None) -> str:
@@ -85,8 +85,10 @@ def _training_line(panel: Manifest, training: Manifest | None) -> str:
 
 def _recipe(record: RunRecord) -> str:
     plan = provenance.training_plan(record)
+    if plan is None and record.training_plan:
+        return "The plan on record (training_plan.json) is of another version of this program."
     if plan is None:
-        return "No training belongs to this run: it judged checkpoints that existed."
+        return "No training plan is on record in this run's folder."
     seed = recipes.named("track_h" if plan.name.startswith("track_h") else "act_of_god_seed")
     ours, theirs = plan.model_dump(mode="json"), seed.model_dump(mode="json")
     rows = [

@@ -41,7 +41,7 @@ def overlays(captures: Sequence[Capture], title: str = "Raw, denoised and refere
         drawn, axes = figure(2, len(captures), height=4.8, sharex=True, sharey="row")
         for column, capture in enumerate(captures):
             upper, lower = axes[column], axes[column + len(captures)]
-            for name, spectrum_L in _three(capture).items():
+            for name, spectrum_L in capture.spectra.items():
                 mark = mark_of(name if name != "denoised" else CANDIDATE)
                 width = {"raw": 0.7, "denoised": 1.3, "reference": 0.9}[name]
                 upper.plot(capture.wavelength_nm, spectrum_L, mark.line, color=mark.colour, lw=width, label=name)
@@ -64,10 +64,6 @@ def overlays(captures: Sequence[Capture], title: str = "Raw, denoised and refere
             "Chosen by PSNR. Above: the spectra. Below: the same minus the reference, enlarged; a perfect result is "
             "the dashed zero line.",
         )
-
-
-def _three(capture: Capture) -> dict[str, Floats]:
-    return {"raw": capture.raw_L, "denoised": capture.denoised_L, "reference": capture.reference_L}
 
 
 def _two_psnr(capture: Capture) -> str:
@@ -290,6 +286,7 @@ def calibration(uncertainty: Mapping[str, Any]) -> Picture:
         axis.axhspan(place[0] - 0.4, place[0] + 0.4, color=PALE, zorder=0)
         axis.set_yticks(place, labels)
         axis.set_xlim(0.0, 1.02)
+        axis.set_ylim(-0.6, len(rows) - 0.4)
         axis.set_xlabel("share of samples whose reference lies inside the band (dashed: what it should be)")
         drawn.legend(loc="outside upper center", ncols=2)
         told = "; ".join(

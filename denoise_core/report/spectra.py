@@ -32,6 +32,11 @@ class Capture:
     denoised_L: Floats
     reference_L: Floats
 
+    @property
+    def spectra(self) -> dict[str, Floats]:
+        """All three by name."""
+        return {"raw": self.raw_L, "denoised": self.denoised_L, "reference": self.reference_L}
+
 
 @dataclass(frozen=True, eq=False)
 class PanelSpectra:

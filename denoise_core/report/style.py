@@ -22,7 +22,7 @@ from denoise_core.report.labels import CANDIDATE
 
 DPI = 150
 WIDTH_IN = 9.0
-COLOURS_IN_PNG = 128
+COLOURS_IN_PNG = 256
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
@@ -92,13 +92,13 @@ def figure(rows: int = 1, columns: int = 1, *, height: float, **options: Any) ->
 
 
 def png(drawn: Figure) -> bytes:
-    """The figure as PNG in 128 colours: a third of the bytes, the same to the eye."""
+    """The figure as PNG with a palette: a third of the bytes, the same to the eye."""
     raw = io.BytesIO()
     drawn.savefig(raw, format="png", dpi=DPI, facecolor="white", pil_kwargs={"compress_level": 1})
     small = (
         Image.open(raw)
         .convert("RGB")
-        .quantize(COLOURS_IN_PNG, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        .quantize(COLOURS_IN_PNG, method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
     )
     out = io.BytesIO()
     small.save(out, format="PNG", optimize=True)

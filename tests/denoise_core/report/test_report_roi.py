@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from denoise_core.evaluation.dips import dip_errors
 from denoise_core.report.roi_windows import roi_windows, strongest_dips, windows
 from denoise_core.report.spectra import Capture
 
@@ -46,12 +47,29 @@ def test_perfect_capture_has_no_error() -> None:
         assert np.ptp(GRID[window.sample_W]) == pytest.approx(14.0)
 
 
-def test_flattened_and_shifted_dips_are_measured() -> None:
+def test_flattened_dip_is_measured() -> None:
     reference = spectrum([380.0])
     (flat,) = windows(capture(spectrum([380.0], depth=0.01), reference))
     assert flat.area_error_pct == pytest.approx(-50.0, abs=0.5)
-    (moved,) = windows(capture(spectrum([380.0], shift=0.5), reference))
-    assert moved.centroid_error_nm == pytest.approx(0.5, abs=0.02)
+
+
+def test_figures_are_those_of_gate_3() -> None:
+    """Where no two dips are close, the gate's medians are the medians over the panels."""
+    rng = np.random.default_rng(11)
+    centres = [335.0, 352.5, 371.0, 400.5, 447.5, 466.0]
+    reference = spectrum(centres)
+    denoised = spectrum(centres, depth=0.018, shift=0.1) + 3e-4 * rng.standard_normal(601)
+    found = windows(capture(denoised, reference))
+    gate = dip_errors(denoised[None], reference[None], GRID)
+    assert len(found) == 6
+    assert np.median([abs(w.area_error_pct) for w in found]) == pytest.approx(gate.area_error_pct_M[0], rel=1e-9)
+    assert np.median([abs(w.centroid_error_nm) for w in found]) == pytest.approx(gate.centroid_error_nm_M[0], rel=1e-6)
+
+
+def test_a_dip_does_not_bend_its_wide_baseline() -> None:
+    (window,) = windows(capture(spectrum([380.0]), spectrum([380.0])))
+    continuum = 0.3 + 0.0005 * (GRID[window.sample_W] - 300.0)
+    np.testing.assert_allclose(window.baseline["denoised"], continuum, atol=2e-5)
 
 
 def test_capture_without_dips_has_no_figure() -> None:
