@@ -168,7 +168,7 @@ def deploy(env: dict[str, str], deployment: str, plan: dict[str, object]) -> tup
 def _worth_showing(line: str) -> bool:
     """Of the watched events, the states of the run and its tasks; artifacts that move are for the UI."""
     return any(word in line for word in ("prefect.flow-run.", "prefect.task-run.", "finished", "rror")) and not any(
-        state in line for state in (".Pending", ".Submitting", ".Running")
+        state in line for state in (".Pending", ".Submitting", ".Running", ".heartbeat")
     )
 
 
