@@ -207,6 +207,11 @@ def test_damaged_table_is_named(ran) -> None:
         compose(ran.folder, ran.corpus, ran.panel, ran.training)
 
 
+def test_jobs_table_without_rows_or_header_is_no_table(ran) -> None:
+    (ran.folder / "jobs.csv").write_text("\n")
+    assert read_run(ran.folder).jobs is None
+
+
 def test_pieces_fit_the_interface(composed: Page) -> None:
     found = artifact_pieces(composed)
     keys = [piece.key for piece in found]
