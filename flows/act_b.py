@@ -30,6 +30,8 @@ def act_b(plan: ActBPlan) -> State[Any]:
     base = denoise.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes)
     stages, multipliers = denoise.act_b_stages(base, plan.failed_gates)
     run.event("rebalance", f"Rebalanced for {', '.join(plan.failed_gates) or 'no gate'}", multipliers=multipliers)
+    recipe = stages["act_b_stage2"]
+    audit.publish_plan(run, recipe.model_dump(mode="json"), denoise.differences(recipe))
     audit.publish_table(run, "rebalance", multipliers, "What Act B changed, and for which failed gate")
 
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:

@@ -46,21 +46,28 @@ def publish(run: Run, data: Data, trained: Trained | None, report: PanelReport, 
 def document(run: Run, data: Data) -> None:
     """The report, the same in pieces as artifacts, and the auditor's bundle."""
     from denoise_core.report.documents import bundle_documents  # matplotlib takes a second: only a verdict pays
-    from denoise_core.report.page import REPORT, artifact_pieces, compose, write_page
+    from denoise_core.report.page import REPORT, compose, write_page
     from denoise_core.report.record import write_inputs
 
     write_inputs(run.folder, data.corpus, data.panel, data.training)
     page = compose(run.folder, data.corpus, data.panel, data.training)
     path = write_page(page, run.folder / REPORT)
     run.event("report", f"Report: {path}", sha256=sha256_of(path))
-    for key, _, title, content in artifact_pieces(page):
-        if not isinstance(content, str):
-            audit.publish_table(run, f"report-{key}", content, title)
-        else:
-            audit.publish_markdown(run, f"report-{key}", content, title)
+    publish_pieces(run, page)
     documents = bundle_documents(run.folder, data.corpus, data.panel, data.training)
     bundle = write_bundle(run.folder, documents, run.folder / "auditors_bundle.zip")
     run.event("bundle", f"Auditor's bundle: {bundle}", sha256=sha256_of(bundle))
+
+
+def publish_pieces(run: Run, page: Any) -> None:
+    """A composed page as artifacts, in reading order."""
+    from denoise_core.report.page import artifact_pieces
+
+    for key, _, title, content in artifact_pieces(page):
+        if isinstance(content, str):
+            audit.publish_markdown(run, f"report-{key}", content, title)
+        else:
+            audit.publish_table(run, f"report-{key}", content, title)
 
 
 def csv_rows(path: Path) -> list[dict[str, Any]]:
