@@ -69,7 +69,7 @@ def fold_counts(captures: pd.DataFrame) -> dict[str, int]:
     by_treatment = layout.dosed_samples(captures)
     sizes = captures["group_id"].value_counts().to_dict()
     groups = [f"{t}/{s}/{a}" for t, samples in by_treatment.items() for s in samples for a in ANGLES]
-    replicates = max(sizes.values())
+    replicates = max(sizes.get(group, 0) for group in groups)
     for group in groups:
         if sizes.get(group, 0) != replicates:
             raise BadInput(

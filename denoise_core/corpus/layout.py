@@ -167,7 +167,12 @@ def read_capture_files(folder: Path, relative_paths: Sequence[str], length: int,
         if len(data) == size and data.startswith(head):  # the usual file: no need to parse the header again
             spectra_NL[index] = np.frombuffer(data, dtype=np.float32, offset=len(head))
             continue
-        spectrum = load_array(folder / name)
+        try:
+            spectrum = load_array(folder / name)
+        except BadInput as error:
+            raise BadInput(
+                f"capture file {folder / name}: {error.what}", file=source, row=index + FIRST_ROW, remedy=error.remedy
+            ) from error
         if spectrum.shape != (length,):
             raise BadInput(
                 f"wrong length: {folder / name} has shape {spectrum.shape}, the wavelength grid ({length},)",

@@ -209,19 +209,20 @@ def pack(corpus: Corpus, out: Path) -> Path:
     Standard manifests and metadata files of the corpus's folder go along, so that `open_corpus(out)` equals it.
     """
     out = Path(out)
-    for name, array in (
-        ("spectra.npy", corpus.measured()),
-        ("wavelength_grid.npy", corpus.wavelength_nm.astype(np.float32)),
-    ):
-        with replacing(out / name) as temporary:
-            np.save(temporary, array)
     write_manifest(corpus.captures, out / "manifest.csv")
     for name in ("manifest_full", "manifest_train", "validation_panel"):
-        if (path := layout.manifest_path(corpus.root, name)) is not None and path.parent != out:
-            with replacing(out / f"{name}.csv") as temporary:
-                shutil.copyfile(path, temporary)
+        _copy(layout.manifest_path(corpus.root, name), out / f"{name}.csv")
     for name in ("dose_features.csv", "dose_sampling_weights.csv", "dose_stats.json"):
-        if (path := layout.metadata_path(corpus.root, name)) is not None and path.parent != out / "metadata":
-            with replacing(out / "metadata" / name) as temporary:
-                shutil.copyfile(path, temporary)
+        _copy(layout.metadata_path(corpus.root, name), out / "metadata" / name)
+    grid = corpus.wavelength_nm.astype(np.float32)
+    for name, array in (("wavelength_grid.npy", grid), ("spectra.npy", corpus.measured())):  # spectra last: complete
+        with replacing(out / name) as temporary:
+            np.save(temporary, array)
     return out
+
+
+def _copy(source: Path | None, target: Path) -> None:
+    """Copy a file by temporary name and rename; nothing where there is none, or where it stands there already."""
+    if source is not None and source.resolve() != target.resolve():
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)

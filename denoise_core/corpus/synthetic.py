@@ -86,9 +86,11 @@ def generate(out: Path, size: Size = "mini", seed: int = 1) -> Path:
         new = Path(temporary) / "corpus"
         _write(new, _draw(_SHAPES[size], seed))
         (new / "corpus.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-        if out.exists():
-            out.rmdir()
-        new.rename(out)
+        try:
+            new.rename(out)  # replaces an empty folder
+        except OSError:
+            if not _is_same(out, card):  # another process may have been first with the same corpus
+                raise
     return out
 
 
