@@ -2,6 +2,7 @@
 CORPUS ?= data/mini
 PYTHON ?= python3
 ready := .venv/.ready
+export OPENBLAS_NUM_THREADS ?= 1
 bin := .venv/bin
 
 .PHONY: run up test test-real lint bench slurm-up slurm-down verify clean
