@@ -69,7 +69,7 @@ class Run:
     def ledger(self) -> Ledger:
         return Ledger(self.folder)
 
-    def event(self, kind: str, text: str, **data: Any) -> None:
+    def event(self, kind: str, text: str, /, **data: Any) -> None:
         """Record one event in the audit log and in the flow run's log."""
         self.ledger.append(kind, text, **data)
         logger().info("%s", text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,12 +15,14 @@ from prefect.futures import PrefectFuture, as_completed
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
 from denoise_core.plans import TrainingPlan
-from tasks import audit, outcome
+from tasks import audit, outcome, promotion
 from tasks import denoise as steps
 from tasks.audit import ROOT, Run, artifacts_root
 from tasks.dispatch import Cluster, JobLost, JobSpec, job
-from tasks.files import place, place_tree, replacing, write_json
-from tasks.showing import records
+from tasks.files import place, place_tree, replacing, write_json, write_text
+from tasks.showing import publish_pieces, records
+
+AUDIT_LOG = "auditing_manifest.log"
 
 
 class Settings(Protocol):
@@ -58,6 +61,29 @@ class Fold:
     def name(self) -> str:
         return f"Track_H_fold_{self.number:02d}"
 
+    @property
+    def denoised_folder(self) -> str:
+        return f"denoised/folds/fold_{self.number:02d}"
+
+    @property
+    def audit_log(self) -> Path:
+        return self.root / "logs" / self.name / AUDIT_LOG
+
+    def note(self, run: Run, text: str, **data: Any) -> None:
+        """One step of this fold: in the run's audit log, and as the runbook's line in the fold's own."""
+        run.event("fold", f"fold_{self.number:02d}: {text}", fold=self.number, **data)
+        self.add_lines([_stamped(text)])
+
+    def add_lines(self, lines: Sequence[str]) -> None:
+        """Put lines that the fold's audit log lacks into it at their time; none is ever taken out."""
+        known = self.audit_log.read_text(encoding="utf-8").splitlines() if self.audit_log.exists() else []
+        whole = [*known, *(line for line in lines if line not in known)]
+        write_text(self.audit_log, "\n".join(sorted(whole, key=lambda line: line.split(" | ")[0])) + "\n")
+
+
+def _stamped(text: str) -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S} | {text}"
+
 
 def changes(plan: Any) -> dict[str, dict[str, Any]]:
     """The runbook's options as changes of the recipe: `--batch-size`, `--epochs`, `--patience` …"""
@@ -82,15 +108,19 @@ def prepare(run: Run, recipe: TrainingPlan, plan: Any) -> list[Fold]:
     root = root if root.is_absolute() else ROOT / root
     folds = []
     for number in sorted(set(plan.folds)):
-        run.event("manifests", f"Generating manifests for fold_{number:02d}")
+        opening = [_stamped(f"Starting fold_{number:02d}"), _stamped("Generating manifests")]
+        run.event("fold", f"fold_{number:02d}: Generating manifests", fold=number)
         spec, manifests = steps.fold_spec(number, recipe, plan.corpus, plan.where.device)
         corpus = steps.corpus_at(plan.corpus)
+        fold = Fold(number, spec, corpus, manifests, root, plan.where.device)
+        fold.add_lines(opening)
         counts = {name: len(manifest) for name, manifest in manifests.items()}
         for name, manifest in manifests.items():
             if manifest.path is not None:
                 place(manifest.path, root / "manifests" / f"fold_{number:02d}" / f"{name}_manifest.csv")
-        run.event("manifests", f"Generated manifests: fold_{number:02d} {counts}", counts=counts, inputs=spec.inputs)
-        folds.append(Fold(number, spec, corpus, manifests, root, plan.where.device))
+        placed = ", ".join(f"manifests/fold_{number:02d}/{name}_manifest.csv ({rows})" for name, rows in counts.items())
+        fold.note(run, f"Generated manifests: {placed}", counts=counts, inputs=spec.inputs)
+        folds.append(fold)
     return folds
 
 
@@ -104,7 +134,7 @@ def trained(cluster: Cluster, folds: Sequence[Fold]) -> Iterator[Fold]:
         if receipt is not None:
             fold.trained = steps.trained(fold.name, receipt)
             _place_training(fold)
-            cluster.run.event("fold", f"Checkpoint ready: {fold.name}", sha256=fold.trained.best_sha256)
+            cluster.run.event("fold", f"fold_{fold.number:02d}: Checkpoint ready", sha256=fold.trained.best_sha256)
             yield fold
 
 
@@ -116,6 +146,7 @@ def denoise(cluster: Cluster, fold: Fold, plan: Settings) -> None:
         f"fold_{fold.number:02d}", fold.corpus, fold.manifests, fold.trained.best,
         layout=plan.layout, batch_size=plan.inference_batch_size, device=fold.device,
     )  # fmt: skip
+    fold.note(cluster.run, f"Starting inference for {', '.join(fold.manifests)} -> {fold.denoised_folder}")
     fold.denoising = job.submit(cluster, *cluster.send([spec]))
 
 
@@ -127,22 +158,22 @@ def finish(cluster: Cluster, folds: Sequence[Fold]) -> None:
         fold.denoised = _result(cluster, fold, future)
         if fold.denoised is not None:
             for split, row in fold.denoised.items():
-                place_tree(Path(row["folder"]), fold.root / "denoised" / "folds" / f"fold_{fold.number:02d}" / split)
+                place_tree(Path(row["folder"]), fold.root / fold.denoised_folder / split)
             spec = steps.fold_evaluation_spec(f"fold_{fold.number:02d}", fold.corpus, fold.manifests, fold.denoised)
             fold.evaluation = job.submit(cluster, *cluster.send([spec]))
     for fold in folds:
         if fold.evaluation is not None:
             fold.evaluated = _result(cluster, fold, fold.evaluation)
             if fold.evaluated is not None:
-                cluster.run.event("fold", f"Fold completed: {fold.name}")
+                fold.note(cluster.run, "Fold completed")
 
 
 def _result(cluster: Cluster, fold: Fold, future: PrefectFuture[dict[str, Any]]) -> dict[str, Any] | None:
     try:
         return future.result()
     except JobLost as lost:
-        fold.failure = str(lost).splitlines()[0]
-        cluster.run.event("fold-failed", f"{fold.name}: {fold.failure}", cause=lost.outcome.cause)
+        fold.failure = lost.line
+        fold.note(cluster.run, f"Fold failed: {fold.failure}", cause=lost.outcome.cause)
         return None
 
 
@@ -154,7 +185,9 @@ def _place_training(fold: Fold) -> None:
     for folder in (fold.root / "checkpoints" / fold.name, fold.root / "checkpoints" / "prod" / fold.name):
         place(done.best, folder / steps.BEST)
         write_json((folder / steps.BEST).with_suffix(".json"), origin)
-    place_tree(done.folder / "logs" / fold.name, fold.root / "logs" / fold.name)
+    logs = done.folder / "logs" / fold.name
+    place_tree(logs, fold.root / "logs" / fold.name, skip=(AUDIT_LOG,))
+    fold.add_lines((logs / AUDIT_LOG).read_text(encoding="utf-8").splitlines())
     speed = done.folder / f"fold_{fold.number:02d}_speed.json"
     if speed.exists():
         place(speed, fold.root / "artifacts" / "cross_validation" / speed.name)
@@ -172,10 +205,36 @@ def summarise(run: Run, folds: Sequence[Fold], plan: Settings) -> State[Any]:
         review = over_folds(figures)
         _write_csv(root / "artifacts" / "cross_validation" / "review.csv", review)
         audit.publish_table(run, "review", records(review), "Mean and standard deviation over folds")
+    review_folds(run, folds)
     failed = [fold for fold in folds if fold.failure]
     if failed:
         return outcome.failed(run, "FoldFailed", "; ".join(f"{fold.name}: {fold.failure}" for fold in failed))
     return outcome.conclude(run, f"{len(folds)} folds trained, denoised and scored")
+
+
+def review_folds(run: Run, folds: Sequence[Fold]) -> None:
+    """The review over folds as a page, as artifacts, and as `reviewing_the_5fold_run.md`; nothing without a fold."""
+    from denoise_core.report.campaign import worst_examples, write_campaign_report
+    from denoise_core.report.campaign_blocks import worst_captures
+
+    done = [fold for fold in folds if fold.evaluated and fold.trained and fold.denoised]
+    if not done:
+        return
+    captures = pd.concat(
+        [pd.read_csv(fold.evaluated["captures"]).assign(fold=fold.number) for fold in done if fold.evaluated]
+    )
+    outputs = {fold.number: Path(fold.denoised["test"]["folder"]) for fold in done if fold.denoised}
+    curves = {fold.number: pd.read_csv(fold.trained.receipt["metrics_csv"]) for fold in done if fold.trained}
+    with promotion.locked():  # a refused run appends to the same review
+        report = write_campaign_report(
+            run.folder,
+            captures,
+            curves,
+            failures={fold.number: fold.failure for fold in folds if fold.failure},
+            examples=worst_examples(done[0].corpus, worst_captures(captures), outputs),
+            review=artifacts_root() / "final_analytics" / "reviewing_the_5fold_run.md",
+        )
+    publish_pieces(run, report.page)
 
 
 def _figures(folds: Sequence[Fold]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ it in place (one job) or submits several (an array already sent to Slurm as one)
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -28,12 +29,23 @@ WITHDRAW_S = 15.0  # Prefect kills a cancelled run's process after 30
 
 
 class JobLost(RuntimeError):
-    """A job ended without its result, after every remedy its cause has. Names cause, job and log."""
+    """A job ended without its result, after every remedy its cause has. `line` names job, cause and reason."""
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
-        where = f"Slurm {', '.join(outcome.slurm_ids)}" if outcome.slurm_ids else "local"
-        super().__init__(f"{outcome.spec.name} ({where}) {outcome.state}: {outcome.cause}. {outcome.message}".strip())
+        scheduler = "local" if outcome.slurm_ids and outcome.slurm_ids[0].startswith("L") else "Slurm"
+        where = f" ({scheduler} {', '.join(outcome.slurm_ids)})" if outcome.slurm_ids else ""
+        what = f"{outcome.spec.name}{where} {outcome.state}: {outcome.cause}."
+        self.line = f"{what} {_gist(outcome.message)}".strip()
+        super().__init__(f"{what} {outcome.message}".strip())
+
+
+def _gist(message: str) -> str:
+    """The line of a message that says why: a traceback's last, else the first."""
+    lines = [line for line in message.splitlines() if line.strip() and not line.startswith((" ", "Traceback"))]
+    if not lines:
+        return ""
+    return re.sub(r"^(\w+\.)+(?=\w+:)", "", lines[-1]) if message.startswith("Traceback") else lines[0]
 
 
 @dataclass
@@ -79,7 +91,8 @@ class Cluster:
 
     def _record(self, event: dict[str, Any]) -> None:
         what = event.pop("event")
-        self.run.event(f"job-{what}", f"{event.get('job', 'job')}: {what}", **event)
+        why = ": ".join(str(event[name]) for name in ("cause", "action") if event.get(name))
+        self.run.event(f"job-{what}", f"{event.get('job', 'job')}: {what}" + (f" ({why})" if why else ""), **event)
 
 
 @contextmanager

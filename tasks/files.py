@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,9 @@ def copy(source: Path, target: Path) -> Path:
     return target
 
 
-def place_tree(source: Path, target: Path) -> Path:
-    """`place` for every file below a folder."""
-    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+def place_tree(source: Path, target: Path, *, skip: Sequence[str] = ()) -> Path:
+    """`place` for every file below a folder, but for those named in `skip`."""
+    for file in sorted(path for path in source.rglob("*") if path.is_file() and path.name not in skip):
         place(file, target / file.relative_to(source))
     return target
 

@@ -55,7 +55,7 @@ class Ledger:
     def path(self) -> Path:
         return self.folder / "audit.jsonl"
 
-    def append(self, kind: str, text: str, **data: Any) -> dict[str, Any]:
+    def append(self, kind: str, text: str, /, **data: Any) -> dict[str, Any]:
         """Add one event; on disk (fsync) before this returns. `data` is JSON, NaN not allowed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab+") as handle:

@@ -80,7 +80,7 @@ def routed(body: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
         try:
             return body(*args, **kwargs)
         except JobLost as lost:
-            return _failed_now(JOB_LOST, str(lost).strip().splitlines()[0], str(lost))
+            return _failed_now(JOB_LOST, lost.line, str(lost))
         except ValueError as error:
             if not _expected(error):
                 raise

@@ -96,8 +96,12 @@ class Lab:
         return done.returncode, found[1], done.stdout + done.stderr
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        """One call of the REST API; its JSON."""
-        answer = httpx.request(method, f"{self.env['PREFECT_API_URL']}{path}", json=body, timeout=60)
+        """One call of the REST API; its JSON. A busy SQLite answers 503 ("database is locked"): asked again."""
+        url = f"{self.env['PREFECT_API_URL']}{path}"
+        answer = until(
+            f"{method} {path}",
+            lambda: found if (found := httpx.request(method, url, json=body, timeout=60)).status_code != 503 else None,
+        )
         answer.raise_for_status()
         return answer.json() if answer.content else None
 

@@ -1,0 +1,197 @@
+"""The five-fold campaign on one or two folds: the seed's files, nothing repeated, one failed fold stops no other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from flow_lab import Lab, starts, tiny, until
+
+from tasks.ledger import verify
+
+pytestmark = pytest.mark.prefect
+
+SUMMARY = "artifacts/cross_validation/fold_summary.csv"
+
+
+def campaign(label: str, folds: list[int], **plan: Any) -> dict[str, Any]:
+    return {"label": label, "folds": folds, "training": tiny(), **plan}
+
+
+@pytest.fixture(scope="module")
+def one_fold(lab: Lab) -> str:
+    """A campaign of fold 2 alone."""
+    code, run_id, printed = lab.watch("cross-validation/five-fold", campaign("one", [2]))
+    assert code == 0, printed
+    return run_id
+
+
+@pytest.fixture(scope="module")
+def two_folds(lab: Lab, one_fold: str) -> str:
+    """The same campaign with fold 1 as well."""
+    run_id = lab.start("cross-validation/five-fold", campaign("two", [1, 2]))
+    assert lab.ended(run_id)["type"] == "COMPLETED", lab.log(run_id)
+    return run_id
+
+
+def _jobs_of(lab: Lab, run_id: str, what: str) -> list[str]:
+    """Names of the jobs that a run submitted, or reused."""
+    return sorted(event["data"]["job"] for event in lab.events(run_id, f"job-{what}"))
+
+
+def test_a_fold_leaves_the_files_of_the_runbook(lab: Lab, one_fold: str) -> None:
+    root = lab.artifacts
+    for name in ("train", "val", "test"):
+        manifest = pd.read_csv(root / f"manifests/fold_02/{name}_manifest.csv")
+        outputs = list((root / f"denoised/folds/fold_02/{name}").rglob("*"))
+        assert len(manifest) > 0
+        assert outputs
+    checkpoint = root / "checkpoints/Track_H_fold_02/mamba_tiny_uv_best.pt"
+    for path in (
+        checkpoint,
+        root / "checkpoints/prod/Track_H_fold_02/mamba_tiny_uv_best.pt",
+        root / "logs/Track_H_fold_02/train.log",
+        root / "logs/Track_H_fold_02/metrics.csv",
+        root / "artifacts/cross_validation/fold_02_speed.json",
+        root / "artifacts/cross_validation/review.csv",
+    ):
+        assert path.exists(), path
+    row = pd.read_csv(root / SUMMARY).set_index("fold").loc[2]
+    assert row["status"] == "done"
+    assert row["checkpoint"] == "checkpoints/Track_H_fold_02/mamba_tiny_uv_best.pt"
+    assert row["audit_log"] == "logs/Track_H_fold_02/auditing_manifest.log"
+    assert row["checkpoint_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+
+
+def test_a_folds_audit_log_tells_its_whole_story(lab: Lab, one_fold: str) -> None:
+    lines = (lab.artifacts / "logs/Track_H_fold_02/auditing_manifest.log").read_text().splitlines()
+    told = [line.split(" | ", 1)[1] for line in lines]
+    story = (
+        "Generating manifests",
+        "Generated manifests",
+        "Launching training run",
+        "Training completed successfully",
+        "Checkpoint ready",
+        "Starting inference for train, val, test",
+        "Fold completed",
+    )
+    places = [next((n for n, text in enumerate(told) if text.startswith(step)), None) for step in story]
+    assert None not in places, dict(zip(story, places, strict=True))
+    assert places == sorted(places), lines  # type: ignore[type-var]
+    assert verify(lab.folder(one_fold) / "audit.jsonl") == []
+
+
+def test_a_second_campaign_trains_only_the_fold_that_is_missing(lab: Lab, two_folds: str) -> None:
+    assert _jobs_of(lab, two_folds, "submitted") == ["denoise-fold_01", "evaluate-fold_01", "train-fold_01"]
+    assert _jobs_of(lab, two_folds, "reused") == ["denoise-fold_02", "evaluate-fold_02", "train-fold_02"]
+    summary = pd.read_csv(lab.artifacts / SUMMARY)
+    assert list(summary["fold"]) == [1, 2]
+    assert list(summary["status"]) == ["done", "done"]
+    review = pd.read_csv(lab.artifacts / "artifacts/cross_validation/review.csv")
+    assert set(review["folds"]) == {2}
+    assert {"val", "test"} == set(review["split"])
+
+
+def test_a_third_campaign_repeats_nothing(lab: Lab, two_folds: str) -> None:
+    before, summary = lab.job_keys(), (lab.artifacts / SUMMARY).read_bytes()
+    run_id = lab.start("cross-validation/five-fold", campaign("three", [1, 2]))
+    assert lab.ended(run_id)["type"] == "COMPLETED", lab.log(run_id)
+    assert _jobs_of(lab, run_id, "submitted") == []
+    assert lab.job_keys() == before
+    assert (lab.artifacts / SUMMARY).read_bytes() == summary
+
+
+@pytest.fixture(scope="module")
+def without_a_spectrum(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A copy of the corpus that lacks one capture of a group outside the panel, and that capture's name."""
+    corpus = tmp_path_factory.mktemp("torn") / "corpus"
+    shutil.copytree(lab.corpus, corpus)
+    panel = set(pd.read_csv(corpus / "validation_panel.csv")["relative_path"])
+    files = sorted((corpus / "spectra_for_fold").rglob("rep_*.npy"))
+    lost = next(path for path in files if str(path.relative_to(corpus / "spectra_for_fold")) not in panel)
+    lost.unlink()
+    return corpus, str(lost.relative_to(corpus / "spectra_for_fold"))
+
+
+def test_a_missing_spectrum_fails_before_anything_is_submitted(lab: Lab, without_a_spectrum: tuple[Path, str]) -> None:
+    corpus, lost = without_a_spectrum
+    before = lab.job_keys()
+    run_id = lab.start("cross-validation/five-fold", campaign("torn", [1], corpus=str(corpus)))
+    state = lab.ended(run_id)
+    assert (state["type"], state["name"]) == ("FAILED", "BadInput")
+    assert lost in state["message"] or Path(lost).name in state["message"]
+    assert lab.job_keys() == before
+    assert "Traceback" not in lab.log(run_id)
+
+
+def test_a_fold_that_dies_for_good_leaves_the_other_done_and_a_table(lab: Lab, two_folds: str) -> None:
+    """Fold 1's process is killed at every start, until no remedy is left."""
+    run_id = lab.start("cross-validation/five-fold", campaign("killed", [1, 2], training=tiny(lr=2e-4)))
+    _, folder = lab.job_started(run_id, "train-fold_01")
+    killed: set[int] = set()
+
+    def given_up() -> bool:
+        for start in starts(folder):
+            if start["pid"] not in killed:
+                killed.add(start["pid"])
+                os.kill(start["pid"], signal.SIGKILL)
+        return json.loads((folder / "journal.json").read_text())["state"] != "live"
+
+    until("the last remedy of fold 1", given_up, pause=0.05)
+    state = lab.ended(run_id)
+    assert (state["type"], state["name"]) == ("FAILED", "FoldFailed")
+    assert "Track_H_fold_01" in state["message"]
+    assert "killed" in state["message"]
+    assert "fold_02" not in state["message"]
+    assert len(killed) == 3  # the first attempt and two remedies
+    rows = {row["fold"]: row for row in json.loads(lab.artifacts_of(run_id)["cross-validation-fold-summary"]["data"])}
+    assert (rows[1]["status"], rows[2]["status"]) == ("failed", "done")
+    assert "killed" in rows[1]["reason"]
+
+
+def test_a_loss_that_is_not_a_number_is_remedied_once_and_then_named(lab: Lab) -> None:
+    ruinous = tiny(lr=1e30, lr_min=1e30, epochs=3, steps_per_epoch=2)
+    run_id = lab.start("cross-validation/five-fold", campaign("ruinous", [2], training=ruinous))
+    state = lab.ended(run_id)
+    assert (state["type"], state["name"]) == ("FAILED", "FoldFailed")
+    assert "nan_loss" in state["message"]
+    assert "the loss became NaN or infinite" in state["message"]
+    assert "Traceback" not in state["message"]
+    entry, _ = lab.job(run_id, "train-fold_02")
+    assert [attempt.adjustments["lr_factor"] for attempt in entry.attempts] == [1.0, 0.5]
+    assert entry.attempts[1].adjustments["grad_clip"] == 1.0
+    (remedy,) = lab.events(run_id, "job-remedy")
+    assert remedy["data"]["cause"] == "nan_loss"
+
+
+def test_what_a_campaign_made_can_be_audited(lab: Lab, two_folds: str) -> None:
+    folder = str(lab.artifacts / "checkpoints/prod")
+    plan = {"label": "folds", "checkpoints": [folder], "gates": {"psnr_mean_min": 999}}
+    code, run_id, printed = lab.watch("panel-qa/audit", plan)
+    assert code == 1, printed
+    assert lab.state(run_id) == "GateFailed"
+    assert lab.children(run_id) == []  # judges, starts nothing
+    summary = json.loads((lab.folder(run_id) / "final_analytics/panel_eval/panel_eval_summary.json").read_text())
+    assert {"raw", "savgol_61_3"} <= set(summary["controls"])
+    assert len(summary["ranked_order"]) == 2  # the best checkpoint of each fold
+    assert "panel-qa-gates" in lab.artifacts_of(run_id)
+
+
+def test_a_checkpoint_denoises_a_whole_manifest(lab: Lab, two_folds: str) -> None:
+    checkpoint = lab.artifacts / "checkpoints/prod/Track_H_fold_02/mamba_tiny_uv_best.pt"
+    plan = {"label": "panel", "checkpoint": str(checkpoint), "manifest": "validation_panel"}
+    run_id = lab.start("denoise/manifest", plan)
+    state = lab.ended(run_id)
+    assert state["type"] == "COMPLETED", lab.log(run_id)
+    rows = len(pd.read_csv(lab.corpus / "validation_panel.csv"))
+    assert str(rows) in state["message"]
+    (output,) = json.loads(lab.artifacts_of(run_id)["denoise-outputs"]["data"])
+    assert output["spectra"] == rows
+    assert any(Path(output["folder"]).iterdir())
