@@ -34,6 +34,19 @@ def sam_deg(prediction_ML: ArrayLike, reference_ML: ArrayLike) -> Floats:
         return np.asarray(np.degrees(2.0 * np.arcsin(np.minimum(half_chord_M, 1.0))))
 
 
+def published_sam_deg(prediction_ML: ArrayLike, reference_ML: ArrayLike) -> Floats:
+    """SAM as the published audit computed it, in float32, (M,): for the reference `self` only.
+
+    The arc cosine of a float32 near 1 is off by up to 1e-3 degrees; the published figures carry that error.
+    """
+    prediction, reference = same_shape(prediction_ML, reference_ML)
+    p_ML, r_ML = prediction.astype(np.float32), reference.astype(np.float32)
+    norm_M = np.linalg.norm(p_ML, axis=1) * np.linalg.norm(r_ML, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosine_M = np.clip((p_ML * r_ML).sum(axis=1) / norm_M, np.float32(-1), np.float32(1))
+        return np.asarray(np.degrees(np.arccos(cosine_M)), np.float64)
+
+
 def composite_score(psnr_mean: float, psnr_std: float) -> float:
     """PSNR mean − PSNR standard deviation: ranks checkpoints."""
     return psnr_mean - psnr_std

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise_core.evaluation.dips import DipErrors, dip_errors, spurious_dips
 from denoise_core.evaluation.downstream import Labels
-from denoise_core.evaluation.metrics import Floats, composite_score, psnr_db, sam_deg
+from denoise_core.evaluation.metrics import Floats, composite_score, psnr_db, published_sam_deg, sam_deg
 from denoise_core.evaluation.thresholds import GateThresholds, Reference
 
 NO_TARGET_AREA = 1e-6
@@ -40,7 +40,8 @@ def score(
         if reference == "loo"
         else (dips.target_area_M < NO_TARGET_AREA).astype(np.int64)
     )
-    return Scores(psnr_db(prediction_ML, reference_ML), sam_deg(prediction_ML, reference_ML), dips, spurious_M)
+    sam_M = (sam_deg if reference == "loo" else published_sam_deg)(prediction_ML, reference_ML)
+    return Scores(psnr_db(prediction_ML, reference_ML), sam_M, dips, spurious_M)
 
 
 def aggregate(scores: Scores) -> dict[str, float]:
