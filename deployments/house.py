@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -33,9 +34,14 @@ console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 def environment(port: int, corpus: str) -> dict[str, str]:
     """Variables of every child: a Prefect home inside the project, no telemetry, this server's address."""
+    home = Path(os.environ.get("PREFECT_HOME", ROOT / ".prefect"))
+    # Prefect's runner keeps a folder of one fixed name among the temporary files: another user's would be in the way.
+    temporary = Path(tempfile.gettempdir()) / f"gated-{os.getuid()}"
+    temporary.mkdir(parents=True, exist_ok=True)
     return {
         **os.environ,
-        "PREFECT_HOME": os.environ.get("PREFECT_HOME", str(ROOT / ".prefect")),
+        "PREFECT_HOME": str(home),
+        "TMPDIR": str(temporary),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
@@ -48,6 +54,7 @@ def environment(port: int, corpus: str) -> dict[str, str]:
 
 def _free_port(wanted: int) -> int:
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a house that just ended keeps its port
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError:
