@@ -20,6 +20,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -121,10 +122,12 @@ def _healthy(api: str) -> bool:
         return bool(answer.status == 200)
 
 
-def _registered(api: str) -> int:
+def _registered(api: str, since: datetime) -> int:
+    """Deployments that are served now; those of an earlier house are still there, with the schema of that day."""
     found = _post(f"{api}/deployments/filter", {})
     assert isinstance(found, list)
-    return len([row for row in found if row.get("status") == "READY"])
+    ready = [row for row in found if row.get("status") == "READY"]
+    return len([row for row in ready if datetime.fromisoformat(row["updated"]) >= since])
 
 
 @contextmanager
@@ -139,8 +142,9 @@ def house(corpus: str, port: int) -> Iterator[dict[str, str]]:
         server = stack.enter_context(child("server", command, env))
         make_corpus(corpus)
         wait_for("the Prefect server", lambda: _healthy(api), server, home / "server.log")
+        since = datetime.now(UTC)
         serving = stack.enter_context(child("serve", [sys.executable, "-m", "deployments.serve"], env))
-        wait_for("the deployments", lambda: _registered(api) >= DEPLOYMENTS, serving, home / "serve.log")
+        wait_for("the deployments", lambda: _registered(api, since) >= DEPLOYMENTS, serving, home / "serve.log")
         yield env
 
 

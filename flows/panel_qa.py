@@ -19,7 +19,7 @@ def panel_qa(plan: PanelQAPlan) -> State[Any]:
     """
     where = plan.where
     run = audit.open_run("panel-qa", plan, label=plan.label)
-    data = denoise.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
+    data = denoise.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash, plan.training_manifest)
     checkpoints = denoise.checkpoints_of(plan.checkpoints)[: plan.top_k]
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
         spec = denoise.audit_spec(

@@ -6,16 +6,21 @@ Nothing here names a path of results or a cluster's detail: a profile is named, 
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.plans import Frozen
 
 RecipeName = Literal[
-    "act_of_god", "act_of_god_mini", "act_of_god_seed", "act_of_god_seed_mini", "track_h", "track_h_mini"
+    "recommended", "act_of_god", "act_of_god_mini", "act_of_god_seed", "act_of_god_seed_mini", "track_h", "track_h_mini"
 ]
+# Empty or zero stands for "not given": the form shows one plain field for it, where a nullable type makes it ask for a
+# type first. JSON's null means the same.
+Text = Annotated[str, BeforeValidator(lambda value: value or "")]
+Number = Annotated[int, BeforeValidator(lambda value: value or 0)]
+Rate = Annotated[float, BeforeValidator(lambda value: value or 0.0)]
 
 
 def _default_corpus() -> str:
@@ -32,113 +37,153 @@ class Where(Frozen):
     profile: str = Field(
         default_factory=_default_profile, title="Site profile", description="A file of slurm_templates/, e.g. a100."
     )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N, on the node.")
-    detach: bool = Field(False, description="Leave jobs running when this flow run is cancelled or dies.")
-    fresh: bool = Field(False, description="Do everything again instead of reusing finished jobs of the same plan.")
+    device: str = Field("auto", title="Device on the node", description="auto, cpu, cuda or cuda:N.")
+    detach: bool = Field(
+        False, title="Detach jobs", description="Leave jobs running when this flow run is cancelled or dies."
+    )
+    fresh: bool = Field(
+        False,
+        title="Start afresh",
+        description="Do everything again instead of reusing finished jobs of the same plan.",
+    )
 
 
 class Common(Frozen):
     """What every flow asks for."""
 
-    label: str = Field("", description="Free text for the run's name; no part of its identity.")
+    label: Text = Field("", title="Label", description="Free text for the run's name; no part of its identity.")
     corpus: str = Field(
         default_factory=_default_corpus,
         title="Corpus folder",
         description="The seed's layout or packed; `python -m denoise_core corpus` makes a synthetic one.",
     )
-    where: Where = Field(default_factory=Where)
+    where: Where = Field(default_factory=Where, title="Where it runs")
 
 
 class Training(Frozen):
     """A named recipe and what to change in it."""
 
-    recipe: RecipeName | None = Field(
-        None, description="Empty: the flow's recommended recipe, at mini size where the profile has no GPU."
+    recipe: Annotated[RecipeName, BeforeValidator(lambda value: value or "recommended")] = Field(
+        "recommended",
+        title="Recipe",
+        description="recommended: what measurement favours for this flow, at mini size where the profile has no GPU.",
     )
     changes: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description='By section, e.g. {"optimiser": {"epochs": 50, "lr": 1e-4}}.'
+        default_factory=dict,
+        title="Changes to the recipe",
+        description='By section: `{"optimiser": {"epochs": 50, "lr": 1e-4}}`.',
     )
 
 
 class Start(Frozen):
     """Where the warm start begins."""
 
-    checkpoint: str | None = Field(None, description="A checkpoint file, ours or the published format.")
-    fold: int = Field(2, ge=1, le=5, description="Without a file: this fold's checkpoint, trained first if missing.")
-    training: Training = Field(Training(), title="Recipe of the fold")
+    checkpoint: Text = Field(
+        "", title="Checkpoint file", description="Ours or the published format. Empty: the fold's, below."
+    )
+    fold: int = Field(
+        2, ge=1, le=5, title="Fold", description="Without a file: this fold's checkpoint, trained first if missing."
+    )
+    training: Training = Field(Training(), title="Training of the fold")
 
 
 class Panel(Frozen):
     """The fixed hold-out."""
 
-    manifest: str | None = Field(None, description="CSV; empty: the corpus's own validation_panel.csv.")
-    expected_hash: str | None = Field(None, description="SHA-256 of its rows or bytes: fail at once if it changed.")
+    manifest: Text = Field("", title="Panel manifest", description="CSV. Empty: the corpus's own validation_panel.csv.")
+    expected_hash: Text = Field(
+        "", title="Expected hash", description="SHA-256 of its rows or bytes: fail at once if it changed. Empty: any."
+    )
 
 
 class Approval(Frozen):
     """A person's sign-off before anything ships."""
 
     ask: bool = Field(False, title="Ask a person before shipping")
-    timeout_hours: float = Field(72.0, gt=0)
+    timeout_hours: float = Field(72.0, gt=0, title="Wait for at most (hours)")
 
 
 class WarmStartPlan(Common):
     """Act of God: warm start, train on everything but the panel, judge, ship or fail."""
 
-    training: Training = Field(default_factory=Training)
-    start: Start = Field(default_factory=Start)
-    panel: Panel = Field(default_factory=Panel)
-    gates: GateThresholds = Field(default_factory=GateThresholds)
+    training: Training = Field(default_factory=Training, title="Training")
+    start: Start = Field(default_factory=Start, title="Start")
+    panel: Panel = Field(default_factory=Panel, title="Panel")
+    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates")
     top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge")
-    approval: Approval = Field(default_factory=Approval)
+    approval: Approval = Field(default_factory=Approval, title="Sign-off")
 
 
 class ActBPlan(Common):
     """Act B: calibrator head and rebalanced losses from the warm checkpoint, then the same gates."""
 
-    source_run: str = Field("", description="Flow run whose gates failed; a second Act B for it is refused.")
-    checkpoint: str = Field("", description="The warm checkpoint that seeds Act B.")
-    failed_gates: tuple[str, ...] = ()
-    training: Training = Field(default_factory=Training)
-    panel: Panel = Field(default_factory=Panel)
-    gates: GateThresholds = Field(default_factory=GateThresholds)
-    top_k: int = Field(5, ge=1, le=20)
-    approval: Approval = Field(default_factory=Approval)
+    source_run: Text = Field(
+        "",
+        title="Refused run",
+        description="Id of the flow run whose gates failed. Its plan is taken where no checkpoint is named.",
+    )
+    checkpoint: Text = Field("", title="Warm checkpoint", description="Seeds Act B. Empty: the refused run's best.")
+    failed_gates: tuple[str, ...] = Field((), title="Failed gates", description="What the losses are rebalanced for.")
+    training: Training = Field(default_factory=Training, title="Training")
+    panel: Panel = Field(default_factory=Panel, title="Panel")
+    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates")
+    top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge")
+    approval: Approval = Field(default_factory=Approval, title="Sign-off")
+
+
+_OWN = "0: the recipe's own."
 
 
 class CrossValidationPlan(Common):
     """The five-fold campaign of the runbook."""
 
-    folds: tuple[int, ...] = Field((1, 2, 3, 4, 5), description="A subset runs only these.")
-    skip_existing: bool = Field(True, description="Take a whole checkpoint of the same plan and manifests as done.")
-    training: Training = Field(default_factory=Training)
-    batch_size: int | None = Field(None, ge=1)
-    grad_accum: int | None = Field(None, ge=1)
-    epochs: int | None = Field(None, ge=1)
-    patience: int | None = Field(None, ge=1)
-    lr: float | None = Field(None, gt=0)
-    lr_min: float | None = Field(None, ge=0)
-    inference_batch_size: int = Field(64, ge=1)
-    layout: Literal["packed", "files"] = Field("packed", description="One array a split, or one file a spectrum.")
-    output_root: str | None = Field(None, description="Default: artifacts/.")
-    gates: GateThresholds = Field(default_factory=GateThresholds)
+    folds: tuple[int, ...] = Field((1, 2, 3, 4, 5), title="Folds", description="A subset runs only these.")
+    skip_existing: bool = Field(
+        True,
+        title="Skip what exists",
+        description="Take a whole checkpoint of the same plan and manifests as done.",
+    )
+    training: Training = Field(default_factory=Training, title="Training")
+    batch_size: Number = Field(0, ge=0, title="Batch size", description=_OWN)
+    grad_accum: Number = Field(0, ge=0, title="Gradient accumulation", description=_OWN)
+    epochs: Number = Field(0, ge=0, title="Epochs", description=_OWN)
+    patience: Number = Field(0, ge=0, title="Early-stop patience (epochs)", description=_OWN)
+    lr: Rate = Field(0.0, ge=0, title="Learning rate", description=_OWN)
+    lr_min: Rate = Field(0.0, ge=0, title="Learning rate at the end", description=_OWN)
+    inference_batch_size: int = Field(64, ge=1, title="Batch size of denoising")
+    layout: Literal["packed", "files"] = Field(
+        "packed", title="Layout of outputs", description="One array a split, or one file a spectrum."
+    )
+    output_root: Text = Field("", title="Output folder", description="Empty: artifacts/.")
 
 
 class PanelQAPlan(Common):
     """Audit existing checkpoints on the panel."""
 
-    checkpoints: tuple[str, ...] = Field((), description="Files, or folders of checkpoints.")
-    training_manifest: str | None = Field(None, description="Default: the corpus's own manifest_train.csv.")
-    reference: Literal["loo", "self"] = "loo"
-    panel: Panel = Field(default_factory=Panel)
-    gates: GateThresholds = Field(default_factory=GateThresholds)
-    top_k: int = Field(5, ge=1, le=20)
+    checkpoints: tuple[str, ...] = Field((), title="Checkpoints", description="Files, or folders of checkpoints.")
+    training_manifest: Text = Field(
+        "",
+        title="Training manifest",
+        description="No panel group may be in it. Empty: the corpus's own manifest_train.csv.",
+    )
+    reference: Literal["loo", "self"] = Field(
+        "loo",
+        title="Reference",
+        description="loo: the mean of a group's other captures. self: the capture itself, as published; never ships.",
+    )
+    panel: Panel = Field(default_factory=Panel, title="Panel")
+    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates")
+    top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge")
 
 
 class DenoisePlan(Common):
     """A whole manifest through one checkpoint."""
 
-    checkpoint: str | None = Field(None, description="Default: the model in production.")
-    manifest: str = Field("manifest", description="A CSV, or a name: manifest, manifest_full, staging …")
-    layout: Literal["packed", "files"] = "packed"
-    batch_size: int = Field(128, ge=1)
+    checkpoint: Text = Field("", title="Checkpoint", description="Empty: the model in production.")
+    manifest: str = Field(
+        "manifest", title="Manifest", description="A CSV, or a name: manifest, manifest_full, staging …"
+    )
+    layout: Literal["packed", "files"] = Field(
+        "packed", title="Layout of outputs", description="One array, or one file a spectrum."
+    )
+    batch_size: int = Field(128, ge=1, title="Batch size")

@@ -37,7 +37,7 @@ class Settings(Protocol):
     @property
     def inference_batch_size(self) -> int: ...
     @property
-    def output_root(self) -> str | None: ...
+    def output_root(self) -> str: ...
 
 
 @dataclass
@@ -95,7 +95,7 @@ def changes(plan: Any) -> dict[str, dict[str, Any]]:
         "lr": plan.lr,
         "lr_min": plan.lr_min,
     }
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value}  # 0: the recipe's own
     merged = {section: dict(values) for section, values in plan.training.changes.items()}
     if given:
         merged["optimiser"] = {**merged.get("optimiser", {}), **given}

@@ -95,21 +95,22 @@ def stored(manifest: Manifest, name: str) -> Manifest:
 
 
 @task(task_run_name="verify panel")
-def verify_panel(corpus: str, manifest: str | None, expected_hash: str | None) -> Data:
+def verify_panel(corpus: str, manifest: str, expected_hash: str, training_manifest: str = "") -> Data:
     """Gate 0 before anything is spent: the panel is the one expected, and none of it is trained on."""
     opened = corpus_at(corpus)
-    panel = read_manifest(ROOT / manifest) if manifest else opened.manifest("validation_panel")
+    panel = read_manifest(_file(manifest)) if manifest else opened.manifest("validation_panel")
     if expected_hash:
         verify_manifest_hash(panel, expected_hash)
-    training = opened.manifest("manifest_train")
+    training = read_manifest(_file(training_manifest)) if training_manifest else opened.manifest("manifest_train")
     verify_disjoint(panel, training)
     opened.rows(panel)
     return Data(opened, stored(training, "train"), stored(panel, "panel"))
 
 
-def recipe(name: str | None, default: str, profile: str, changes: Mapping[str, Mapping[str, Any]]) -> TrainingPlan:
-    """A named plan with changes; without a name, the default at mini size where the profile has no GPU."""
-    chosen = name or (default if load_profile(profile).section("train").gpus else f"{default}_mini")
+def recipe(name: str, default: str, profile: str, changes: Mapping[str, Mapping[str, Any]]) -> TrainingPlan:
+    """A named plan with changes; `recommended` is the default, at mini size where the profile has no GPU."""
+    sized = default if load_profile(profile).section("train").gpus else f"{default}_mini"
+    chosen = sized if name == "recommended" else name
     return changed(recipes.named(chosen), changes)
 
 
@@ -204,7 +205,7 @@ def audit_spec(
     thresholds: BaseModel,
     *,
     incumbent: Path | None = None,
-    expected_hash: str | None = None,
+    expected_hash: str = "",
     reference: str = "loo",
     selected_on: Sequence[str] = (),
     unseen: Mapping[str, Path] | None = None,
@@ -221,7 +222,7 @@ def audit_spec(
         stage="evaluate",
         arguments={
             "thresholds": thresholds.model_dump(mode="json"),
-            "expected_hash": expected_hash,
+            "expected_hash": expected_hash or None,
             "reference": reference,
             "selected_on": list(selected_on),
             "device": device,
