@@ -185,8 +185,10 @@ def publish_trail(run: Run) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """NaN and infinities are not JSON."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """A number for people: six digits; NaN and infinities are not JSON. The files hold every digit."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 class Progress:

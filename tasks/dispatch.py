@@ -140,7 +140,7 @@ def _conclude(cluster: Cluster, outcome: Outcome, progress: audit.Progress) -> d
             attempts=outcome.attempts, remedies=list(outcome.remedies), slurm_ids=list(outcome.slurm_ids),
         )  # fmt: skip
         raise JobLost(outcome)
-    cluster.run.event(
+    cluster.run.ledger.append(
         "receipt", f"{outcome.spec.name} done" + (" (reused)" if outcome.reused else ""), result=outcome.result,
         key=outcome.key, attempts=outcome.attempts, slurm_ids=list(outcome.slurm_ids),
     )  # fmt: skip

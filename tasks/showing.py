@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tasks.bundle import write_bundle
 from tasks.denoise import Data, PanelReport, Trained
 from tasks.dispatch import Cluster
 from tasks.files import place, place_tree, sha256_of, write_json
+
+PAGE_CHARACTERS = 1_500_000  # an artifact may have two megabytes
 
 
 def collect(run: Run, trained: Trained, report: PanelReport | None) -> None:
@@ -60,14 +63,28 @@ def document(run: Run, data: Data) -> None:
 
 
 def publish_pieces(run: Run, page: Any) -> None:
-    """A composed page as artifacts, in reading order."""
+    """A composed page in reading order as one artifact, or as few as its size allows.
+
+    The UI shows a run's artifacts in no order: a piece each would be a shuffled report.
+    """
     from denoise_core.report.page import artifact_pieces
 
-    for key, _, title, content in artifact_pieces(page):
-        if isinstance(content, str):
-            audit.publish_markdown(run, f"report-{key}", content, title)
-        else:
-            audit.publish_table(run, f"report-{key}", content, title)
+    pages = [""]
+    for _, _, title, content in artifact_pieces(page):
+        text = content if isinstance(content, str) else f"### {title}\n\n{_markdown_table(content)}\n"
+        if pages[-1] and len(pages[-1]) + len(text) > PAGE_CHARACTERS:
+            pages.append("")
+        pages[-1] += f"{text}\n"
+    for number, text in enumerate(pages, start=1):
+        part = "" if len(pages) == 1 else f", part {number} of {len(pages)}"
+        audit.publish_markdown(run, "report" if number == 1 else f"report-{number}", text, f"The report{part}")
+
+
+def _markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
+    from denoise_core.report.blocks import markdown_table
+
+    columns = list(rows[0]) if rows else []
+    return markdown_table(columns, [[row[name] for name in columns] for row in rows])
 
 
 def csv_rows(path: Path) -> list[dict[str, Any]]:
@@ -83,16 +100,16 @@ def model_card(report: PanelReport, trained: Trained | None) -> str:
     """The model card in markdown: verdict, figures, gates, notices."""
     best = report.best
     lines = [
-        f"# {best.sentence()}",
+        f"**{best.sentence()}**",
         "",
         f"Checkpoint `{Path(best.candidate).name}`, SHA-256 `{best.candidate_sha256}`.",
     ]
     if trained is not None:
         receipt = trained.receipt
         lines += ["", f"Best epoch {receipt['best_epoch']} of {receipt['epochs_run']} run."]
-    lines += ["", "| gate | metric | needs | value | verdict |", "|---|---|---|---|---|"]
+    lines += ["", "| verdict | gate | metric | value | needs |", "|---|---|---|---|---|"]
     lines += [
-        f"| {row['gate']} | {row['metric']} | {row['needs']} | {_number(row['value'])} | {row['verdict']} |"
+        f"| {row['verdict']} | {row['gate']} | {row['metric']} | {_number(row['value'])} | {row['needs']} |"
         for row in best.table()
     ]
     lines += ["", *(f"- {notice}" for notice in best.facts.get("notices", []))]

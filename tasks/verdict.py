@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.files import read_json
 
+_WORDS = {">=": "≥", "<=": "≤", ">": "above", "<": "below"}  # a cell that begins with ">" is a quotation in markdown
+
 
 class GateRecord(BaseModel):
     """One rule's outcome. `value` None means the metric was missing or not a number: refused."""
@@ -66,11 +68,11 @@ class Verdict(BaseModel):
         """Rows for an artifact or a terminal, in the order of the gates."""
         return [
             {
+                "verdict": "pass" if record.passed else "FAIL",
                 "gate": record.gate,
                 "metric": record.metric,
-                "needs": f"{record.comparison} {record.threshold}",
                 "value": record.value,
-                "verdict": "pass" if record.passed else "FAIL",
+                "needs": f"{_WORDS.get(record.comparison, record.comparison)} {record.threshold}",
                 "reason": record.reason,
             }
             for record in self.gates
