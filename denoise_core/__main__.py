@@ -138,14 +138,14 @@ def denoise(
 ) -> None:
     """Denoise every row of a manifest: OUT/<relative_path stem>_denoised.npy."""
     from denoise_core.corpus.manifest import read_manifest
-    from denoise_core.corpus.store import open_corpus
+    from denoise_core.corpus.stream import open_stream
     from denoise_core.inference import denoise_manifest
     from denoise_core.jobs import device_for
     from denoise_core.model.neural import load_denoiser
 
     rows = read_manifest(manifest)
     model = load_denoiser(checkpoint, device=device_for(device))
-    denoise_manifest(open_corpus(corpus), rows, model, out, layout=layout, batch_size=batch_size)
+    denoise_manifest(open_stream(corpus), rows, model, out, layout=layout, batch_size=batch_size)
     print(f"{len(rows)} spectra: {out}")
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from denoise_core.corpus.captures import Captures
 from denoise_core.corpus.files import replacing
 from denoise_core.corpus.manifest import Manifest, write_manifest
-from denoise_core.corpus.store import Corpus
 from denoise_core.errors import BadInput
 from denoise_core.evaluation.outputs import denoised_name
 from denoise_core.model.denoiser import Denoiser
@@ -20,23 +20,23 @@ Rows = NDArray[np.int64]
 Spectra = NDArray[np.float32]
 
 
-def batches(denoiser: Denoiser, corpus: Corpus, rows: Rows, batch_size: int = 128) -> Iterator[tuple[slice, Spectra]]:
+def batches(denoiser: Denoiser, corpus: Captures, rows: Rows, batch_size: int = 128) -> Iterator[tuple[slice, Spectra]]:
     """Denoised spectra of `rows`, a batch at a time: (its slice of `rows`, float32 (B, L))."""
     for first in range(0, len(rows), batch_size):
         part = slice(first, min(first + batch_size, len(rows)))
-        yield part, denoiser.denoise(corpus.spectra_NL[rows[part]], corpus.context(rows[part]))
+        yield part, denoiser.denoise(corpus.read(rows[part]), corpus.context(rows[part]))
 
 
-def denoise_rows(denoiser: Denoiser, corpus: Corpus, rows: Rows, batch_size: int = 128) -> Spectra:
+def denoise_rows(denoiser: Denoiser, corpus: Captures, rows: Rows, batch_size: int = 128) -> Spectra:
     """Denoised spectra of `rows`, float32 (M, L)."""
-    out_ML = np.empty((len(rows), corpus.spectra_NL.shape[1]), dtype=np.float32)
+    out_ML = np.empty((len(rows), len(corpus.wavelength_nm)), dtype=np.float32)
     for part, values in batches(denoiser, corpus, rows, batch_size):
         out_ML[part] = values
     return out_ML
 
 
 def denoise_manifest(
-    corpus: Corpus,
+    corpus: Captures,
     manifest: Manifest,
     denoiser: Denoiser,
     out_dir: Path,
@@ -62,7 +62,7 @@ def denoise_manifest(
         return out_dir
     with replacing(out_dir / "denoised.npy") as temporary:
         packed = np.lib.format.open_memmap(
-            temporary, mode="w+", dtype=np.float32, shape=(len(rows), corpus.spectra_NL.shape[1])
+            temporary, mode="w+", dtype=np.float32, shape=(len(rows), len(corpus.wavelength_nm))
         )
         for part, values in batches(denoiser, corpus, rows, batch_size):
             packed[part] = values

@@ -113,10 +113,11 @@ def denoise(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
     Arguments: `corpus`, `manifests` (name to path), `checkpoint`, `batch_size`, `layout` ("packed" or "files"),
     `device`. Receipt: per manifest the output folder and the number of spectra.
     """
+    from denoise_core.corpus.stream import open_stream
     from denoise_core.inference import denoise_manifest
     from denoise_core.model.neural import load_denoiser
 
-    corpus = open_corpus(Path(arguments["corpus"]))
+    corpus = open_stream(Path(arguments["corpus"]))
     denoiser = load_denoiser(Path(arguments["checkpoint"]), device=device_for(arguments.get("device", "auto")))
     receipt: dict[str, Any] = {}
     for number, (name, path) in enumerate(sorted(arguments["manifests"].items())):

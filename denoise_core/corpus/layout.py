@@ -21,6 +21,7 @@ from denoise_core.corpus.manifest import COLUMNS, FIRST_ROW, read_manifest
 from denoise_core.errors import BadInput
 
 SPECTRA_FOLDER = "spectra_for_fold"
+PACKED_FILE = "spectra.npy"
 STAGING_FOLDER = "_staging"
 PANEL_GROUPS = ("treatment_3/sample_J/12Oclock", "treatment_5/sample_H/6Oclock", "treatment_6/sample_I/6Oclock")
 MANIFEST_NAMES = ("manifest", "manifest_full", "manifest_train", "validation_panel", "staging")
@@ -66,7 +67,7 @@ def _fold_one(captures: pd.DataFrame, offset: int) -> pd.DataFrame:
 
 def find_spectra(root: Path) -> tuple[Path, bool]:
     """(folder of the spectra, packed?) of the corpus at `root`; BadInput when there is none."""
-    if (root / "spectra.npy").is_file():
+    if (root / PACKED_FILE).is_file():
         return root, True
     for folder in (root / SPECTRA_FOLDER, root):
         if any(folder.glob("treatment_*")):
@@ -105,10 +106,10 @@ def metadata_path(root: Path, name: str) -> Path | None:
     return _first_file([home / "metadata" / name for home in _homes(root)])
 
 
-def load_array(path: Path) -> NDArray[Any]:
-    """Load one numeric `.npy`; BadInput when it is missing, torn, or a pickle."""
+def load_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:
+    """Load (or map) one numeric `.npy`; BadInput when it is missing, torn, or a pickle."""
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False, mmap_mode="r" if mapped else None)
     except (OSError, ValueError, EOFError) as error:
         raise BadInput(
             f"cannot read the array ({error})", file=path, remedy="restore or regenerate the file"
@@ -147,8 +148,15 @@ def npy_head(length: int) -> bytes:
     return buffer.getvalue()[: -4 * length]
 
 
-def read_capture_files(folder: Path, relative_paths: Sequence[str], length: int, source: Path) -> NDArray[np.float32]:
-    """Read one spectrum a file into float32 (N, L). BadInput names the manifest's row and the file."""
+def read_capture_files(
+    folder: Path,
+    relative_paths: Sequence[str],
+    length: int,
+    source: Path,
+    rows: NDArray[np.int64] | None = None,
+) -> NDArray[np.float32]:
+    """Read one spectrum a file into float32 (N, L). BadInput names the file and the manifest's row (`rows`: which)."""
+    numbers = np.arange(len(relative_paths)) if rows is None else rows
     head = npy_head(length)
     size = len(head) + 4 * length
     spectra_NL = np.empty((len(relative_paths), length), dtype=np.float32)
@@ -161,7 +169,7 @@ def read_capture_files(folder: Path, relative_paths: Sequence[str], length: int,
             raise BadInput(
                 f"capture file {folder / name} cannot be read ({error.strerror})",
                 file=source,
-                row=index + FIRST_ROW,
+                row=int(numbers[index]) + FIRST_ROW,
                 remedy="restore the file, or remove the row",
             ) from error
         if len(data) == size and data.startswith(head):  # the usual file: no need to parse the header again
@@ -171,13 +179,16 @@ def read_capture_files(folder: Path, relative_paths: Sequence[str], length: int,
             spectrum = load_array(folder / name)
         except BadInput as error:
             raise BadInput(
-                f"capture file {folder / name}: {error.what}", file=source, row=index + FIRST_ROW, remedy=error.remedy
+                f"capture file {folder / name}: {error.what}",
+                file=source,
+                row=int(numbers[index]) + FIRST_ROW,
+                remedy=error.remedy,
             ) from error
         if spectrum.shape != (length,):
             raise BadInput(
                 f"wrong length: {folder / name} has shape {spectrum.shape}, the wavelength grid ({length},)",
                 file=source,
-                row=index + FIRST_ROW,
+                row=int(numbers[index]) + FIRST_ROW,
                 remedy="resample the capture to the grid, or remove the row",
             )
         spectra_NL[index] = spectrum
@@ -195,8 +206,23 @@ class Outside:
 NONE_OUTSIDE = Outside(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
-def verify_reflectance(spectra_NL: NDArray[np.float32], relative_paths: Sequence[str], source: Path) -> None:
-    """BadInput at the first value that is not finite, or farther outside [0, 1] than detector noise explains."""
+def verify_shape(shape: tuple[int, ...], captures: int, wavelengths: int, source: Path) -> None:
+    """BadInput where an array of spectra is not (captures, wavelengths)."""
+    if shape != (captures, wavelengths):
+        raise BadInput(
+            f"spectra of shape {shape}, expected {(captures, wavelengths)} (captures, wavelengths)",
+            file=source,
+            remedy="spectra, manifest and wavelength grid must belong together",
+        )
+
+
+def verify_reflectance(
+    spectra_NL: NDArray[np.float32], relative_paths: Sequence[str], source: Path, first: int = 0
+) -> None:
+    """BadInput at the first value that is not finite, or farther outside [0, 1] than detector noise explains.
+
+    `first`: the row of the first spectrum, where only a part of a corpus is given.
+    """
     inside_NL = (spectra_NL >= -CLIP_MARGIN) & (spectra_NL <= 1 + CLIP_MARGIN)  # False for NaN too
     if inside_NL.all():
         return
@@ -206,7 +232,7 @@ def verify_reflectance(spectra_NL: NDArray[np.float32], relative_paths: Sequence
     raise BadInput(
         f"{relative_paths[row]} holds {value:.6g} at index {column}" + (", outside [0, 1]" if finite else ""),
         file=source,
-        row=row + FIRST_ROW,
+        row=first + row + FIRST_ROW,
         remedy=("give reflectance as a fraction (percent / 100)" if finite else "export the capture again")
         + ", or remove the row",
     )

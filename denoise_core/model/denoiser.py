@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from denoise_core.corpus.store import Context
+    from denoise_core.corpus.captures import Context
 
 FloatArray = NDArray[np.float32]
 

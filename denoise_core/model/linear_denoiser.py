@@ -36,7 +36,7 @@ from denoise_core.model.linear_filters import (
 )
 
 if TYPE_CHECKING:
-    from denoise_core.corpus.store import Context
+    from denoise_core.corpus.captures import Context
 
 STATE_KIND = "linear"
 STATE_VERSION = 1

@@ -13,7 +13,7 @@ from denoise_core.model.checkpoints import LoadedModel, model_from_content, read
 from denoise_core.model.denoiser import Denoiser, FloatArray
 
 if TYPE_CHECKING:
-    from denoise_core.corpus.store import Context
+    from denoise_core.corpus.captures import Context
 
 
 class NeuralDenoiser:

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from denoise_core.corpus.captures import Context
 from denoise_core.corpus.dose import dose_stats, film_features
-from denoise_core.corpus.store import Context, open_corpus
+from denoise_core.corpus.store import open_corpus
 from denoise_core.errors import BadInput
 from denoise_core.model import checkpoints
 from denoise_core.model.checkpoints import load_model, save_checkpoint, save_plain, warm_start

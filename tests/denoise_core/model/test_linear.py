@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from denoise_core.corpus.captures import Context
 from denoise_core.corpus.reference import loo_mean
-from denoise_core.corpus.store import Context, Corpus, corpus_of
+from denoise_core.corpus.store import Corpus, corpus_of
 from denoise_core.errors import BadInput
 from denoise_core.evaluation.uncertainty import coverage
 from denoise_core.model.linear import (
