@@ -8,22 +8,24 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
-from denoise_core.corpus.manifest import manifest_of
-from denoise_core.corpus.store import open_corpus
+from denoise_core.corpus.store import Corpus, corpus_of, open_corpus, pack
+from denoise_core.corpus.stream import open_stream
 from denoise_core.corpus.synthetic import generate
 from denoise_core.evaluation.controls import savgol
 from denoise_core.inference import denoise_manifest
-from denoise_core.model.linear import fit_f
+from denoise_core.model.linear import fit_f, save_linear
 from denoise_core.model.mamba_uv import MambaUV
 from denoise_core.plans import ModelPlan
 
@@ -54,7 +56,7 @@ def run(*, smoke: bool = False) -> dict[str, Any]:
         savgol_s = seconds(lambda: savgol(corpus.spectra_NL), repeats)
         batch = 2 if smoke else 8
         network = MambaUV(ModelPlan(), corpus.wavelength_nm).eval()
-        x_BL = torch.from_numpy(corpus.spectra_NL[:batch])
+        x_BL = torch.tensor(corpus.spectra_NL[:batch])
         features_BF = torch.zeros(batch, 8)
         with torch.inference_mode():
             network_s = seconds(lambda: network(x_BL, features_BF), repeats)
@@ -66,7 +68,8 @@ def run(*, smoke: bool = False) -> dict[str, Any]:
             "network_spectra_per_s": batch / network_s,
             "ratios": {"f over savgol": savgol_s / f_s},
             "staging": staging(folder / "corpus", folder, fitted),
-            "peak_memory_mb": memory(corpus, fitted, folder),
+            "peak_memory_mb": (peaks := memory(corpus, fitted, folder)),
+            "memory, 10 x over 1 x": peaks["10 x"] / peaks["1 x"],
         }
 
 
@@ -75,23 +78,39 @@ def staging(root: Path, folder: Path, fitted: Any) -> dict[str, float]:
     found: dict[str, float] = {}
     for layout in ("packed", "files"):
         started = time.perf_counter()
-        corpus = open_corpus(root / "_staging")
+        corpus = open_stream(root / "_staging")
         manifest = corpus.manifest("manifest")
         denoise_manifest(corpus, manifest, fitted, folder / layout, layout=layout)
         found |= {"spectra": len(manifest), f"{layout}_s": time.perf_counter() - started}
     return found
 
 
-def memory(corpus: Any, fitted: Any, folder: Path) -> dict[str, float]:
-    """Peak of what Python and NumPy allocate while a tenth and while all of the corpus is denoised."""
+def times(corpus: Corpus, factor: int, out: Path) -> Path:
+    """A packed corpus of `factor` times as many captures: the same ones under other names."""
+    frames = []
+    for turn in range(factor):
+        frame = corpus.captures.copy()
+        frame["relative_path"] = frame["relative_path"].str.replace(".npy", f"_{turn}.npy", regex=False)
+        frames.append(frame)
+    spectra = np.tile(corpus.spectra_NL, (factor, 1))
+    return pack(corpus_of(pd.concat(frames), spectra, corpus.wavelength_nm, out), out)
+
+
+def memory(corpus: Corpus, fitted: Any, folder: Path) -> dict[str, float]:
+    """Peak resident memory (MB) of a process of its own that denoises a whole corpus of 1 x and 10 x the size."""
+    checkpoint = folder / "filter.pt"
+    save_linear(checkpoint, fitted)
     found = {}
-    frame = corpus.manifest("manifest").frame
-    for name, share in (("tenth", 10), ("all", 1)):
-        part = manifest_of(frame.iloc[: len(frame) // share].reset_index(drop=True))
-        tracemalloc.start()
-        denoise_manifest(corpus, part, fitted, folder / f"memory_{name}")
-        found[name] = tracemalloc.get_traced_memory()[1] / 2**20
-        tracemalloc.stop()
+    for factor in (1, 10):
+        root = times(corpus, factor, folder / f"corpus_{factor}")
+        code = (
+            "import resource, sys; from denoise_core.__main__ import main; main(); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        )
+        arguments = ["denoise", "--corpus", root, "--manifest", root / "manifest.csv", "--checkpoint", checkpoint,
+                     "--out", folder / f"memory_{factor}", "--layout", "packed"]  # fmt: skip
+        done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, stdout=subprocess.PIPE)
+        found[f"{factor} x"] = float(done.stdout.split()[-1])
     return found
 
 

@@ -47,7 +47,7 @@ def denoise_manifest(
     """Write the denoised spectra of a manifest; rows that stand twice are computed and written once.
 
     `files`: `<relative_path stem>_denoised.npy` a capture. `packed`: `denoised.npy` (M, L) float32 with `manifest.csv`,
-    row for row. Every file lands whole; the packed array is written batch by batch into a memory map.
+    row for row, written batch by batch (a memory map's pages would count as memory). Every file lands whole.
     """
     if layout not in LAYOUTS:
         raise BadInput(f"no layout {layout!r}", remedy=f"one of {', '.join(LAYOUTS)}")
@@ -60,13 +60,11 @@ def denoise_manifest(
                 with replacing(path) as temporary, open(temporary, "wb") as handle:
                     np.save(handle, spectrum)
         return out_dir
-    with replacing(out_dir / "denoised.npy") as temporary:
-        packed = np.lib.format.open_memmap(
-            temporary, mode="w+", dtype=np.float32, shape=(len(rows), len(corpus.wavelength_nm))
-        )
-        for part, values in batches(denoiser, corpus, rows, batch_size):
-            packed[part] = values
-        packed.flush()
-        del packed
+    shape = (len(rows), len(corpus.wavelength_nm))
+    header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
+    with replacing(out_dir / "denoised.npy") as temporary, open(temporary, "wb") as handle:
+        np.lib.format.write_array_header_1_0(handle, header)
+        for _, values in batches(denoiser, corpus, rows, batch_size):
+            handle.write(np.ascontiguousarray(values, dtype=np.float32).data)
     write_manifest(unique.frame, out_dir / "manifest.csv")
     return out_dir
