@@ -32,12 +32,16 @@ class Block(nn.Module):
         self.mamba = Mamba(plan.d_model, plan.d_state, plan.d_conv, plan.expand, scan_backend)
 
     def forward(self, h_BLd: Tensor, gamma_Bd: Tensor | None, beta_Bd: Tensor | None) -> Tensor:
-        """(B, L, d) -> (B, L, d); gamma and beta shift the normalised activations, the same at every wavelength."""
-        normed = self.norm(h_BLd)
-        if gamma_Bd is not None and beta_Bd is not None:
-            normed = normed * (1 + gamma_Bd[:, None]) + beta_Bd[:, None]
-        out: Tensor = h_BLd + self.mamba(normed)
+        """(B, L, d) -> (B, L, d)."""
+        out: Tensor = h_BLd + self.mamba(self.modulated(h_BLd, gamma_Bd, beta_Bd))
         return out
+
+    def modulated(self, h_BLd: Tensor, gamma_Bd: Tensor | None, beta_Bd: Tensor | None) -> Tensor:
+        """Norm, then FiLM: gamma and beta (B, d) scale and shift, the same at every wavelength."""
+        normed: Tensor = self.norm(h_BLd)
+        if gamma_Bd is None or beta_Bd is None:
+            return normed
+        return normed * (1 + gamma_Bd[:, None]) + beta_Bd[:, None]
 
 
 class MambaUV(nn.Module):
