@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 RECORD = Path(__file__).with_name("record.json")
-BENCHMARKS = ("scan", "losses", "training", "evaluation", "inference", "orchestration")
+BENCHMARKS = ("scan", "losses", "training", "gpu", "evaluation", "inference", "orchestration", "cold_start")
 FALL = 0.75  # below this share of the recorded ratio a regression is reported
 
 
