@@ -6,7 +6,8 @@
 A step is what `training` does: a batch drawn and augmented on the device, forward in bf16, the seed's whole loss,
 backward, fused AdamW, moving average. Rival: the `blocked` scan, uncompiled. Ways that this machine cannot run are
 listed with the reason. A dry run, which is all that a machine without CUDA gets, is tiny and on the CPU: it shows that
-the ways run and agree, and its times mean nothing. Targets: 0.25 s a step on an H200, 400 epochs under 30 minutes, 40 GB.
+the ways run and agree, and its times mean nothing. Targets: 0.25 s a step on an H200, 400 epochs under 30 minutes,
+40 GB.
 """
 
 from __future__ import annotations
