@@ -1,8 +1,8 @@
 """The work of a cluster job, one function each: JSON in, JSON receipt out.
 
 A dispatcher calls `job(arguments, context)` on a node. The receipt holds paths, hashes and metrics, never
-tensors. `context` offers `folder`, `should_stop()`, `progress(**fields)` and `adjustments`; nothing here
-knows who provides it.
+tensors; its `files` (path to sha256) must still be there, unchanged, when it is used again. `context` offers
+`folder`, `should_stop()`, `progress(**fields)` and `adjustments`; nothing here knows who provides it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def train(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
             adjustments=dict(context.adjustments),
         ),
     )
-    return receipt.to_json()
+    kept = (receipt.checkpoint, *receipt.top)
+    return {**receipt.to_json(), "files": {path: sha256_of(Path(path)) for path in kept}}
 
 
 def audit_panel(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def audit_panel(arguments: dict[str, Any], context: JobContext) -> dict[str, Any
 
     corpus, panel = _corpus_and(arguments, "panel")
     training = read_manifest(Path(arguments["training"])) if arguments.get("training") else None
-    return audit_checkpoints(
+    receipt = audit_checkpoints(
         corpus,
         panel,
         training,
@@ -105,13 +106,14 @@ def audit_panel(arguments: dict[str, Any], context: JobContext) -> dict[str, Any
         device=device_for(arguments.get("device", "auto")),
         progress=lambda done, total, what: context.progress(done=done, total=total, stage=what),
     )
+    return {**receipt, "files": {path: sha256_of(Path(path)) for path in receipt["verdicts"]}}
 
 
 def denoise(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
     """Denoise whole manifests through one checkpoint.
 
     Arguments: `corpus`, `manifests` (name to path), `checkpoint`, `batch_size`, `layout` ("packed" or "files"),
-    `device`. Receipt: per manifest the output folder and the number of spectra.
+    `device`. Receipt: `outputs`, per manifest the output folder and the number of spectra.
     """
     from denoise_core.corpus.stream import open_stream
     from denoise_core.inference import denoise_manifest
@@ -119,7 +121,7 @@ def denoise(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
 
     corpus = open_stream(Path(arguments["corpus"]))
     denoiser = load_denoiser(Path(arguments["checkpoint"]), device=device_for(arguments.get("device", "auto")))
-    receipt: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
     for number, (name, path) in enumerate(sorted(arguments["manifests"].items())):
         context.progress(done=number, total=len(arguments["manifests"]), stage=f"denoise {name}")
         out = context.folder / "denoised" / name
@@ -132,13 +134,13 @@ def denoise(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
             layout=arguments.get("layout", "packed"),
             batch_size=int(arguments.get("batch_size", 64)),
         )
-        receipt[name] = {
+        outputs[name] = {
             "folder": str(out),
             "spectra": len(manifest),
             "manifest_sha256": manifest.rows_sha256,
             "sha256": sha256_of_tree(out),
         }
-    return receipt
+    return {"outputs": outputs, "files": {row["folder"]: row["sha256"] for row in outputs.values()}}
 
 
 def _corpus_and(arguments: Mapping[str, Any], which: str) -> tuple[Corpus, Manifest]:
@@ -159,4 +161,5 @@ def evaluate_fold(arguments: dict[str, Any], context: JobContext) -> dict[str, A
     rows = folds.evaluate_fold(
         corpus, training, splits, {name: Path(path) for name, path in arguments["denoised"].items()}, out
     )
-    return {"rows": rows, "captures": str(out / "captures.csv")}
+    captures = out / "captures.csv"
+    return {"rows": rows, "captures": str(captures), "files": {str(captures): sha256_of(captures)}}

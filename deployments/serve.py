@@ -14,6 +14,7 @@ from flows.cross_validation import cross_validation
 from flows.denoise import denoise_manifest
 from flows.panel_qa import panel_qa
 from flows.parameters import ActBPlan, CrossValidationPlan, DenoisePlan, PanelQAPlan, WarmStartPlan
+from tasks import orphans
 
 
 def deployments() -> list[RunnerDeployment]:
@@ -34,6 +35,7 @@ def _deployment(flow: Flow[..., Any], name: str, plan: BaseModel) -> RunnerDeplo
 
 
 def main() -> None:
+    orphans.sweep()
     serve(*deployments(), pause_on_shutdown=False, limit=4)
 
 

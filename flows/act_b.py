@@ -6,11 +6,14 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.parameters import ActBPlan
-from tasks import act_c, audit, denoise, outcome, promotion, showing, trigger
+from tasks import act_c, audit, denoise, orphans, outcome, promotion, showing, trigger
 from tasks.dispatch import job, on_cluster
 
 
-@flow(name="act-b", flow_run_name=outcome.run_name("fallback"), log_prints=True)
+@flow(
+    name="act-b", flow_run_name=outcome.run_name("fallback"), log_prints=True,
+    on_crashed=[orphans.withdraw], on_cancellation=[orphans.withdraw],
+)  # fmt: skip
 @outcome.routed
 def act_b(plan: ActBPlan) -> State[Any]:
     """The fallback when Act of God fails a gate. Losses are rebalanced by what failed; the same gates decide.
@@ -48,7 +51,7 @@ def act_b(plan: ActBPlan) -> State[Any]:
         )  # fmt: skip
         report = denoise.panel_report(job(cluster, *cluster.send([spec])))
 
-    showing.publish(run, data, trained, report, cluster)
+    showing.publish(run, data, trained, report)
     if report.best.passed:
         return outcome.ship(run, report, plan.approval)
     act_c.report(run, report, source=plan.source_run)

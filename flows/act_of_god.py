@@ -6,11 +6,14 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.parameters import WarmStartPlan
-from tasks import audit, denoise, outcome, promotion, showing, trigger
+from tasks import audit, denoise, orphans, outcome, promotion, showing, trigger
 from tasks.dispatch import job, on_cluster
 
 
-@flow(name="act-of-god", flow_run_name=outcome.run_name("warm-start"), log_prints=True)
+@flow(
+    name="act-of-god", flow_run_name=outcome.run_name("warm-start"), log_prints=True,
+    on_crashed=[orphans.withdraw], on_cancellation=[orphans.withdraw],
+)  # fmt: skip
 @outcome.routed
 def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
     """Warm-start from fold 02, train on all but the panel, judge by the gates; ship, or end **Failed** and start Act B.
@@ -45,7 +48,7 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
         )  # fmt: skip
         report = denoise.panel_report(job(cluster, *cluster.send([spec])))
 
-    showing.publish(run, data, trained, report, cluster)
+    showing.publish(run, data, trained, report)
     if report.best.passed:
         return outcome.ship(run, report, plan.approval)
     promotion.archive_failed(run, "god_run", report.best.sentence())

@@ -6,11 +6,14 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.parameters import CrossValidationPlan
-from tasks import audit, campaign, denoise, outcome
+from tasks import audit, campaign, denoise, orphans, outcome
 from tasks.dispatch import on_cluster
 
 
-@flow(name="cross-validation", flow_run_name=outcome.run_name("five-fold"), log_prints=True)
+@flow(
+    name="cross-validation", flow_run_name=outcome.run_name("five-fold"), log_prints=True,
+    on_crashed=[orphans.withdraw], on_cancellation=[orphans.withdraw],
+)  # fmt: skip
 @outcome.routed
 def cross_validation(plan: CrossValidationPlan) -> State[Any]:
     """Train, denoise and summarise each fold (3 samples a treatment to train, 1 to validate, 1 to test).

@@ -6,11 +6,14 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.parameters import DenoisePlan
-from tasks import audit, denoise, outcome
+from tasks import audit, denoise, orphans, outcome
 from tasks.dispatch import job, on_cluster
 
 
-@flow(name="denoise", flow_run_name=outcome.run_name("manifest"), log_prints=True)
+@flow(
+    name="denoise", flow_run_name=outcome.run_name("manifest"), log_prints=True,
+    on_crashed=[orphans.withdraw], on_cancellation=[orphans.withdraw],
+)  # fmt: skip
 @outcome.routed
 def denoise_manifest(plan: DenoisePlan) -> State[Any]:
     """Write the denoised spectra of every row of a manifest; the default model is the one in production."""

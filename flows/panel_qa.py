@@ -6,11 +6,14 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.parameters import PanelQAPlan
-from tasks import audit, denoise, outcome, showing
+from tasks import audit, denoise, orphans, outcome, showing
 from tasks.dispatch import job, on_cluster
 
 
-@flow(name="panel-qa", flow_run_name=outcome.run_name("audit"), log_prints=True)
+@flow(
+    name="panel-qa", flow_run_name=outcome.run_name("audit"), log_prints=True,
+    on_crashed=[orphans.withdraw], on_cancellation=[orphans.withdraw],
+)  # fmt: skip
 @outcome.routed
 def panel_qa(plan: PanelQAPlan) -> State[Any]:
     """Judge checkpoints on the fixed panel: every gate, every control, top-k ranked by composite score.
@@ -27,7 +30,7 @@ def panel_qa(plan: PanelQAPlan) -> State[Any]:
             reference=plan.reference, device=where.device,
         )  # fmt: skip
         report = denoise.panel_report(job(cluster, *cluster.send([spec])))
-    showing.publish(run, data, None, report, cluster)
+    showing.publish(run, data, None, report)
     if report.best.passed:
         return outcome.conclude(run, report.best.sentence())
     return outcome.refused(run, report.best)

@@ -196,14 +196,16 @@ class Progress:
 
     def __init__(self, run: Run, what: str, description: str = "") -> None:
         self._shown = -1.0
+        self._where: object = None
         self._id = _best_effort(
             lambda: create_progress_artifact(0.0, key=run.key(f"progress-{what}"), description=description)
         )
 
-    def update(self, percent: float, description: str) -> None:
-        if self._id is None or abs(percent - self._shown) < 0.5:
+    def update(self, percent: float, description: str, where: object = None) -> None:
+        """Show `percent` and `description` once half a percent is gained, or `where` (state, node …) is another."""
+        if self._id is None or (abs(percent - self._shown) < 0.5 and where == self._where):
             return
-        self._shown = percent
+        self._shown, self._where = percent, where
         identifier = self._id
         _best_effort(
             lambda: update_progress_artifact(identifier, progress=min(percent, 100.0), description=description)

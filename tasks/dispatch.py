@@ -20,6 +20,7 @@ from prefect.runtime import task_run
 
 from tasks import audit
 from tasks.audit import Run, artifacts_root, logger
+from tasks.slurm import accounting
 from tasks.slurm.dispatcher import Dispatcher, Job, JobSpec, Outcome
 from tasks.slurm.profiles import Profile, load_profile
 
@@ -77,6 +78,12 @@ class Cluster:
                 self.run.event("orphan", f"Cancelled orphan {orphan.name} of a run that died", key=orphan.key)
         return jobs
 
+    def account(self) -> None:
+        """What the jobs took, one row each: `jobs.csv` in the run's folder, and its picture."""
+        if self.rows:
+            accounting.write_csv(self.rows, self.run.folder / "jobs.csv")
+            audit.publish_table(self.run, "jobs", self.rows, "One row a job: wait, elapsed, memory, efficiency")
+
     def withdraw(self) -> None:
         """Cancel what has not ended, and stay a while so that the journal says how it ended."""
         door = self.dispatcher(detach=True)  # its wait gives up at the deadline instead of cancelling once more
@@ -85,7 +92,10 @@ class Cluster:
             return
         door.cancel(left)
         deadline = time.monotonic() + WITHDRAW_S
-        ended = {outcome.key: outcome.state for outcome in door.wait(left, stop=lambda: time.monotonic() > deadline)}
+        ended = {}
+        for outcome in door.wait(left, stop=lambda: time.monotonic() > deadline):
+            ended[outcome.key] = outcome.state
+            self.rows.append(dict(outcome.accounting))
         states = {job.name: ended.get(job.key, "still ending") for job in left}
         self.run.event("cancelled", "; ".join(f"{name}: {state}" for name, state in states.items()), jobs=states)
 
@@ -106,6 +116,8 @@ def on_cluster(run: Run, profile: str, *, detach: bool = False, fresh: bool = Fa
         if not detach:
             cluster.withdraw()
         raise
+    finally:
+        cluster.account()
 
 
 def _task_name() -> str:
@@ -120,19 +132,31 @@ def job(cluster: Cluster, sent: Job) -> dict[str, Any]:
     Returns the job's receipt. Raises `JobLost` with the cause after every remedy failed.
     """
     progress = audit.Progress(cluster.run, sent.name, sent.name)
-    log = logger()
+    log, seen = logger(), dict[str, Any]()
+
+    def show(_: Job, fields: dict[str, Any]) -> None:
+        seen.update(fields)
+        where = (fields.get("state"), fields.get("node"), fields.get("attempt"))
+        progress.update(_percent(fields), _said(fields), where)
+
     outcomes = cluster.dispatcher().wait(
         [sent],
-        on_progress=lambda _, fields: progress.update(_percent(fields), _said(fields)),
+        on_progress=show,
         on_log=lambda _, text: log.info("%s", text),
         stop=cluster.stop.is_set,
     )
     for outcome in outcomes:
-        return _conclude(cluster, outcome, progress)
+        ended = {
+            "state": outcome.state,
+            "node": outcome.accounting["nodes"],
+            "elapsed_s": outcome.accounting["elapsed_s"],
+        }
+        progress.update(100.0 if outcome.state == "done" else _percent(seen), _said({**seen, **ended}), outcome.state)
+        return _conclude(cluster, outcome)
     raise InterruptedError(f"stopped waiting for {sent.name}; the job goes on")
 
 
-def _conclude(cluster: Cluster, outcome: Outcome, progress: audit.Progress) -> dict[str, Any]:
+def _conclude(cluster: Cluster, outcome: Outcome) -> dict[str, Any]:
     cluster.rows.append(dict(outcome.accounting))
     if outcome.state != "done" or outcome.result is None:
         cluster.run.event(
@@ -144,7 +168,6 @@ def _conclude(cluster: Cluster, outcome: Outcome, progress: audit.Progress) -> d
         "receipt", f"{outcome.spec.name} done" + (" (reused)" if outcome.reused else ""), result=outcome.result,
         key=outcome.key, attempts=outcome.attempts, slurm_ids=list(outcome.slurm_ids),
     )  # fmt: skip
-    progress.update(100.0, "done")
     return outcome.result
 
 

@@ -12,7 +12,6 @@ from tasks import audit
 from tasks.audit import Run
 from tasks.bundle import write_bundle
 from tasks.denoise import Data, PanelReport, Trained
-from tasks.dispatch import Cluster
 from tasks.files import place, place_tree, sha256_of, write_json
 
 PAGE_CHARACTERS = 1_500_000  # an artifact may have two megabytes
@@ -26,8 +25,8 @@ def collect(run: Run, trained: Trained, report: PanelReport | None) -> None:
         place_tree(report.folder, run.folder / "final_analytics" / "panel_eval")
 
 
-def publish(run: Run, data: Data, trained: Trained | None, report: PanelReport, cluster: Cluster) -> None:
-    """Collect the run's files and show them: verdict, gates, controls, training curve, model card, jobs."""
+def publish(run: Run, data: Data, trained: Trained | None, report: PanelReport) -> None:
+    """Collect the run's files and show them: verdict, gates, controls, training curve, model card."""
     if trained is not None:
         collect(run, trained, report)
     else:
@@ -38,11 +37,9 @@ def publish(run: Run, data: Data, trained: Trained | None, report: PanelReport, 
     controls = report.best.facts.get("controls", [])
     audit.publish_table(run, "controls", controls, "The candidate beside the controls, same panel, same reference")
     audit.publish_markdown(run, "model-card", model_card(report, trained), "What was judged, and how it did")
-    audit.publish_table(run, "jobs", cluster.rows, "One row a job: wait, elapsed, memory, efficiency")
     if trained is not None:
         rows = csv_rows(Path(trained.receipt["metrics_csv"]))
         audit.publish_table(run, "training-curve", rows, "One row an epoch, as in metrics.csv")
-    pd.DataFrame(cluster.rows).to_csv(run.folder / "jobs.csv", index=False, lineterminator="\n")
     document(run, data)
 
 

@@ -24,6 +24,7 @@ import psutil
 
 from tasks.slurm import faults
 from tasks.slurm.ending import Ender
+from tasks.slurm.files import damaged
 from tasks.slurm.journal import Entry, Journal
 from tasks.slurm.local import Local
 from tasks.slurm.placing import Placer, chunks, describe
@@ -95,7 +96,8 @@ class Dispatcher:
         Args:
             specs: equal specs (same key) become one job.
             array: one sbatch for all new jobs of a stage, split at the cluster's MaxArraySize.
-            fresh: set earlier results and checkpoints aside and run again.
+            fresh: set earlier results and checkpoints aside and run again. So is a result set aside whose `files`
+                (path to sha256, a folder's as `files.sha256_of` has it) are not on disk as it says.
             after: jobs that must be done before these start.
         """
         code = self._code or Snapshot.take(self.journal.root, _packages(specs))
@@ -114,6 +116,10 @@ class Dispatcher:
     def _admit(self, key: str, spec: JobSpec, code: Snapshot, fresh: bool, after: Sequence[Job]) -> Entry | None:
         """The entry of `key` if it has to be placed now; None when it is live already or done."""
         entry = self.journal.read(key)
+        result = self._ender.result(entry) if entry is not None and entry.state == "done" else None
+        if entry is not None and result is not None and (lost := damaged(result)):
+            self._tell("damaged", entry, text=f"{lost} is not what the job left: everything again")
+            fresh = True
         if entry is not None and fresh:
             self._stop_for_good(entry)
             number = entry.attempt.number
@@ -124,7 +130,7 @@ class Dispatcher:
         if entry is None:
             return self._new_entry(key, spec, code, after)
         entry.owner, entry.detach = self.owner, self.detach
-        if entry.state == "done" and self._ender.result(entry) is not None:
+        if result is not None:
             self._tell("reused", entry)
             return None
         if entry.state == "live" and entry.cancel is None:
@@ -241,9 +247,19 @@ class Dispatcher:
         if ids:
             self.scheduler.cancel(ids)
 
-    def held_by(self, owner: str) -> list[Job]:
-        """Live jobs of another owner, such as a flow run that crashed; for `cancel` or `wait`."""
-        return [self.journal.job(entry) for entry in self.journal.live() if entry.owner == owner]
+    def abandon(self, owner: str) -> list[Job]:
+        """Cancel what a dead owner, such as a flow run that crashed, held here and did not detach. Returns it.
+
+        A job that another owner took over meanwhile is left alone; one cancelled like this goes on from its last
+        checkpoint when it is asked for again.
+        """
+        left = [self.journal.job(entry) for entry in self._here() if entry.owner == owner and not entry.detach]
+        self._cancel(left, functools.partial(_still_of, owner))
+        return left
+
+    def _here(self) -> Iterator[Entry]:
+        """Live jobs that this dispatcher's scheduler knows."""
+        return (entry for entry in self.journal.live() if entry.executor == self.profile.executor)
 
     def sweep(self, *, grace_s: float = 60.0) -> list[Job]:
         """Cancel orphans: live jobs, not detached, whose owner has been dead for `grace_s`. Returns them.
@@ -251,7 +267,7 @@ class Dispatcher:
         Also ends, in the journal, what was cancelled earlier while nobody waited for it.
         """
         orphans: list[Job] = []
-        for entry in self.journal.live():
+        for entry in self._here():
             orphaned = not entry.detach and entry.owner != self.owner and self._dead(entry.owner, grace_s)
             if orphaned and self._tracker.look({entry.key: Watch(self.journal.job(entry))}) == []:
                 # a flow that was started again may take the job over at this very moment

@@ -143,6 +143,27 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """Hash of a file, or of a folder: over the lines "RELATIVE SHA256" of every file below it, sorted."""
+    if not path.is_dir():
+        return sha256_file(path)
+    digest = hashlib.sha256()
+    for file in sorted(found for found in path.rglob("*") if found.is_file()):
+        digest.update(f"{file.relative_to(path)} {sha256_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def damaged(result: dict[str, Any]) -> str | None:
+    """The first of a result's `files` (path to sha256) that is missing or changed; None when all are as it says."""
+    for name, expected in result.get("files", {}).items():
+        try:
+            if sha256_of(Path(name)) != expected:
+                return str(name)
+        except OSError:
+            return str(name)
+    return None
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, timeout_s: float | None = None) -> Iterator[int]:
     """Hold an exclusive advisory lock on `path`; yields its descriptor, which a child may inherit to keep the lock.

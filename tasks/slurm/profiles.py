@@ -174,7 +174,7 @@ def load_profile(name: str | Path, folder: Path = TEMPLATES) -> Profile:
         stages[stage] = _resources({**defaults_of(resources, default), **site_stages.get(stage, {})}, path, stage)
     try:
         return Profile(
-            name=path.stem,
+            name=path.stem if path.parent == folder else str(path.resolve()),  # what loads it again
             resources=_resources(resources, path, ""),
             stages=stages,
             **{key: value for key, value in flat.items() if key in _SITE_KEYS},

@@ -37,6 +37,13 @@ def echo(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
     return {"echo": {key: value for key, value in arguments.items() if key != "trace"}}
 
 
+def keeper(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Leaves a file that its result names."""
+    path: Path = context.folder / "kept.bin"
+    path.write_bytes(b"weights")
+    return {"files": {str(path): hashlib.sha256(b"weights").hexdigest()}}
+
+
 def nap(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
     """Sleeps, publishing progress, and stops in order when asked to."""
     end = time.time() + arguments["seconds"]

@@ -7,13 +7,14 @@ import re
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dispatch_lab import Lab
 
-from tasks.slurm import accounting
+from tasks.slurm import accounting, files
 from tasks.slurm.dispatcher import JobSpec
 
 
@@ -218,13 +219,45 @@ def test_sweep_ends_the_orphans_of_the_dead_and_of_nobody_else(lab: Lab) -> None
     assert states == {"orphan": "CANCELLED", "kept": "PENDING", "fold-01": "PENDING"}
 
 
-def test_jobs_of_a_flow_run_can_be_found_by_its_name(lab: Lab) -> None:
-    lab.dispatcher(owner="flow-run-1").submit([_echo(1)])
-    lab.dispatcher(owner="flow-run-2").submit([_echo(2)])
+def test_what_a_dead_owner_left_is_ended_and_goes_on_when_asked_for_again(lab: Lab) -> None:
+    lab.dispatcher(owner="flow-run-1").submit([_echo(1), _echo(3)])
+    lab.dispatcher(owner="flow-run-1", detach=True).submit([_echo(2)])
+    lab.dispatcher(owner="flow-run-2").submit([_echo(3), _echo(4)])  # takes fold 3 over
     other = lab.dispatcher()
-    assert [job.name for job in other.held_by("flow-run-1")] == ["fold-01"]
-    other.cancel(other.held_by("flow-run-1"))
-    assert [job["state"] for job in lab.fake.jobs().values()] == ["CANCELLED", "PENDING"]
+    left = other.abandon("flow-run-1")
+    assert [job.name for job in left] == ["fold-01"]
+    states = {job["name"].split(".")[0]: job["state"] for job in lab.fake.jobs().values()}
+    assert states == {"fold-01": "CANCELLED", "fold-02": "PENDING", "fold-03": "PENDING", "fold-04": "PENDING"}
+    assert [outcome.state for outcome in other.wait(left)] == ["cancelled"]
+    lab.when(lab.has("5"), lab.runs("5"))
+    (outcome,) = lab.outcomes([_echo(1)])
+    assert (outcome.state, outcome.key) == ("done", left[0].key)
+
+
+@pytest.mark.parametrize("harm", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-1])])
+def test_a_result_whose_file_is_damaged_is_made_again(lab: Lab, harm: Callable[[Path], object]) -> None:
+    spec = JobSpec("keeper", "slurm_jobs:keeper")
+    lab.when(lab.has("1"), lab.runs("1"))
+    (first,) = lab.outcomes([spec])
+    assert first.result is not None
+    (file,) = first.result["files"]
+    assert lab.outcomes([spec])[0].reused
+    harm(Path(file))
+    lab.when(lab.has("2"), lab.runs("2"))
+    (again,) = lab.outcomes([spec])
+    assert (again.state, again.reused, again.result) == ("done", False, first.result)
+    assert again.attempts == 1
+    assert file in lab.told("damaged")[0]["text"]
+
+
+def test_a_folders_hash_names_every_file_below_it(tmp_path: Path) -> None:
+    (tmp_path / "out" / "deep").mkdir(parents=True)
+    (tmp_path / "out" / "deep" / "a.npy").write_bytes(b"1")
+    before = files.sha256_of(tmp_path / "out")
+    assert files.damaged({"files": {str(tmp_path / "out"): before}}) is None
+    (tmp_path / "out" / "b.npy").write_bytes(b"")
+    assert files.damaged({"files": {str(tmp_path / "out"): before}}) == str(tmp_path / "out")
+    assert files.damaged({"result": "of a job that names none"}) is None
 
 
 def test_prune_removes_what_is_old_and_nothing_that_is_needed(lab: Lab) -> None:

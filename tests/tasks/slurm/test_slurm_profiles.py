@@ -34,6 +34,7 @@ def test_a_stage_overrides_the_site_and_the_site_the_defaults(tmp_path: Path) ->
     assert profile.section("evaluate").cpus == 4
     assert profile.section("train").time == "01:00:00"  # of defaults.yaml
     assert profile.section("evaluate").time_seconds == 600
+    assert load_profile(profile.name) == profile  # whoever reads the name in a journal finds the file again
 
 
 @pytest.mark.parametrize(
