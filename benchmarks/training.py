@@ -34,10 +34,10 @@ from denoise_core.losses import total_loss
 from denoise_core.model import preprocess
 from denoise_core.model.checkpoints import FilmScaling
 from denoise_core.model.mamba_uv import MambaUV
+from denoise_core.optimising import parameter_groups
 from denoise_core.pairs import PairSampler
 from denoise_core.plans import OptimiserPlan, TrainingPlan
 from denoise_core.recipes import named
-from denoise_core.training import parameter_groups
 
 Example = tuple[Tensor, Tensor, Tensor]  # input (B, L), target (B, L), features (B, F)
 CPU = torch.device("cpu")

@@ -20,17 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denoise_core.augment import augment
-from denoise_core.bases import Base, fit_base
 from denoise_core.corpus.manifest import Manifest, verify_disjoint
 from denoise_core.corpus.store import Corpus
 from denoise_core.errors import NonFiniteLoss, TrainingInterrupted
-from denoise_core.losses import total_loss
 from denoise_core.model import preprocess
-from denoise_core.model.checkpoints import FilmScaling, load_model, save_checkpoint, warm_start
+from denoise_core.model.checkpoints import load_model, save_checkpoint, warm_start
 from denoise_core.model.mamba_uv import MambaUV
-from denoise_core.pairs import Batch, PairSampler
-from denoise_core.plans import OptimiserPlan, TrainingPlan
+from denoise_core.objective import Objective
+from denoise_core.optimising import WeightAverage, adjusted, learning_rate, parameter_groups
+from denoise_core.plans import TrainingPlan, canonical_json
 from denoise_core.training_files import (
     TrainingFiles,
     generator_from,
@@ -38,12 +36,11 @@ from denoise_core.training_files import (
     load_state,
     optimiser_state,
     save_state,
+    speed,
 )
 from denoise_core.validation import Figures, Validation
 
 KEPT_CHECKPOINTS = 5
-NO_DECAY = ("A_log", "D", "bias")  # and every LayerNorm
-ERROR_SAMPLE = 256  # training captures whose error sets the scale of the standard error
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ class _Run:
     """The state of one training between its epochs."""
 
     KEPT = (
-        "epoch", "step", "best_epoch", "best_sam", "waited", "waited_for", "seconds", "history", "speeds", "averaged",
+        "epoch", "step", "best_epoch", "best_sam", "waited", "waited_for", "seconds", "history", "speeds",
     )  # fmt: skip
 
     def __init__(
@@ -150,36 +147,18 @@ class _Run:
         torch.manual_seed(options.seed)
         torch.backends.cudnn.benchmark = options.cudnn_benchmark and self.device.type == "cuda"
         saved = load_state(self.files.state, self.belongs_to)
-        self.base: Base = fit_base(_base_kind(self.plan), corpus, self.inputs.train)
-        self.held_out_base = torch.tensor(self.base.held_out_NL, device=self.device)
-        self.scaling = FilmScaling(corpus.dose_stats.mean_F, corpus.dose_stats.std_F)
-        every = np.arange(len(corpus.spectra_NL))
-        self.features = torch.from_numpy(self.scaling(corpus.context(every).features_BF)).to(self.device)
-        self.sampler = PairSampler(corpus, self.inputs.train, self.plan.data, self.device)
-        if self.plan.data.group_weights == "own_error":
-            self.sampler.weigh_groups(self._start_error())
+        self.objective = Objective(self.plan, corpus, self.inputs.train, self.device)
+        self.sampler = self.objective.sampler
         self.generator = torch.Generator(device=self.device).manual_seed(options.seed)
-        self.lambda_weights = torch.from_numpy(np.asarray(corpus.lambda_stats.weights, np.float32)).to(self.device)
-        wavelength = corpus.wavelength_nm
-        self.step_nm = float(wavelength[1] - wavelength[0])
-        inside = (wavelength >= self.plan.loss.deriv_roi_min) & (wavelength <= self.plan.loss.deriv_roi_max)
-        self.roi = torch.from_numpy(inside).to(self.device)
         self._build_model()
         self.validation = Validation(
-            corpus, self.inputs.val, self.base.spectra_NL, self.features, self.device,
+            corpus, self.inputs.val, self.objective.base.spectra_NL, self.objective.features, self.device,
             noise2noise=self.plan.data.val_noise2noise, tta_reverse=options.tta_reverse,
         )  # fmt: skip
         if saved is None:
             self._first_epoch_zero()
         else:
             self._resume(saved)
-
-    def _start_error(self) -> Tensor:
-        """Mean squared error (N,) of the held-out base against the group's other captures; 0 outside training."""
-        rows = torch.unique(self.sampler.rows_M)
-        error_N = torch.zeros(len(self.held_out_base), device=self.device)
-        error_N[rows] = (self.held_out_base[rows] - self.sampler.loo_target(rows)).square().mean(dim=1)
-        return error_N
 
     def _build_model(self) -> None:
         corpus, data = self.inputs.corpus, self.plan.data
@@ -192,8 +171,7 @@ class _Run:
         if self.options.freeze_backbone:
             for parameter in self.model.backbone_parameters():
                 parameter.requires_grad_(False)
-        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.averaged = 0
+        self.average = WeightAverage(self.model, self.options)
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(
             parameter_groups(self.model, self.options.weight_decay),
@@ -207,13 +185,14 @@ class _Run:
         files.audit(f"Launching training run {self.plan.name} on {self.device} (plan {self.belongs_to[:12]})")
         if init is not None:
             files.audit(f"Warm start from {init.name}; own initialisation kept for {self.kept_init or 'nothing'}")
+        files.log(f"plan {canonical_json(self.plan)}")
         if self.options.amp and self.device.type == "cpu":
             files.log("amp: bf16 gains nothing on the CPU; running in float32")
-        self._record(self.validation(self._averaged_model(), self.options.bs), {})
+        self._record(self.validation(self.average.model(), self.options.bs), {})
 
     def _resume(self, saved: Mapping[str, Any]) -> None:
         self.model.load_state_dict(saved["model_state"])
-        self.average = {name: value.to(self.device) for name, value in saved["average"].items()}
+        self.average.resume(saved["average"], saved["averaged"])
         self.optimiser.load_state_dict(optimiser_state(saved["optimiser"]))
         self.generator = generator_from(saved["generator"], self.device)
         for name in self.KEPT:
@@ -239,7 +218,7 @@ class _Run:
                 self.files.audit(f"Asked to stop in epoch {self.epoch + 1}; the state of epoch {self.epoch} is on disk")
                 raise TrainingInterrupted(f"stopped after epoch {self.epoch}")
             batch = self.sampler.batch(index, self.generator)
-            loss, parts = self._loss(batch)
+            loss, parts = self.objective.loss(self.model, batch, options, self.generator)
             (loss / options.grad_accum).backward()  # type: ignore[no-untyped-call]
             broken |= ~torch.isfinite(loss.detach())
             for name, value in {"loss": loss.detach(), **parts}.items():
@@ -254,21 +233,7 @@ class _Run:
         self.means = {f"train_{name}": float(value / count) for name, value in sums.items()}
         elapsed = time.perf_counter() - started
         self.seconds += elapsed
-        self.speeds.append(_speed(self.epoch + 1, samples, elapsed, self.device))
-
-    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        x_BL = augment(batch.x_BL, self.plan.data, self.sampler.noise_sd_L, self.step_nm, self.generator)
-        base_BL = x_BL if self.base.filter is None else self.held_out_base[batch.row_B]
-        if self.base.filter is not None and batch.shift_BL is not None:
-            base_BL = base_BL + batch.shift_BL
-        amp = self.options.amp and self.device.type == "cuda" and self.options.amp_dtype != "fp32"
-        dtype = torch.float16 if self.options.amp_dtype == "fp16" else torch.bfloat16
-        with torch.autocast(self.device.type, dtype=dtype, enabled=amp):
-            y_BL = self.model(x_BL, self.features[batch.row_B], base_BL)
-        return total_loss(
-            y_BL.float(), batch.target_BL, self.plan.loss, self.lambda_weights, self.step_nm, self.roi,
-            group_B=batch.group_B,
-        )  # fmt: skip
+        self.speeds.append(speed(self.epoch + 1, samples, elapsed, self.device))
 
     def _step(self, progress: float) -> None:
         options = self.options
@@ -280,30 +245,13 @@ class _Run:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
-        self._average()
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Exponential moving average of the weights, early steps weighing more so that it is not stuck at its start."""
-        self.averaged += 1
-        decay = min(self.options.ema_decay, (1 + self.averaged) / (10 + self.averaged)) if self.options.ema else 0.0
-        state = self.model.state_dict()
-        floats = [name for name, value in state.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.average[name] for name in floats], [state[name] for name in floats], 1 - decay)
+        self.average.update()
 
     # ---- after an epoch ----------------------------------------------------------------------------------
 
     def finish_epoch(self) -> None:
         self.epoch += 1
-        self._record(self.validation(self._averaged_model(), self.options.bs), self.means)
-
-    def _averaged_model(self) -> MambaUV:
-        if not hasattr(self, "_shadow"):
-            how = self.model.preprocessing
-            with torch.random.fork_rng(devices=[]):
-                self._shadow = MambaUV(self.plan.model, self.inputs.corpus.wavelength_nm, how).to(self.device)
-        self._shadow.load_state_dict(self.average)
-        return self._shadow
+        self._record(self.validation(self.average.model(), self.options.bs), self.means)
 
     def _record(self, figures: Figures, means: Mapping[str, float]) -> None:
         """Judge the epoch, keep what deserves it, and make it durable: checkpoints first, the state last."""
@@ -358,40 +306,21 @@ class _Run:
         return self.files.checkpoints / f"mamba_tiny_uv_epoch_{epoch:04d}.pt"
 
     def _save(self, path: Path, figures: Figures) -> str:
-        scale_L, error_L = self._standard_errors()
+        scale_L, error_L = self.objective.standard_errors(self.average.model(), self.options.bs)
         return save_checkpoint(
             path, self.model,
-            ema_state={"n_averaged": self.averaged, **{f"module.{name}": v for name, v in self.average.items()}},
+            ema_state=self.average.checkpoint_state(),
             epoch=self.epoch, sam_deg=figures.sam_deg, config={"plan": self.plan.model_dump(mode="json")},
-            base_state=self.base.state, dose_stats=self.scaling, se_scale_L=scale_L, se_L=error_L,
+            base_state=self.objective.base.state, dose_stats=self.objective.scaling, se_scale_L=scale_L, se_L=error_L,
             extra={"belongs_to": self.belongs_to, "inputs": self.inputs.hashes},
         )  # fmt: skip
-
-    @torch.inference_mode()
-    def _standard_errors(self) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """How the network's error on held-out-base training captures compares with its base's, per wavelength.
-
-        With a base: the factor on the base's standard error. Without: the error itself.
-        """
-        rows = self.sampler.spread_rows(ERROR_SAMPLE)
-        model = self._averaged_model().eval()
-        base_BL = self.held_out_base[rows]
-        x_BL, reference_BL = self.sampler.spectra_NL[rows], self.sampler.loo_target(rows)
-        parts = [
-            model(x_BL[part], self.features[rows[part]], base_BL[part])
-            for part in torch.arange(len(rows), device=self.device).split(self.options.bs)  # type: ignore[no-untyped-call]
-        ]
-        error_L = (torch.cat(parts) - reference_BL).square().mean(0).sqrt()
-        if self.base.filter is None:
-            return None, error_L.float().cpu().numpy()
-        base_error_L = (base_BL - reference_BL).square().mean(0).sqrt()
-        return (error_L / base_error_L).float().cpu().numpy(), None
 
     def _state(self) -> dict[str, Any]:
         return {
             "belongs_to": self.belongs_to,
             "model_state": self.model.state_dict(),
-            "average": self.average,
+            "average": self.average.state,
+            "averaged": self.average.count,
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
             **{
@@ -406,10 +335,8 @@ class _Run:
 
     def receipt(self) -> TrainingReceipt:
         best = self.files.best
-        if not self.out_of_patience:
-            self.files.audit(f"Training completed successfully after {self.epoch} epochs")
-        else:
-            self.files.audit(f"Early stop after epoch {self.epoch}: {self.waited} epochs without improvement")
+        early = f": early stop, {self.waited} without improvement" if self.out_of_patience else ""
+        self.files.audit(f"Training completed successfully after {self.epoch} epochs{early}")
         self.files.audit(f"Checkpoint ready: {self.plan.files.checkpoint_dir}/{best.name}")
         start, score = self.history[0]["val_composite"], self.history[self.best_epoch]["val_composite"]
         return TrainingReceipt(
@@ -426,60 +353,3 @@ class _Run:
             beats_base=bool(self.best_sam < self.history[0]["val_sam_deg"]),
             plan=self.belongs_to,
         )
-
-
-def _base_kind(plan: TrainingPlan) -> str:
-    return plan.model.base if plan.model.head == "residual" else "capture"
-
-
-def adjusted(plan: OptimiserPlan, adjustments: Mapping[str, Any]) -> OptimiserPlan:
-    """The optimiser's options after a dispatcher's remedies: the effective batch stays, its memory halves."""
-    halvings = int(adjustments.get("batch_halvings", 0))
-    factor = float(adjustments.get("lr_factor", 1.0))
-    clip = adjustments.get("grad_clip") or plan.grad_clip
-    steps = plan.steps_per_epoch
-    return plan.model_copy(
-        update={
-            "bs": max(1, plan.bs >> halvings),
-            "grad_accum": plan.grad_accum << halvings,
-            "steps_per_epoch": steps << halvings if steps else None,
-            "lr": plan.lr * factor,
-            "lr_min": plan.lr_min * factor,
-            "grad_clip": clip,
-        }
-    )
-
-
-def learning_rate(progress: float, plan: OptimiserPlan) -> float:
-    """Linear warm-up to `lr`, then cosine to `lr_min`; `progress` in epochs."""
-    warm = min(plan.warmup_epochs, plan.epochs - 1)
-    if progress < warm:
-        return plan.lr * max(progress, 1e-3) / warm
-    done = (progress - warm) / max(plan.epochs - warm, 1)
-    return plan.lr_min + (plan.lr - plan.lr_min) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def parameter_groups(model: MambaUV, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights decay; states' rates (A_log, D), biases and norms do not."""
-    decayed: list[torch.nn.Parameter] = []
-    others: list[torch.nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            (others if name.rsplit(".", 1)[-1] in NO_DECAY or "norm" in name else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
-
-
-def _speed(epoch: int, samples: int, seconds: float, device: torch.device) -> dict[str, Any]:
-    """Throughput and memory of an epoch; GPU use where there is a GPU."""
-    import resource
-
-    cuda = device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated(device) if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-    return {
-        "epoch": epoch,
-        "samples_per_s": samples / seconds,
-        "seconds": seconds,
-        "peak_memory_mb": peak / 2**20,
-        "gpu_utilisation_pct": float(torch.cuda.utilization(device)) if cuda else None,
-    }

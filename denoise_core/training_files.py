@@ -6,10 +6,12 @@ no epoch twice and none out.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +57,14 @@ class TrainingFiles:
     def audit(self, text: str) -> None:
         """One `TIMESTAMP | text` line in the audit log, and in train.log."""
         with open(self.audit_log, "a", encoding="utf-8") as handle:
-            handle.write(f"{datetime.now():%Y-%m-%dT%H:%M:%S} | {text}\n")
+            handle.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S} | {text}\n")
         self.log(text)
 
     def log(self, text: str) -> None:
         """One line in train.log and on standard output, which a job's log keeps."""
         print(text, flush=True)
         with open(self.logs / "train.log", "a", encoding="utf-8") as handle:
-            handle.write(f"{datetime.now():%Y-%m-%dT%H:%M:%S} {text}\n")
+            handle.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S} {text}\n")
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """metrics.csv: one row an epoch, the whole file anew."""
@@ -123,3 +125,20 @@ def generator_from(state: torch.Tensor, device: torch.device) -> torch.Generator
     generator = torch.Generator(device=device)
     generator.set_state(state.cpu().to(torch.uint8))
     return generator
+
+
+def speed(epoch: int, samples: int, seconds: float, device: torch.device) -> dict[str, Any]:
+    """Throughput and peak memory of an epoch; GPU use where a GPU tells it (one shared out by MIG does not)."""
+    cuda = device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(device) if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    used: float | None = None
+    if cuda:
+        with contextlib.suppress(Exception):  # a figure for people must not end a training
+            used = float(torch.cuda.utilization(device))
+    return {
+        "epoch": epoch,
+        "samples_per_s": samples / seconds,
+        "seconds": seconds,
+        "peak_memory_mb": peak / 2**20,
+        "gpu_utilisation_pct": used,
+    }

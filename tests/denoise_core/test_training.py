@@ -16,8 +16,9 @@ from denoise_core.corpus.manifest import Manifest, manifest_of
 from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.errors import BadInput, NonFiniteLoss, TrainingInterrupted
 from denoise_core.model.checkpoints import load_model
+from denoise_core.optimising import adjusted, learning_rate
 from denoise_core.plans import DataPlan, ModelPlan, OptimiserPlan, TrainingPlan
-from denoise_core.training import Hooks, TrainingInputs, TrainingReceipt, adjusted, learning_rate, train
+from denoise_core.training import Hooks, TrainingInputs, TrainingReceipt, train
 
 
 @pytest.fixture(scope="module")
