@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,19 +17,24 @@ from rich.markup import escape
 from rich.table import Table
 from typer.exceptions import TyperException
 
-from denoise_core.errors import BadInput
+from denoise_core.errors import BadInput, NonFiniteLoss
+
+if TYPE_CHECKING:
+    from denoise_core.plans import TrainingPlan
 
 app = typer.Typer(
     name="denoise_core", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )
 quiet = not sys.stderr.isatty()
 console = Console(stderr=True, quiet=quiet)
-GATE_FAILED, BAD_INPUT = 3, 2
+GATE_FAILED, BAD_INPUT, STOPPED = 3, 2, 130
 
 CorpusDir = Annotated[Path, typer.Option("--corpus", help="Corpus folder: the seed's layout, or packed.")]
 OutDir = Annotated[Path, typer.Option("--out", help="Folder to write into; made when missing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the whole trace of an error.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show the whole trace of an error; goes anywhere on the line.")
+]
 
 
 @app.callback()
@@ -41,6 +47,7 @@ def corpus(
     out: OutDir,
     size: Annotated[str, typer.Option(help="mini (seconds, for demos and tests) or full (8,100 spectra).")] = "mini",
     seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Generate the synthetic corpus in the seed's layout; the clean truth goes to OUT/truth."""
     from denoise_core.corpus.synthetic import generate
@@ -49,18 +56,19 @@ def corpus(
         raise BadInput(f"no corpus size {size!r}", remedy="mini or full")
     if out.exists() and any(out.iterdir()):
         raise BadInput("folder is not empty", file=out, remedy="name a new one; nothing is overwritten")
-    generate(out, size=size, seed=seed)  # type: ignore[arg-type]
-    print(out)
+    with console.status(f"generating {size}, seed {seed}"):
+        generate(out, size=size, seed=seed)  # type: ignore[arg-type]
+    print(json.dumps({"corpus": str(out), "size": size, "seed": seed}) if as_json else out)
 
 
 @app.command()
-def folds(corpus: CorpusDir, out: OutDir) -> None:
+def folds(corpus: CorpusDir, out: OutDir, as_json: Json = False) -> None:
     """Write fold_01 … fold_05/{train,val,test}_manifest.csv by the rotation of the runbook, counts checked."""
     from denoise_core.corpus.folds import write_folds
     from denoise_core.corpus.store import open_corpus
 
-    for paths in write_folds(open_corpus(corpus), out):
-        print(paths.train.parent)
+    folders = [str(paths.train.parent) for paths in write_folds(open_corpus(corpus), out)]
+    print(json.dumps({"folds": folders}) if as_json else "\n".join(folders))
 
 
 @app.command()
@@ -80,6 +88,11 @@ def train(
     from denoise_core.corpus.manifest import read_manifest
     from denoise_core.corpus.store import open_corpus
 
+    if method not in ("mamba", "linear"):
+        raise BadInput(f"no method {method!r}", remedy="mamba or linear")
+    chosen = _plan(plan)
+    if init_checkpoint is not None and not init_checkpoint.exists():
+        raise BadInput("no such checkpoint", file=init_checkpoint, remedy="check the path")
     opened = open_corpus(corpus)
     training = read_manifest(train_manifest) if train_manifest else opened.manifest("manifest_train")
     if method == "linear":
@@ -87,29 +100,59 @@ def train(
 
         if kind not in RECIPES:
             raise BadInput(f"no linear filter {kind!r}", remedy=f"one of {', '.join(RECIPES)}")
+        out.mkdir(parents=True, exist_ok=True)
         path = out / f"linear_{kind}.pt"
-        save_linear(path, fit(opened, training.groups, RECIPES[kind]))
+        with console.status(f"fitting filter {kind} to {len(training.groups)} groups"):
+            save_linear(path, fit(opened, training.groups, RECIPES[kind]))
         print(json.dumps({"checkpoint": str(path)}) if as_json else path)
         return
-    if method != "mamba":
-        raise BadInput(f"no method {method!r}", remedy="mamba or linear")
     validation = read_manifest(val_manifest) if val_manifest else opened.manifest("validation_panel")
-    receipt = _train_mamba(plan, opened, training, validation, init_checkpoint, out, device)
+    receipt = _train_mamba(chosen, opened, training, validation, init_checkpoint, out, device)
     print(json.dumps(receipt) if as_json else receipt["checkpoint"])
 
 
+def _plan(name: str) -> TrainingPlan:
+    """A named plan, or the one in a JSON file."""
+    from pydantic import ValidationError
+
+    from denoise_core.plans import TrainingPlan
+    from denoise_core.recipes import named
+
+    if not name.endswith(".json"):
+        return named(name)
+    try:
+        return TrainingPlan.model_validate_json(Path(name).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"cannot read the plan ({error.strerror})", file=name, remedy="check the path") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise BadInput(f"{place}: {first['msg']}", file=name, remedy="fields: denoise_core/plans.py") from error
+
+
+def _device(name: str) -> str:
+    """The device to compute on; BadInput for one that this machine lacks."""
+    import torch
+
+    from denoise_core.jobs import device_for
+
+    try:
+        device = torch.device(device_for(name))
+    except RuntimeError as error:
+        raise BadInput(f"no device {name!r}", remedy="auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BadInput(f"no device {name!r}: CUDA is not to be had here", remedy="--device cpu, or auto")
+    return str(device)
+
+
 def _train_mamba(
-    plan: str, opened: Any, training: Any, validation: Any, init: Path | None, out: Path, device: str
+    chosen: TrainingPlan, opened: Any, training: Any, validation: Any, init: Path | None, out: Path, device: str
 ) -> dict[str, Any]:
     from rich.progress import Progress
 
-    from denoise_core.jobs import device_for
-    from denoise_core.plans import TrainingPlan
-    from denoise_core.recipes import named
     from denoise_core.training import Hooks, TrainingInputs
     from denoise_core.training import train as run_training
 
-    chosen = TrainingPlan.model_validate_json(Path(plan).read_text()) if plan.endswith(".json") else named(plan)
     audit_log = out / chosen.files.audit_log
     audit_log.parent.mkdir(parents=True, exist_ok=True)
     audit_log.touch()
@@ -119,7 +162,7 @@ def _train_mamba(
             chosen,
             TrainingInputs(opened, training, validation, init),
             out,
-            device=device_for(device),
+            device=_device(device),
             hooks=Hooks(progress=lambda fields: bar.update(task, completed=fields.get("epoch", 0))),
         )
     result: dict[str, Any] = receipt.to_json()
@@ -133,20 +176,22 @@ def denoise(
     checkpoint: Annotated[Path, typer.Option(help="Ours, the published format, or a linear filter.")],
     out: OutDir,
     layout: Annotated[str, typer.Option(help="files: one .npy a spectrum; packed: one array.")] = "files",
-    batch_size: Annotated[int, typer.Option(min=1)] = 128,
-    device: Annotated[str, typer.Option()] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Spectra at a time.")] = 128,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
+    as_json: Json = False,
 ) -> None:
     """Denoise every row of a manifest: OUT/<relative_path stem>_denoised.npy."""
     from denoise_core.corpus.manifest import read_manifest
     from denoise_core.corpus.stream import open_stream
     from denoise_core.inference import denoise_manifest
-    from denoise_core.jobs import device_for
     from denoise_core.model.neural import load_denoiser
 
     rows = read_manifest(manifest)
-    model = load_denoiser(checkpoint, device=device_for(device))
-    denoise_manifest(open_stream(corpus), rows, model, out, layout=layout, batch_size=batch_size)
-    print(f"{len(rows)} spectra: {out}")
+    model = load_denoiser(checkpoint, device=_device(device))
+    with console.status(f"denoising {len(rows.unique())} spectra"):
+        denoise_manifest(open_stream(corpus), rows, model, out, layout=layout, batch_size=batch_size)
+    told = {"rows": len(rows), "spectra": len(rows.unique()), "out": str(out)}
+    print(json.dumps(told) if as_json else f"{told['spectra']} spectra of {told['rows']} rows: {out}")
 
 
 @app.command()
@@ -204,22 +249,33 @@ def _show(audit: Any) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-def main() -> int:
-    """Run a command; bad input is one line on standard error, with `-v` the whole trace."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; what went wrong is one line on standard error, with `-v` anywhere the whole trace before it."""
+    given = sys.argv[1:] if arguments is None else arguments
+    verbose = any(word in ("-v", "--verbose") for word in given)
+    given = [word for word in given if word not in ("-v", "--verbose")]
     try:
-        outcome = app(standalone_mode=False)
-    except BadInput as error:
-        if "-v" in sys.argv or "--verbose" in sys.argv:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except TyperException as error:
-        print(f"error: {error}; see python -m denoise_core --help", file=sys.stderr)
-        return BAD_INPUT
+        return int(app(given or ["--help"], prog_name="python -m denoise_core", standalone_mode=False) or 0)
     except (typer.Abort, KeyboardInterrupt):
-        print("stopped; the same command goes on from the last epoch", file=sys.stderr)
-        return 130
-    return int(outcome or 0)
+        print("stopped; the same command goes on, a training from its last epoch", file=sys.stderr)
+        return STOPPED
+    except (BadInput, NonFiniteLoss, OSError, TyperException) as error:
+        if verbose:
+            traceback.print_exc()
+        print(f"error: {' '.join(_told(error, given).split())}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _told(error: Exception, given: list[str]) -> str:
+    """What is wrong, and the next step."""
+    if isinstance(error, TyperException):
+        command = f" {given[0]}" if given and given[0] in _names() else ""
+        return f"{error.format_message().rstrip('.')}; see python -m denoise_core{command} --help"
+    return f"{error}; check the path, its rights and the disk" if isinstance(error, OSError) else str(error)
+
+
+def _names() -> set[str]:
+    return {command.callback.__name__ for command in app.registered_commands if command.callback}
 
 
 if __name__ == "__main__":

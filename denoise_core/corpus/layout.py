@@ -76,7 +76,7 @@ def find_spectra(root: Path) -> tuple[Path, bool]:
     raise BadInput(
         what,
         file=root,
-        remedy=f"give the folder that holds {SPECTRA_FOLDER}/ or spectra.npy, or generate a synthetic corpus",
+        remedy=f"name the folder of {SPECTRA_FOLDER}/ or spectra.npy, or see python -m denoise_core corpus --help",
     )
 
 
