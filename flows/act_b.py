@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 
 from flows.parameters import ActBPlan
 from tasks import act_c, audit, denoise, orphans, outcome, promotion, showing, trigger
+from tasks import denoise_jobs as jobs
 from tasks.dispatch import job, on_cluster
 
 
@@ -40,16 +41,16 @@ def act_b(plan: ActBPlan) -> State[Any]:
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
         checkpoint = seed
         for name, recipe in stages.items():
-            spec = denoise.training_spec(
+            spec = jobs.training_spec(
                 name, recipe, data.corpus, data.training, data.panel, init=checkpoint, device=where.device
             )
-            trained = denoise.trained(name, job(cluster, *cluster.send([spec])))
+            trained = jobs.trained(name, job(cluster, *cluster.send([spec])))
             checkpoint = trained.best
-        spec = denoise.audit_spec(
+        spec = jobs.audit_spec(
             data, [*trained.top[: plan.top_k], seed], plan.gates, incumbent=promotion.production_model(),
             expected_hash=plan.panel.expected_hash, selected_on=data.panel.groups, device=where.device,
         )  # fmt: skip
-        report = denoise.panel_report(job(cluster, *cluster.send([spec])))
+        report = jobs.panel_report(job(cluster, *cluster.send([spec])))
 
     showing.publish(run, data, trained, report)
     if report.best.passed:

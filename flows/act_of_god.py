@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 
 from flows.parameters import WarmStartPlan
 from tasks import audit, denoise, orphans, outcome, promotion, showing, trigger
+from tasks import denoise_jobs as jobs
 from tasks.dispatch import job, on_cluster
 
 
@@ -33,20 +34,20 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
         checkpoint = denoise.existing_start(run, start.checkpoint, start.fold, data.corpus)
         if checkpoint is None:
             fold_recipe = denoise.recipe(start.training.recipe, "track_h", where.profile, start.training.changes)
-            spec, _ = denoise.fold_spec(start.fold, fold_recipe, plan.corpus, where.device)
-            checkpoint = denoise.trained("fold", job(cluster, *cluster.send([spec]))).best
+            spec, _ = jobs.fold_spec(start.fold, fold_recipe, plan.corpus, where.device)
+            checkpoint = jobs.trained("fold", job(cluster, *cluster.send([spec]))).best
         denoise.record_start(run, checkpoint)
 
-        spec = denoise.training_spec(
+        spec = jobs.training_spec(
             "god_run", recipe, data.corpus, data.training, data.panel, init=checkpoint, device=where.device
         )
-        trained = denoise.trained("god_run", job(cluster, *cluster.send([spec])))
-        spec = denoise.audit_spec(
+        trained = jobs.trained("god_run", job(cluster, *cluster.send([spec])))
+        spec = jobs.audit_spec(
             data, trained.top[: plan.top_k], plan.gates, incumbent=promotion.production_model(),
             expected_hash=plan.panel.expected_hash, selected_on=data.panel.groups, device=where.device,
             unseen=denoise.unseen_of(start.checkpoint, start.fold, plan.corpus, checkpoint),
         )  # fmt: skip
-        report = denoise.panel_report(job(cluster, *cluster.send([spec])))
+        report = jobs.panel_report(job(cluster, *cluster.send([spec])))
 
     showing.publish(run, data, trained, report)
     if report.best.passed:

@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 
 from flows.parameters import DenoisePlan
 from tasks import audit, denoise, orphans, outcome
+from tasks import denoise_jobs as jobs
 from tasks.dispatch import job, on_cluster
 
 
@@ -22,10 +23,11 @@ def denoise_manifest(plan: DenoisePlan) -> State[Any]:
     corpus, manifest = denoise.manifest_named(plan.corpus, plan.manifest)
     checkpoint = denoise.model_or_production(plan.checkpoint)
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
-        spec = denoise.denoise_spec(
+        spec = jobs.denoise_spec(
             plan.manifest, corpus, {"spectra": manifest}, checkpoint,
             layout=plan.layout, batch_size=plan.batch_size, device=where.device,
         )  # fmt: skip
         receipt = job(cluster, *cluster.send([spec]))
-    audit.publish_table(run, "outputs", [{"manifest": name, **row} for name, row in receipt.items()])
-    return outcome.conclude(run, f"Denoised {receipt['spectra']['spectra']} spectra: {receipt['spectra']['folder']}")
+    output = receipt["outputs"]["spectra"]
+    audit.publish_table(run, "outputs", [{"manifest": plan.manifest, **output}])
+    return outcome.conclude(run, f"Denoised {output['spectra']} spectra: {output['folder']}")

@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 
 from flows.parameters import PanelQAPlan
 from tasks import audit, denoise, orphans, outcome, showing
+from tasks import denoise_jobs as jobs
 from tasks.dispatch import job, on_cluster
 
 
@@ -25,11 +26,11 @@ def panel_qa(plan: PanelQAPlan) -> State[Any]:
     data = denoise.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash, plan.training_manifest)
     checkpoints = denoise.checkpoints_of(plan.checkpoints)[: plan.top_k]
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
-        spec = denoise.audit_spec(
+        spec = jobs.audit_spec(
             data, checkpoints, plan.gates, expected_hash=plan.panel.expected_hash,
             reference=plan.reference, device=where.device,
         )  # fmt: skip
-        report = denoise.panel_report(job(cluster, *cluster.send([spec])))
+        report = jobs.panel_report(job(cluster, *cluster.send([spec])))
     showing.publish(run, data, None, report)
     if report.best.passed:
         return outcome.conclude(run, report.best.sentence())

@@ -14,9 +14,11 @@ from prefect.futures import PrefectFuture, as_completed
 
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
+from denoise_core.errors import BadInput
 from denoise_core.plans import TrainingPlan
 from tasks import audit, outcome, promotion
 from tasks import denoise as steps
+from tasks import denoise_jobs as jobs
 from tasks.audit import ROOT, Run, artifacts_root
 from tasks.dispatch import Cluster, JobLost, JobSpec, job
 from tasks.files import place, place_tree, replacing, write_json, write_text
@@ -50,7 +52,7 @@ class Fold:
     manifests: Mapping[str, Manifest]
     root: Path
     device: str
-    trained: steps.Trained | None = None
+    trained: jobs.Trained | None = None
     denoising: PrefectFuture[dict[str, Any]] | None = None
     denoised: dict[str, Any] | None = None
     evaluation: PrefectFuture[dict[str, Any]] | None = None
@@ -73,6 +75,11 @@ class Fold:
         """One step of this fold: in the run's audit log, and as the runbook's line in the fold's own."""
         run.event("fold", f"fold_{self.number:02d}: {text}", fold=self.number, **data)
         self.add_lines([_stamped(text)])
+
+    def fail(self, run: Run, why: str, cause: str) -> None:
+        """This fold is lost; the others go on."""
+        self.failure = why
+        self.note(run, f"Fold failed: {why}", cause=cause)
 
     def add_lines(self, lines: Sequence[str]) -> None:
         """Put lines that the fold's audit log lacks into it at their time; none is ever taken out."""
@@ -110,7 +117,7 @@ def prepare(run: Run, recipe: TrainingPlan, plan: Any) -> list[Fold]:
     for number in sorted(set(plan.folds)):
         opening = [_stamped(f"Starting fold_{number:02d}"), _stamped("Generating manifests")]
         run.event("fold", f"fold_{number:02d}: Generating manifests", fold=number)
-        spec, manifests = steps.fold_spec(number, recipe, plan.corpus, plan.where.device)
+        spec, manifests = jobs.fold_spec(number, recipe, plan.corpus, plan.where.device)
         corpus = steps.corpus_at(plan.corpus)
         fold = Fold(number, spec, corpus, manifests, root, plan.where.device)
         fold.add_lines(opening)
@@ -131,22 +138,28 @@ def trained(cluster: Cluster, folds: Sequence[Fold]) -> Iterator[Fold]:
     for future in as_completed(list(waits)):
         fold = waits[future]
         receipt = _result(cluster, fold, future)
-        if receipt is not None:
-            fold.trained = steps.trained(fold.name, receipt)
-            _place_training(fold)
-            cluster.run.event("fold", f"fold_{fold.number:02d}: Checkpoint ready", sha256=fold.trained.best_sha256)
-            yield fold
+        if receipt is None:
+            continue
+        try:
+            fold.trained = jobs.trained(fold.name, receipt)
+        except (BadInput, OSError) as error:  # spoilt between its training and now: this fold's loss, no other's
+            fold.fail(cluster.run, str(error), "unreadable_checkpoint")
+            continue
+        _place_training(fold)
+        cluster.run.event("fold", f"fold_{fold.number:02d}: Checkpoint ready", sha256=fold.trained.best_sha256)
+        yield fold
 
 
 def denoise(cluster: Cluster, fold: Fold, plan: Settings) -> None:
     """Start denoising a fold's three splits; nobody waits for the slowest fold."""
     if fold.trained is None:
         return
-    spec = steps.denoise_spec(
+    spec = jobs.denoise_spec(
         f"fold_{fold.number:02d}", fold.corpus, fold.manifests, fold.trained.best,
         layout=plan.layout, batch_size=plan.inference_batch_size, device=fold.device,
     )  # fmt: skip
-    fold.note(cluster.run, f"Starting inference for {', '.join(fold.manifests)} -> {fold.denoised_folder}")
+    for split in fold.manifests:
+        fold.note(cluster.run, f"Starting inference for {split} -> {fold.denoised_folder}/{split}")
     fold.denoising = job.submit(cluster, *cluster.send([spec]))
 
 
@@ -155,11 +168,12 @@ def finish(cluster: Cluster, folds: Sequence[Fold]) -> None:
     waits = {fold.denoising: fold for fold in folds if fold.denoising is not None}
     for future in as_completed(list(waits)):
         fold = waits[future]
-        fold.denoised = _result(cluster, fold, future)
-        if fold.denoised is not None:
+        receipt = _result(cluster, fold, future)
+        if receipt is not None:
+            fold.denoised = receipt["outputs"]
             for split, row in fold.denoised.items():
                 place_tree(Path(row["folder"]), fold.root / fold.denoised_folder / split)
-            spec = steps.fold_evaluation_spec(f"fold_{fold.number:02d}", fold.corpus, fold.manifests, fold.denoised)
+            spec = jobs.fold_evaluation_spec(f"fold_{fold.number:02d}", fold.corpus, fold.manifests, fold.denoised)
             fold.evaluation = job.submit(cluster, *cluster.send([spec]))
     for fold in folds:
         if fold.evaluation is not None:
@@ -172,9 +186,19 @@ def _result(cluster: Cluster, fold: Fold, future: PrefectFuture[dict[str, Any]])
     try:
         return future.result()
     except JobLost as lost:
-        fold.failure = lost.line
-        fold.note(cluster.run, f"Fold failed: {fold.failure}", cause=lost.outcome.cause)
+        _place_logs(fold, lost.outcome.folder / "logs" / fold.name)
+        fold.fail(cluster.run, lost.line, lost.outcome.cause)
+        log = fold.audit_log.with_name("train.log")
+        told = log.read_text(encoding="utf-8") if log.exists() else ""
+        write_text(log, f"{told}{lost.outcome.message.rstrip()}\n")
         return None
+
+
+def _place_logs(fold: Fold, logs: Path) -> None:
+    """A training's log, metrics and events; its audit lines take their places among the fold's own."""
+    if logs.is_dir():
+        place_tree(logs, fold.root / "logs" / fold.name, skip=(AUDIT_LOG,))
+        fold.add_lines((logs / AUDIT_LOG).read_text(encoding="utf-8").splitlines())
 
 
 def _place_training(fold: Fold) -> None:
@@ -185,9 +209,7 @@ def _place_training(fold: Fold) -> None:
     for folder in (fold.root / "checkpoints" / fold.name, fold.root / "checkpoints" / "prod" / fold.name):
         place(done.best, folder / steps.BEST)
         write_json((folder / steps.BEST).with_suffix(".json"), origin)
-    logs = done.folder / "logs" / fold.name
-    place_tree(logs, fold.root / "logs" / fold.name, skip=(AUDIT_LOG,))
-    fold.add_lines((logs / AUDIT_LOG).read_text(encoding="utf-8").splitlines())
+    _place_logs(fold, done.folder / "logs" / fold.name)
     speed = done.folder / f"fold_{fold.number:02d}_speed.json"
     if speed.exists():
         place(speed, fold.root / "artifacts" / "cross_validation" / speed.name)
