@@ -11,6 +11,7 @@ from.
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import hashlib
 import io
@@ -19,13 +20,14 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tasks.files import replacing
 from tasks.ledger import Ledger
 from tasks.ledger import verify as verify_log
+from tasks.terminal import Parser, run
 
 SUMS = "SHA256SUMS"
 LOG, HEAD, LINES = "audit.jsonl", "audit.head", "auditing_manifest.log"
@@ -181,23 +183,29 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def main(arguments: list[str]) -> int:
-    """`python -m tasks.bundle verify ZIP|FOLDER …`: exit 0 when untouched, 1 when not, 2 for a wrong call."""
-    if len(arguments) < 2 or arguments[0] != "verify":
-        print("usage: python -m tasks.bundle verify ZIP|FOLDER …", file=sys.stderr)
-        return 2
-    touched = False
-    for path in map(Path, arguments[1:]):
+def _report(options: argparse.Namespace) -> int:
+    for path in options.bundles:
         if not path.exists():
-            print(f"{path}: no such bundle", file=sys.stderr)
-            return 2
-        problems = verify(path)
-        touched |= bool(problems)
-        print(f"{path}: {'untouched' if not problems else f'{len(problems)} findings'}")
-        for problem in problems:
-            print(f"  {problem}")
-    return 1 if touched else 0
+            raise ValueError(f"{path}: no such bundle; a run's own lies in artifacts/FLOW/RUN/")
+    findings = {str(path): verify(path) for path in options.bundles}
+    if options.json:
+        print(json.dumps(findings))
+    else:
+        for name, problems in findings.items():
+            print(f"{name}: {'untouched' if not problems else f'{len(problems)} findings'}")
+            print("".join(f"  {problem}\n" for problem in problems), end="")
+    return 1 if any(findings.values()) else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m tasks.bundle verify ZIP|FOLDER …`: exit 0 when untouched, 1 when not, 2 for a wrong call."""
+    about = "Find what was done to an auditor's bundle: exit 0 when nothing was, 1 when something was."
+    parser = Parser(prog="python -m tasks.bundle", description=about)
+    parser.add_argument("what", choices=("verify",))
+    parser.add_argument("bundles", nargs="+", type=Path, metavar="ZIP|FOLDER")
+    parser.add_argument("--json", action="store_true", help="findings by bundle as JSON")
+    return run(parser, _report, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

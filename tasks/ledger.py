@@ -6,17 +6,20 @@ found by `verify`. The file `audit.head` names the last record: without it a cut
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import hashlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tasks.files import read_json, write_json
+from tasks.terminal import Parser, run
 
 GENESIS = "0" * 64
 
@@ -121,18 +124,28 @@ def verify(path: Path) -> list[str]:
     return problems
 
 
-def main(paths: list[str]) -> int:
-    """`python -m tasks.ledger FOLDER|FILE …`: verify every audit log below; exit 1 when one was touched."""
-    logs = [
-        log for path in map(Path, paths) for log in ([path] if path.is_file() else sorted(path.rglob("audit.jsonl")))
-    ]
-    findings = {log: verify(log) for log in logs}
-    for log, problems in findings.items():
-        print(f"{log}: {'untouched' if not problems else '; '.join(problems)}")
+def _report(options: argparse.Namespace) -> int:
+    logs = [log for path in options.paths for log in ([path] if path.is_file() else sorted(path.rglob("audit.jsonl")))]
     if not logs:
-        print(f"no audit.jsonl below {', '.join(paths)}")
-    return 1 if any(findings.values()) or not logs else 0
+        below = ", ".join(map(str, options.paths))
+        raise ValueError(f"no audit.jsonl below {below}; name a run's folder, or start a run: make run")
+    findings = {str(log): verify(log) for log in logs}
+    if options.json:
+        print(json.dumps(findings))
+    else:
+        for log, problems in findings.items():
+            print(f"{log}: {'untouched' if not problems else '; '.join(problems)}")
+    return 1 if any(findings.values()) else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m tasks.ledger FOLDER|FILE …`: exit 0 when every log is untouched, 1 when not, 2 where there is none."""
+    about = "Verify every audit log below the folders: exit 0 when all are untouched, 1 when not."
+    parser = Parser(prog="python -m tasks.ledger", description=about)
+    parser.add_argument("paths", nargs="*", type=Path, default=[Path("artifacts")], metavar="FOLDER|FILE")
+    parser.add_argument("--json", action="store_true", help="findings by log as JSON")
+    return run(parser, _report, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or ["artifacts"]))
+    sys.exit(main())

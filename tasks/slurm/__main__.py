@@ -9,11 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from tasks.slurm.dispatcher import Dispatcher, JobSpec
 from tasks.slurm.journal import Journal
-from tasks.slurm.profiles import BadProfile, load_profile, profile_names
+from tasks.slurm.profiles import load_profile, profile_names
+from tasks.slurm.specs import Job
+from tasks.terminal import Parser, run
 
 ROOT = Path("artifacts/jobs")
+COLUMNS = ("name", "attempt", "slurm_id", "folder")
 
 
 def dry_run(options: argparse.Namespace) -> None:
@@ -26,60 +32,93 @@ def dry_run(options: argparse.Namespace) -> None:
 
 def try_(options: argparse.Namespace) -> int:
     """Run one job that only looks around: does a new profile work here?"""
-    dispatcher = Dispatcher(load_profile(options.profile), options.root, events=_say)
+    aside = sys.stderr if options.json else sys.stdout
+
+    def say(event: dict[str, Any]) -> None:
+        told = {key: event[key] for key in ("slurm_id", "cause", "action", "text") if event.get(key)}
+        print(f"{event['event']} {event['job']} {told or ''}".rstrip(), file=aside)
+
+    dispatcher = Dispatcher(load_profile(options.profile), options.root, events=say)
     submitted = dispatcher.submit([JobSpec("try", "tasks.slurm.probe:probe", stage=options.stage)], fresh=True)
-    (outcome,) = dispatcher.wait(submitted, on_log=lambda job, text: print(text))
-    print(json.dumps(outcome.result, indent=2) if outcome.result else f"{outcome.cause}: {outcome.message}")
+    (outcome,) = dispatcher.wait(submitted, on_log=lambda job, text: print(text, file=aside))
+    if outcome.result or options.json:
+        told = outcome.result or {"cause": outcome.cause, "message": outcome.message}
+        print(json.dumps(told, indent=None if options.json else 2))
+    else:
+        print(f"{outcome.cause}: {outcome.message}")
     return 0 if outcome.state == "done" else 1
 
 
-def _say(event: dict[str, Any]) -> None:
-    told = {key: event[key] for key in ("slurm_id", "cause", "action", "text") if event.get(key)}
-    print(f"{event['event']} {event['job']} {told or ''}".rstrip())
-
-
 def jobs(options: argparse.Namespace) -> None:
-    """Print one line a live job: name, attempt, Slurm id, folder."""
-    journal = Journal(options.root)
+    """List the live jobs: name, attempt, Slurm id, folder."""
+    journal = _journal(options)
+    rows = []
     for entry in journal.live():
         token = entry.attempt.token
         submission = journal.submission(token) if token else None
         base = submission.slurm_id() if submission else None
-        where = submission.member_id(entry.attempt.index, base) if submission and base else "not in the queue"
-        print(f"{entry.spec['name']}\tattempt {entry.attempt.number}\t{where}\t{journal.folder(entry.key)}")
+        where = submission.member_id(entry.attempt.index, base) if submission and base else None
+        rows.append((entry.spec["name"], entry.attempt.number, where, str(journal.folder(entry.key))))
+    if options.json:
+        print(json.dumps([dict(zip(COLUMNS, row, strict=True)) for row in rows]))
+    elif sys.stdout.isatty():
+        table = Table(*COLUMNS, title=f"{len(rows)} live jobs")
+        for row in rows:
+            table.add_row(*(str(value or "not in the queue") for value in row))
+        Console(markup=False).print(table)
+    else:
+        for name, attempt, where, folder in rows:
+            print(f"{name}\tattempt {attempt}\t{where or 'not in the queue'}\t{folder}")
 
 
 def cancel(options: argparse.Namespace) -> None:
     """Cancel live jobs by name, or all of them."""
-    dispatcher = Dispatcher(load_profile(options.profile), options.root)
-    wanted = [job for job in map(dispatcher.journal.job, dispatcher.journal.live()) if _chosen(job.name, options.names)]
-    dispatcher.cancel(wanted)
-    print(f"cancelled {len(wanted)}: {', '.join(job.name for job in wanted)}".rstrip(": "))
-
-
-def _chosen(name: str, names: Sequence[str]) -> bool:
-    return not names or name in names
+    profile = load_profile(options.profile)
+    journal = _journal(options)
+    wanted = [job for job in map(journal.job, journal.live()) if not options.names or job.name in options.names]
+    Dispatcher(profile, options.root).cancel(wanted)
+    _cancelled(wanted, options)
 
 
 def sweep(options: argparse.Namespace) -> None:
     """Cancel live jobs whose flow has died."""
-    found = Dispatcher(load_profile(options.profile), options.root).sweep(grace_s=options.grace)
-    print(f"cancelled {len(found)}: {', '.join(job.name for job in found)}".rstrip(": "))
+    profile = load_profile(options.profile)
+    _journal(options)
+    _cancelled(Dispatcher(profile, options.root).sweep(grace_s=options.grace), options)
+
+
+def _cancelled(found: Sequence[Job], options: argparse.Namespace) -> None:
+    names = [job.name for job in found]
+    print(
+        json.dumps({"cancelled": names}) if options.json else f"cancelled {len(names)}: {', '.join(names)}".rstrip(": ")
+    )
 
 
 def prune(options: argparse.Namespace) -> None:
     """Remove jobs that ended long ago, with their logs and checkpoints."""
-    print(f"removed {len(Journal(options.root).prune(options.days * 86400.0))} folders")
+    removed = [str(folder) for folder in _journal(options).prune(options.days * 86400.0)]
+    print(json.dumps({"removed": removed}) if options.json else f"removed {len(removed)} folders")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tasks.slurm", description=__doc__)
+def _journal(options: argparse.Namespace) -> Journal:
+    """The journal that is there: looking at jobs makes no folder."""
+    if not (options.root / "root.json").exists():
+        raise ValueError(
+            f"{options.root}: no journal of jobs here; start from the project's root, or name it by --root"
+        )
+    return Journal(options.root)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m tasks.slurm", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for function in (dry_run, try_, jobs, cancel, sweep, prune):
         name = function.__name__.strip("_").replace("_", "-")
         command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
         command.set_defaults(function_to_call=function)
         command.add_argument("--root", type=Path, default=ROOT, help="folder of the journal (default: %(default)s)")
+        if function is not dry_run:
+            command.add_argument("--json", action="store_true", help="the result as JSON on standard output")
         if function in (dry_run, try_, cancel, sweep):
             command.add_argument("--profile", default="slurm-dev", help=f"one of {', '.join(profile_names())}")
         if function in (dry_run, try_):
@@ -99,12 +138,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; 2 for input that cannot be used, 1 for a tried job that failed."""
-    options = _parser().parse_args(arguments)
-    try:
-        return options.function_to_call(options) or 0
-    except (BadProfile, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    return run(_parser(), lambda options: options.function_to_call(options), arguments)
 
 
 if __name__ == "__main__":

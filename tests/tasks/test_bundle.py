@@ -257,6 +257,6 @@ def test_wrong_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([]) == 2
     assert main(["verify"]) == 2
     assert main(["verify", str(tmp_path / "nowhere.zip")]) == 2
-    assert "usage" in capsys.readouterr().err
+    assert "python -m tasks.bundle --help" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert main(["verify", str(tmp_path / "empty")]) == 1
