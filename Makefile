@@ -1,11 +1,11 @@
-# Two commands need no set-up: `make run` (the main job) and `make test`.
+# Two commands need no set-up: `make run` (the main job) and `make test`. `make help` lists the others.
 CORPUS ?= data/mini
 PYTHON ?= python3
 ready := .venv/.ready
 export OPENBLAS_NUM_THREADS ?= 1
 bin := .venv/bin
 
-.PHONY: run up test test-real lint bench slurm-up slurm-down verify clean
+.PHONY: run up test test-real lint bench slurm-up slurm-down verify picture clean help
 
 run: $(ready)          ## the main job: fold 02 if needed, the warm start, its verdict
 	$(bin)/python -m deployments.house run --corpus '$(CORPUS)'
@@ -34,6 +34,9 @@ slurm-down:            ## stop it and wipe its state
 verify: $(ready)       ## check the hash chain of every audit log in artifacts/
 	$(bin)/python -m tasks.ledger artifacts
 
+picture: $(ready)      ## docs/architecture.svg, drawn from the code's own imports
+	$(bin)/python docs/architecture.py
+
 $(ready): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(bin)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
@@ -42,3 +45,6 @@ $(ready): requirements.lock pyproject.toml
 
 clean:                 ## everything that can be made again
 	rm -rf .venv .prefect data/mini build *.egg-info
+
+help:                  ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13

@@ -19,6 +19,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tasks.terminal import Parser
+from tasks.terminal import run as run_command
+
 RECORD = Path(__file__).with_name("record.json")
 BENCHMARKS = ("scan", "losses", "training", "gpu", "evaluation", "inference", "orchestration", "cold_start")
 FALL = 0.75  # below this share of the recorded ratio a regression is reported
@@ -29,7 +32,9 @@ def run(name: str, smoke: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / f"{name}.json"
         command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(out), *(["--smoke"] if smoke else [])]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        code = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
+        if code:
+            raise ValueError(f"benchmarks.{name} ended with {code}; see python -m benchmarks.{name} --smoke")
         content: dict[str, Any] = json.loads(out.read_text())
     return content
 
@@ -48,13 +53,10 @@ def ratios(content: Any, path: str = "") -> Iterator[tuple[str, float]]:
             yield from ratios(value, f"{path}[{number}]")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.all", description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="seconds each; figures are not compared")
-    parser.add_argument("--slurm", action="store_true", help="the dispatcher on a real Slurm as well, minutes more")
-    parser.add_argument("--update", action="store_true", help="write the ratios to the record")
-    options = parser.parse_args()
+def compare(options: argparse.Namespace) -> None:
+    """Run them all, and print each ratio beside the one on record."""
     known: dict[str, dict[str, float]] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    now: dict[str, dict[str, float]] = {}
     table = Table(title="Ratios against a rival in the same run", box=None)
     for column in ("benchmark", "ratio", "now", "on record", ""):
         table.add_column(column)
@@ -62,20 +64,31 @@ def main() -> int:
         if not Path(__file__).with_name(f"{name}.py").exists():
             continue
         started = time.perf_counter()
-        found = dict(ratios(run(name, options.smoke)))
+        found = now[name] = dict(ratios(run(name, options.smoke)))
         for ratio, value in found.items():
             before = known.get(name, {}).get(ratio)
             fell = not options.smoke and before is not None and value < FALL * before
             table.add_row(
                 name, ratio, f"{value:.2f}", "" if before is None else f"{before:.2f}", "FELL" if fell else ""
             )
-        print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+        print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
         if options.update:
             known[name] = {ratio: round(value, 3) for ratio, value in found.items()}
-    Console(width=140).print(table)
+    if options.json:
+        print(json.dumps(now))
+    else:
+        Console(width=None if sys.stdout.isatty() else 140).print(table)
     if options.update:
         RECORD.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
-    return 0
+
+
+def main() -> int:
+    parser = Parser(prog="python -m benchmarks.all", description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="seconds each; figures are not compared")
+    parser.add_argument("--slurm", action="store_true", help="the dispatcher on a real Slurm as well, minutes more")
+    parser.add_argument("--update", action="store_true", help="write the ratios to the record")
+    parser.add_argument("--json", action="store_true", help="the ratios as JSON on standard output")
+    return run_command(parser, compare)
 
 
 if __name__ == "__main__":

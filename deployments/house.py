@@ -27,10 +27,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tasks.terminal import BAD_INPUT, Parser
+from tasks.terminal import run as run_command
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLD_02 = "checkpoints/prod/Track_H_fold_02/mamba_tiny_uv_best.pt"
+DEFAULT_CORPUS = "data/mini"
 DEPLOYMENTS = 5
 console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+aside = Console(stderr=True, quiet=not sys.stderr.isatty())  # what moves; nothing of it in a pipe
 
 
 def environment(port: int, corpus: str) -> dict[str, str]:
@@ -117,9 +122,13 @@ def _post(url: str, body: object) -> object:
         return json.load(answer)
 
 
+def _get(url: str) -> object:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return json.load(answer)
+
+
 def _healthy(api: str) -> bool:
-    with urllib.request.urlopen(f"{api}/health", timeout=2) as answer:
-        return bool(answer.status == 200)
+    return _get(f"{api}/health") is True
 
 
 def _registered(api: str, since: datetime) -> int:
@@ -138,26 +147,30 @@ def house(corpus: str, port: int) -> Iterator[dict[str, str]]:
     api, home = env["PREFECT_API_URL"], Path(env["PREFECT_HOME"])
     prefect = str(Path(sys.executable).with_name("prefect"))
     with ExitStack() as stack:
-        command = [prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        server = stack.enter_context(child("server", command, env))
-        make_corpus(corpus)
-        wait_for("the Prefect server", lambda: _healthy(api), server, home / "server.log")
-        since = datetime.now(UTC)
-        serving = stack.enter_context(child("serve", [sys.executable, "-m", "deployments.serve"], env))
-        wait_for("the deployments", lambda: _registered(api, since) >= DEPLOYMENTS, serving, home / "serve.log")
+        with aside.status("bringing up the Prefect server and the deployments"):
+            command = [prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+            server = stack.enter_context(child("server", command, env))
+            make_corpus(corpus)
+            wait_for("the Prefect server", lambda: _healthy(api), server, home / "server.log")
+            since = datetime.now(UTC)
+            serving = stack.enter_context(child("serve", [sys.executable, "-m", "deployments.serve"], env))
+            wait_for("the deployments", lambda: _registered(api, since) >= DEPLOYMENTS, serving, home / "serve.log")
         yield env
 
 
+def verify_corpus(corpus: str) -> None:
+    """Any corpus but the default must be there; ValueError with the next step."""
+    if corpus != DEFAULT_CORPUS and not (ROOT / corpus).is_dir():
+        raise ValueError(f"{ROOT / corpus}: no such corpus; CORPUS=<folder in the seed's layout, or packed>")
+
+
 def make_corpus(corpus: str) -> None:
-    """The default corpus is generated where it is missing; any other must be there."""
-    folder = ROOT / corpus
-    if folder.exists():
+    """The default corpus is generated where it is missing."""
+    if (ROOT / corpus).exists():
         return
-    if corpus != "data/mini":
-        raise SystemExit(f"{folder}: no such corpus; next: CORPUS=<folder in the seed's layout, or packed>")
-    console.print("Generating the synthetic corpus data/mini …")
+    console.print(f"Generating the synthetic corpus {corpus} …")
     command = [sys.executable, "-m", "denoise_core", "corpus", "--out", corpus, "--size", "mini", "--seed", "1"]
-    subprocess.run(command, cwd=ROOT, check=True)
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def deploy(env: dict[str, str], deployment: str, plan: dict[str, object]) -> tuple[int, str]:
@@ -172,7 +185,7 @@ def deploy(env: dict[str, str], deployment: str, plan: dict[str, object]) -> tup
         if found := re.search(r"UUID: ([0-9a-f-]{36})", line):
             identifier = found[1]
         if _worth_showing(line):
-            print("  " + line.strip(), flush=True)
+            console.print("  " + line.strip(), markup=False, highlight=False)
     return process.wait(), identifier
 
 
@@ -183,21 +196,34 @@ def _worth_showing(line: str) -> bool:
     )
 
 
-def main_job(env: dict[str, str], corpus: str) -> int:
+def main_job(env: dict[str, str], corpus: str, as_json: bool = False) -> int:
     """Fold 02 where it has no checkpoint, then the warm start, then the verdict."""
     artifacts = Path(env.get("GATED_ARTIFACTS", ROOT / "artifacts"))
     if not _trained_on(artifacts / FOLD_02, corpus):
-        code, _ = deploy(env, "cross-validation/five-fold", {"corpus": corpus, "folds": [2]})
+        code, identifier = deploy(env, "cross-validation/five-fold", {"corpus": corpus, "folds": [2]})
         if code:
-            return code
+            return no_verdict(env, identifier) or code
     code, identifier = deploy(env, "act-of-god/warm-start", {"corpus": corpus})
     folders = sorted(artifacts.glob(f"act-of-god/*-{identifier[:8]}"))
     if not folders or not (folders[0] / "verdict.json").exists():
-        console.print(f"[red]No verdict.[/red] See {env['PREFECT_HOME']}/serve.log and the flow run's log in the UI.")
-        return code or 1
+        return no_verdict(env, identifier) or code or 1
     show_verdict(folders[0])
+    if as_json:
+        print((folders[0] / "verdict.json").read_text().strip())
     console.print(f"UI (with `make up`): {env['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{identifier}")
     return code
+
+
+def no_verdict(env: dict[str, str], identifier: str) -> int:
+    """Say in one line why a run ended without a verdict; 2 where its input could not be used, else 0."""
+    state = {"name": "no flow run", "message": "it was not even created"}
+    if identifier:
+        found = _get(f"{env['PREFECT_API_URL']}/flow_runs/{identifier}")
+        assert isinstance(found, dict)
+        state = found["state"]
+    told = " ".join(f"{state['name']}: {state['message']}; the run's log: {env['PREFECT_HOME']}/serve.log".split())
+    print(f"error: {told}", file=sys.stderr)
+    return BAD_INPUT if state["name"] == "BadInput" else 0
 
 
 def _trained_on(checkpoint: Path, corpus: str) -> bool:
@@ -226,17 +252,14 @@ def show_verdict(folder: Path) -> None:
             console.print(f"{folder / name}")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m deployments.house", description=__doc__)
-    parser.add_argument("what", choices=("run", "up"))
-    parser.add_argument("--corpus", default=os.environ.get("GATED_CORPUS", "data/mini"))
-    parser.add_argument("--port", type=int, default=int(os.environ.get("GATED_PORT", "4200")))
-    options = parser.parse_args()
+def _do(options: argparse.Namespace) -> int:
+    console.stderr = options.json
+    verify_corpus(options.corpus)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with house(options.corpus, options.port) as env:
         console.print(f"UI: {env['PREFECT_API_URL'].removesuffix('/api')}")
         if options.what == "run":
-            return main_job(env, options.corpus)
+            return main_job(env, options.corpus, options.json)
         console.print(
             f"export PREFECT_API_URL={env['PREFECT_API_URL']}   # then: prefect deployment run act-of-god/warm-start"
         )
@@ -245,6 +268,16 @@ def main() -> int:
         except KeyboardInterrupt:
             console.print("stopping")
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `run` (0 shipped, 1 refused or lost, 2 input that cannot be used) and `up`."""
+    parser = Parser(prog="python -m deployments.house", description=__doc__)
+    parser.add_argument("what", choices=("run", "up"), help="run: the main job, then stop; up: until Ctrl-C")
+    parser.add_argument("--corpus", default=os.environ.get("GATED_CORPUS", DEFAULT_CORPUS), help="folder of the corpus")
+    parser.add_argument("--port", type=int, default=int(os.environ.get("GATED_PORT", "4200")), help="of server and UI")
+    parser.add_argument("--json", action="store_true", help="run: the verdict as JSON on standard output")
+    return run_command(parser, _do, arguments)
 
 
 if __name__ == "__main__":
