@@ -24,6 +24,7 @@ import psutil
 from tasks.slurm.journal import Entry, Journal
 
 ROOT = Path(__file__).resolve().parents[2]
+CANARY = "canary-5f1d-of-the-flows"  # a secret of the environment: in no file that a run leaves
 PATIENCE_S = 240.0  # for whatever takes seconds on idle cores
 T = TypeVar("T")
 
@@ -196,6 +197,18 @@ def starts(folder: Path) -> list[dict[str, Any]]:
     return [record for record in _lines(folder / "starts.jsonl") if record["event"] == "start"]
 
 
+def processes_below(folder: Path) -> list[psutil.Process]:
+    """Live processes that work in a job's folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -223,6 +236,7 @@ def house(folder: Path, corpus: Path) -> Iterator[Lab]:
         "GATED_FAULT_ONCE": str(crash_once),
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "200",
+        "SERVICE_TOKEN": CANARY,
     }
     output = folder / "house.log"
     command = [sys.executable, "-m", "deployments.house", "up", "--corpus", str(corpus), "--port", "4317"]
