@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from tasks import promotion
+from tasks import promotion, registry
 from tasks.audit import Run
 from tasks.files import sha256_of
 from tasks.verdict import GateRecord, Verdict
@@ -88,6 +89,30 @@ def test_rollback_points_at_what_was_replaced(run: Run, tmp_path: Path) -> None:
     assert "drift seen" in (promotion.registry_root() / "rollbacks.log").read_text()
     with pytest.raises(FileNotFoundError, match="nothing to roll back to"):
         promotion.rollback("again")
+
+
+def test_the_registry_by_hand(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert registry.main(["history"]) == 0
+    assert capsys.readouterr().out == "nothing was ever shipped\n"
+    assert registry.main(["rollback", "drift seen"]) == 2
+    assert "nothing is in production" in capsys.readouterr().err
+
+    first, second = candidate(tmp_path, "first"), candidate(tmp_path, "second", 2.0)
+    before = promotion.ship(run, first, report=tmp_path / "r.html")
+    promotion.ship(run, second, report=tmp_path / "r.html", incumbent=first)
+    assert registry.main(["rollback", "drift seen"]) == 0
+    assert capsys.readouterr().out.startswith(f"in production: {before.id}")
+    assert registry.main(["history", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["production"] for row in rows] == [row["id"] == before.id for row in rows]
+    assert len(rows) == 2
+    assert registry.main(["history"]) == 0
+    assert capsys.readouterr().out.count("in production") == 1
+
+    assert registry.main(["rollback", "again"]) == 2
+    told = capsys.readouterr().err
+    assert before.id in told
+    assert told.count("\n") == 1
 
 
 def test_shipping_what_is_in_production_changes_nothing(run: Run, tmp_path: Path) -> None:
