@@ -132,10 +132,9 @@ def job(cluster: Cluster, sent: Job) -> dict[str, Any]:
     Returns the job's receipt. Raises `JobLost` with the cause after every remedy failed.
     """
     progress = audit.Progress(cluster.run, sent.name, sent.name)
-    log, seen = logger(), dict[str, Any]()
+    log = logger()
 
     def show(_: Job, fields: dict[str, Any]) -> None:
-        seen.update(fields)
         where = (fields.get("state"), fields.get("node"), fields.get("attempt"))
         progress.update(_percent(fields), _said(fields), where)
 
@@ -146,12 +145,6 @@ def job(cluster: Cluster, sent: Job) -> dict[str, Any]:
         stop=cluster.stop.is_set,
     )
     for outcome in outcomes:
-        ended = {
-            "state": outcome.state,
-            "node": outcome.accounting["nodes"],
-            "elapsed_s": outcome.accounting["elapsed_s"],
-        }
-        progress.update(100.0 if outcome.state == "done" else _percent(seen), _said({**seen, **ended}), outcome.state)
         return _conclude(cluster, outcome)
     raise InterruptedError(f"stopped waiting for {sent.name}; the job goes on")
 
@@ -173,6 +166,8 @@ def _conclude(cluster: Cluster, outcome: Outcome) -> dict[str, Any]:
 
 def _percent(fields: dict[str, Any]) -> float:
     """How far a job is: epoch of epochs, or done of total."""
+    if fields.get("state") == "done":
+        return 100.0
     for part, whole in (("epoch", "epochs"), ("done", "total")):
         if fields.get(whole):
             return 100.0 * float(fields.get(part, 0)) / float(fields[whole])

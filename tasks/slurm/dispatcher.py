@@ -201,7 +201,8 @@ class Dispatcher:
         """Yield each job's outcome as it ends, applying remedies meanwhile. Time in the queue never counts as failure.
 
         Args:
-            on_progress: called on every change with state, node, attempt, slurm_id, elapsed_s and the job's own fields.
+            on_progress: called on every change, and at the end, with state, node, attempt, slurm_id, elapsed_s and the
+                job's own fields.
             on_log: called with new text of a job's output: one or more whole lines, without the last line end.
             stop: polled several times a second; once True, jobs are cancelled (outcomes "cancelled" follow), or with
                 `detach` left alone (the iteration ends).

@@ -92,7 +92,9 @@ class Tracker:
             if entry.state == "failed":
                 memory = self._scheduler.remember([last.end["slurm_id"]], last.created)
         rows = [row for known in memory.values() for row in known.rows if row.name == last.token]
-        return self._ender.outcome(entry, rows, reused=not watch.seen_live)
+        outcome = self._ender.outcome(entry, rows, reused=not watch.seen_live)
+        self._report_end(watch, outcome)
+        return outcome
 
     # -- markers
     def _from_marker(self, entry: Entry) -> Entry:
@@ -323,6 +325,16 @@ class Tracker:
             watch.shown = seen
             elapsed = self._clock() - row.started if row.started and row.state != "PENDING" else 0.0
             watch.on_progress(watch.job, {**seen, "elapsed_s": round(max(0.0, elapsed), 1)})
+
+    def _report_end(self, watch: Watch, outcome: Outcome) -> None:
+        """How it ended, with the last numbers that the job published: it may have ended between two looks."""
+        if watch.on_progress is None:
+            return
+        published = watch.progress.read(watch.job.folder / "progress.json") or {}
+        row = outcome.accounting
+        seen = {"node": row["nodes"], "attempt": outcome.attempts, "slurm_id": row["slurm_ids"].rpartition(" ")[2]}
+        fields = {**watch.shown, **seen, **published.get("fields", {}), "reason": outcome.cause}
+        watch.on_progress(watch.job, {**fields, "state": outcome.state, "elapsed_s": row["elapsed_s"]})
 
     def _node_says(self, watch: Watch, entry: Entry, job_id: str, at: float) -> Row | None:
         """A start that the node recorded after the queue was looked at."""

@@ -305,6 +305,7 @@ def test_progress_and_log_reach_the_waiter_once(lab: Lab) -> None:
     assert "\n".join(log).splitlines() == [f"line {n}" for n in range(5)]
     assert progress[0]["state"] in ("SUBMITTED", "PENDING")
     assert {"state", "node", "elapsed_s", "attempt", "slurm_id"} <= set(progress[0])
+    assert (progress[-1]["state"], progress[-1]["slurm_id"]) == ("done", "1")
 
 
 def test_accounting_rows_of_a_run(lab: Lab, tmp_path: Path) -> None:
