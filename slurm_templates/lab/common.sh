@@ -8,7 +8,7 @@
 
 SLURM_ROOT=${SLURM_ROOT:-${TMPDIR:-/tmp}/slurm-$(id -u)}
 digest=$(printf %s "$SLURM_ROOT" | cksum | cut -d' ' -f1)
-PORT=${SLURM_PORT:-$((20000 + digest % 1500 * 20))}
+PORT=${SLURM_PORT:-$((20000 + digest % 630 * 20))}  # below 32768: above it an outgoing connection may hold a port
 NODES=${SLURM_NODES:-2}
 ACCOUNTING=${SLURM_DBD:-1}
 
