@@ -59,8 +59,9 @@ def training_spec(
         name=f"train-{name}",
         function="denoise_core.jobs:train",
         stage="train",
-        arguments={"plan": plan.model_dump(mode="json"), "device": device},
+        arguments={"plan": plan.model_dump(mode="json")},
         places={
+            "device": device,
             "corpus": str(corpus.root),
             "train_manifest": str(training.path),
             "val_manifest": str(validation.path),
@@ -125,9 +126,9 @@ def audit_spec(
             "expected_hash": expected_hash or None,
             "reference": reference,
             "selected_on": list(selected_on),
-            "device": device,
         },
         places={
+            "device": device,
             "corpus": str(data.corpus.root),
             "panel": str(data.panel.path),
             "training": str(data.training.path),
@@ -167,8 +168,9 @@ def denoise_spec(
         name=f"denoise-{name}",
         function="denoise_core.jobs:denoise",
         stage="denoise",
-        arguments={"layout": layout, "batch_size": batch_size, "device": device},
+        arguments={"layout": layout, "batch_size": batch_size},
         places={
+            "device": device,
             "corpus": str(corpus.root),
             "manifests": {name: str(manifest.path) for name, manifest in manifests.items()},
             "checkpoint": str(checkpoint),

@@ -79,11 +79,14 @@ def ship(
     """Bless the candidate and point production at it.
 
     `incumbent` is the verdict of the model now in production *on the same panel*. Refused (`PromotionRefused`)
-    when a gate failed, when production has a model whose incumbent verdict is missing, was made on another panel,
-    or scores higher. Shipping the model that is in production already changes nothing.
+    when a gate failed, when the core has a reason against the candidate (`facts["may_not_ship"]`), when production
+    has a model whose incumbent verdict is missing, was made on another panel, or scores higher. Shipping the model
+    that is in production already changes nothing.
     """
     if not verdict.passed:
         raise PromotionRefused(verdict.sentence())
+    if reason := verdict.facts.get("may_not_ship"):
+        raise PromotionRefused(str(reason))
     candidate = Path(verdict.candidate)
     if sha256_of(candidate) != verdict.candidate_sha256:
         raise PromotionRefused(f"{candidate}: changed since it was judged; audit it again")

@@ -19,6 +19,7 @@ from denoise_core.errors import BadInput
 from denoise_core.evaluation.audit import audit_predictions
 from denoise_core.evaluation.controls import fitted_control_predictions
 from denoise_core.evaluation.metrics import Floats
+from denoise_core.evaluation.origin import fold_hashes, why_not_shipped
 from denoise_core.evaluation.outputs import write_audit, write_json
 from denoise_core.evaluation.predictions import read_predictions
 from denoise_core.evaluation.report import PanelAudit, rank, summarise
@@ -121,7 +122,7 @@ def audit_checkpoints(
             checkpoint=str(path),
         )
         judged[path] = (audit, values)
-    return _write(judged, checkpoints, incumbent, panel, out, device)
+    return _write(corpus, judged, checkpoints, incumbent, panel, out, device)
 
 
 def _unseen(
@@ -159,6 +160,7 @@ def _denoised(
 
 
 def _write(
+    corpus: Corpus,
     judged: Mapping[Path, tuple[PanelAudit, Floats]],
     checkpoints: Sequence[Path],
     incumbent: Path | None,
@@ -166,6 +168,7 @@ def _write(
     out: Path,
     device: str,
 ) -> dict[str, Any]:
+    folds = fold_hashes(corpus)
     ranked = rank([judged[path][0] for path in dict.fromkeys(checkpoints)])
     names = _names([Path(audit.checkpoint) for audit in ranked])
     for audit, name in zip(ranked, names, strict=True):
@@ -175,10 +178,12 @@ def _write(
     summary = out / "panel_eval_summary.json"
     write_json(summary, summarise(ranked, device=device))
     verdicts = [
-        _verdict(audit, panel, out / f"verdict_{number:02d}.json", summary, name)
+        _verdict(audit, folds, panel, out / f"verdict_{number:02d}.json", summary, name)
         for number, (audit, name) in enumerate(zip(ranked, names, strict=True), start=1)
     ]
-    held = _verdict(judged[incumbent][0], panel, out / "verdict_incumbent.json", summary, "") if incumbent else None
+    held = None
+    if incumbent:
+        held = _verdict(judged[incumbent][0], folds, panel, out / "verdict_incumbent.json", summary, "")
     return {"verdicts": verdicts, "incumbent": held, "summary": str(summary), "folder": str(out)}
 
 
@@ -188,7 +193,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return [stem if stems.count(stem) == 1 else f"{stem}_{rank_:02d}" for rank_, stem in enumerate(stems, start=1)]
 
 
-def _verdict(audit: PanelAudit, panel: Manifest, path: Path, summary: Path, name: str) -> str:
+def _verdict(audit: PanelAudit, folds: Mapping[str, int], panel: Manifest, path: Path, summary: Path, name: str) -> str:
     """One verdict in the format that promotion reads."""
     checkpoint = Path(audit.checkpoint)
     with open(checkpoint, "rb") as handle:
@@ -205,6 +210,7 @@ def _verdict(audit: PanelAudit, panel: Manifest, path: Path, summary: Path, name
         "summary": str(summary),
         "facts": {
             "name": name,
+            "may_not_ship": why_not_shipped(checkpoint, folds),
             "reference": audit.reference,
             "controls": [{"name": control, **row} for control, row in audit.controls.items()],
             "notices": list(audit.notices),

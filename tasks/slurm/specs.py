@@ -18,7 +18,8 @@ class JobSpec:
     """One call of a job function: `def job(arguments: dict, context) -> dict`.
 
     `name` is what a person reads in squeue; `stage` picks the profile's section; `places` are further arguments that
-    say where things lie (paths), whose content `inputs` names by hash. None of the three is part of the key.
+    say where things lie (paths, whose content `inputs` names by hash) or run (a device). None of the three is part of
+    the key.
     """
 
     name: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -61,8 +62,14 @@ def test_a_fold_leaves_the_files_of_the_runbook(lab: Lab, one_fold: str) -> None
         root / "logs/Track_H_fold_02/metrics.csv",
         root / "artifacts/cross_validation/fold_02_speed.json",
         root / "artifacts/cross_validation/review.csv",
+        root / "final_analytics/reviewing_the_5fold_run.md",
     ):
         assert path.exists(), path
+    assert list((root / "logs/Track_H_fold_02").rglob("events.out.tfevents.*"))
+    (epoch,) = json.loads((root / "artifacts/cross_validation/fold_02_speed.json").read_text())["epochs"]
+    assert epoch["samples_per_s"] > 0
+    assert epoch["peak_memory_mb"] > 0
+    assert "gpu_utilisation_pct" in epoch
     row = pd.read_csv(root / SUMMARY).set_index("fold").loc[2]
     assert row["status"] == "done"
     assert row["checkpoint"] == "checkpoints/Track_H_fold_02/mamba_tiny_uv_best.pt"
@@ -74,18 +81,38 @@ def test_a_folds_audit_log_tells_its_whole_story(lab: Lab, one_fold: str) -> Non
     lines = (lab.artifacts / "logs/Track_H_fold_02/auditing_manifest.log").read_text().splitlines()
     told = [line.split(" | ", 1)[1] for line in lines]
     story = (
+        "Starting fold_02",
         "Generating manifests",
-        "Generated manifests",
+        "Generated manifests: manifests/fold_02/train_manifest.csv",
         "Launching training run",
         "Training completed successfully",
-        "Checkpoint ready",
-        "Starting inference for train, val, test",
+        "Checkpoint ready: checkpoints/Track_H_fold_02/mamba_tiny_uv_best.pt",
+        "Starting inference for train -> denoised/folds/fold_02/train",
+        "Starting inference for val -> denoised/folds/fold_02/val",
+        "Starting inference for test -> denoised/folds/fold_02/test",
         "Fold completed",
     )
     places = [next((n for n, text in enumerate(told) if text.startswith(step)), None) for step in story]
     assert None not in places, dict(zip(story, places, strict=True))
     assert places == sorted(places), lines  # type: ignore[type-var]
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d \| ", line) for line in lines)
     assert verify(lab.folder(one_fold) / "audit.jsonl") == []
+
+
+def test_a_campaign_is_reviewed_beside_the_controls(lab: Lab, two_folds: str) -> None:
+    review = pd.read_csv(lab.artifacts / "artifacts/cross_validation/review.csv")
+    assert {"model", "raw", "savgol_61_3", "lmmse", "f"} == set(review["method"])
+    for figure in ("psnr_mean", "sam_mean", "area_within_10_pct_ratio", "centroid_mae_nm_median", "depth_mae_median"):
+        own = review[review["method"] == "model"].set_index("split")
+        assert own.loc[["val", "test"], [figure, f"{figure}_sd"]].notna().all(axis=None), figure
+    page = next(lab.folder(two_folds).glob("*.html")).read_text()
+    assert page.count("data:image/png") >= 4  # boxes, training curves, worst captures, their spectra
+    text = (lab.artifacts / "final_analytics/reviewing_the_5fold_run.md").read_text()
+    for told in ("±", "Training", "Worst captures", "No fold ships"):
+        assert told in text
+    assert {"cross-validation-report", "cross-validation-review", "cross-validation-jobs"} <= set(
+        lab.artifacts_of(two_folds)
+    )
 
 
 def test_a_second_campaign_trains_only_the_fold_that_is_missing(lab: Lab, two_folds: str) -> None:
@@ -106,6 +133,66 @@ def test_a_third_campaign_repeats_nothing(lab: Lab, two_folds: str) -> None:
     assert _jobs_of(lab, run_id, "submitted") == []
     assert lab.job_keys() == before
     assert (lab.artifacts / SUMMARY).read_bytes() == summary
+
+
+def test_half_a_checkpoint_is_never_taken_for_a_whole_one(lab: Lab, two_folds: str) -> None:
+    """Only the fold whose file was cut is trained again, and ends in the same weights."""
+    path = lab.artifacts / "checkpoints/Track_H_fold_02/mamba_tiny_uv_best.pt"
+    whole = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(whole[: len(whole) // 2])
+    run_id = lab.start("cross-validation/five-fold", campaign("cut", [1, 2]))
+    assert lab.ended(run_id)["type"] == "COMPLETED", lab.log(run_id)
+    assert _jobs_of(lab, run_id, "damaged") == ["train-fold_02"]
+    assert "train-fold_02" in _jobs_of(lab, run_id, "submitted")
+    assert "train-fold_01" in _jobs_of(lab, run_id, "reused")
+    assert path.read_bytes() == whole
+
+
+OPTIONS: dict[str, Any] = {
+    "batch_size": 6, "grad_accum": 2, "epochs": 5, "patience": 1, "lr": 1e-7, "lr_min": 1e-8,
+    "inference_batch_size": 37, "layout": "files", "where": {"device": "cpu"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def parametrised(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A campaign with every option of the runbook changed, and where its outputs went."""
+    root = tmp_path_factory.mktemp("elsewhere") / "out"
+    run_id = lab.start("cross-validation/five-fold", campaign("options", [4], output_root=str(root), **OPTIONS))
+    assert lab.ended(run_id)["type"] == "COMPLETED", lab.log(run_id)
+    return run_id, root
+
+
+def test_every_option_of_the_runbook_takes_effect(lab: Lab, parametrised: tuple[str, Path]) -> None:
+    run_id, root = parametrised
+    entry, _ = lab.job(run_id, "train-fold_04")
+    optimiser = entry.spec["arguments"]["plan"]["optimiser"]
+    given = {"bs": 6, "grad_accum": 2, "epochs": 5, "early_stop_patience": 1, "lr": 1e-7, "lr_min": 1e-8}
+    assert {name: optimiser[name] for name in given} == given
+    metrics = pd.read_csv(root / "logs/Track_H_fold_04/metrics.csv")
+    assert metrics["epoch"].tolist() == [0, 1]  # patience of one epoch
+    assert metrics["lr"].max() <= 1e-7
+    audit_log = (root / "logs/Track_H_fold_04/auditing_manifest.log").read_text()
+    assert " on cpu " in audit_log
+    assert "Training completed successfully after 1 epochs: early stop" in audit_log
+    denoising, _ = lab.job(run_id, "denoise-fold_04")
+    assert denoising.spec["arguments"] == {"batch_size": 37, "layout": "files"}
+    for split in ("train", "val", "test"):
+        paths = set(pd.read_csv(root / f"manifests/fold_04/{split}_manifest.csv")["relative_path"])
+        folder = root / f"denoised/folds/fold_04/{split}"
+        written = {str(path.relative_to(folder)) for path in folder.rglob("*_denoised.npy")}
+        assert written == {path.replace(".npy", "_denoised.npy") for path in paths}
+    assert (root / SUMMARY).exists()
+
+
+def test_without_skip_existing_a_fold_is_trained_again(lab: Lab, parametrised: tuple[str, Path]) -> None:
+    _, root = parametrised
+    again = campaign("again", [4], skip_existing=False, output_root=str(root), **OPTIONS)
+    run_id = lab.start("cross-validation/five-fold", again)
+    assert lab.ended(run_id)["type"] == "COMPLETED", lab.log(run_id)
+    assert _jobs_of(lab, run_id, "submitted") == ["denoise-fold_04", "evaluate-fold_04", "train-fold_04"]
+    assert _jobs_of(lab, run_id, "reused") == []
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +256,9 @@ def test_a_loss_that_is_not_a_number_is_remedied_once_and_then_named(lab: Lab) -
     assert entry.attempts[1].adjustments["grad_clip"] == 1.0
     (remedy,) = lab.events(run_id, "job-remedy")
     assert remedy["data"]["cause"] == "nan_loss"
+    logs = lab.artifacts / "logs/Track_H_fold_02"  # where the runbook sends a reader after a failure
+    assert "Fold failed" in (logs / "auditing_manifest.log").read_text()
+    assert "NonFiniteLoss" in (logs / "train.log").read_text()
 
 
 def test_what_a_campaign_made_can_be_audited(lab: Lab, two_folds: str) -> None:

@@ -45,6 +45,14 @@ def test_failed_gate_never_ships(run: Run, tmp_path: Path) -> None:
     assert promotion.production() is None
 
 
+def test_what_the_core_rules_out_never_ships(run: Run, tmp_path: Path) -> None:
+    verdict = candidate(tmp_path, "fold")
+    ruled_out = verdict.model_copy(update={"facts": {"may_not_ship": "the model of fold 2"}})
+    with pytest.raises(promotion.PromotionRefused, match="the model of fold 2"):
+        promotion.ship(run, ruled_out, report=tmp_path / "r.html")
+    assert promotion.production() is None
+
+
 def test_no_gates_never_ship(run: Run, tmp_path: Path) -> None:
     empty = candidate(tmp_path, "empty").model_copy(update={"gates": ()})
     assert not empty.passed

@@ -1,0 +1,46 @@
+"""Which fold of a cross-validation a checkpoint comes from: such a model is judged, and never shipped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from denoise_core.corpus.folds import FOLDS, fold_manifests
+from denoise_core.corpus.store import Corpus
+from denoise_core.errors import BadInput
+from denoise_core.model.checkpoints import read_checkpoint
+
+RUNBOOK = (
+    "shipping the single best fold leaves 20 % of the data unused and is not representative; "
+    "train one production model on the full dataset, with this checkpoint as its warm start"
+)
+
+
+def fold_hashes(corpus: Corpus) -> dict[str, int]:
+    """Hash of each fold's training manifest → fold; empty for a corpus that cannot be divided into folds."""
+    try:
+        return {fold_manifests(corpus, k).train.rows_sha256: k for k in FOLDS}
+    except BadInput:
+        return {}
+
+
+def fold_behind(checkpoint: Path, hashes: Mapping[str, int]) -> int | None:
+    """The fold whose training manifest a checkpoint was trained on; None for any other model.
+
+    Ours carries its manifest's hash. A published one carries the options of its training, whose paths name the fold.
+    """
+    content = read_checkpoint(checkpoint)
+    trained_on = (content.get("inputs") or {}).get("train")
+    if trained_on:
+        return hashes.get(trained_on)
+    config = content.get("config") or {}
+    paths = (str(config.get(option) or "") for option in ("train_manifest", "checkpoint_dir", "log_dir"))
+    found = next(filter(None, (re.search(r"fold_0*(\d+)", path) for path in paths)), None)
+    return int(found[1]) if found else None
+
+
+def why_not_shipped(checkpoint: Path, hashes: Mapping[str, int]) -> str | None:
+    """The runbook's reason against a fold's model, None for a model that may ship once its gates pass."""
+    fold = fold_behind(checkpoint, hashes)
+    return None if fold is None else f"{checkpoint.name} is the model of fold {fold}: {RUNBOOK}"

@@ -1,0 +1,48 @@
+"""What makes two jobs of the denoiser one: plan, manifests, corpus; and which start a warm start may have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from denoise_core import recipes
+from denoise_core.corpus.store import Corpus, open_corpus
+from tasks import denoise, denoise_jobs
+from tasks.audit import Run
+from tasks.files import sha256_of, write_json
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("GATED_ARTIFACTS", str(tmp_path / "artifacts"))
+    return Run("study", "a run", "1234", tmp_path / "artifacts" / "study" / "a-run-1234")
+
+
+@pytest.fixture
+def corpus(mini_corpus_root: Path) -> Corpus:
+    return open_corpus(mini_corpus_root)
+
+
+def test_a_fold_is_the_same_job_only_with_the_same_plan_and_manifests(run: Run, corpus: Corpus) -> None:
+    def key(fold: int = 1, device: str = "auto", **optimiser: Any) -> str:
+        plan = denoise.changed(recipes.named("track_h_mini"), {"optimiser": optimiser})
+        spec, _ = denoise_jobs.fold_spec(fold, plan, str(corpus.root), device)
+        return spec.key("code")
+
+    assert key() == key(device="cuda:1")  # what, not where
+    assert len({key(), key(fold=2), key(lr=1e-5), key(epochs=3), key(early_stop_patience=2)}) == 5
+
+
+def test_a_fold_whose_file_is_not_the_one_placed_is_no_start(run: Run, corpus: Corpus) -> None:
+    best = Path(run.folder.parents[1]) / "checkpoints" / "prod" / "Track_H_fold_02" / denoise.BEST
+    best.parent.mkdir(parents=True)
+    best.write_bytes(b"whole weights")
+    write_json(best.with_suffix(".json"), {"sha256": sha256_of(best), "corpus": corpus.sha256})
+    assert denoise.existing_start(run, None, 2, corpus) == best
+    best.write_bytes(b"whole")
+    assert denoise.existing_start(run, None, 2, corpus) is None
+    assert "not the file that its campaign placed" in run.ledger.records()[-1]["text"]
+    best.with_suffix(".json").unlink()  # a stranger's file: a fold trained elsewhere
+    assert denoise.existing_start(run, None, 2, corpus) == best
