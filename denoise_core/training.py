@@ -184,8 +184,9 @@ class _Run:
         files, init = self.files, self.inputs.init_checkpoint
         files.audit(f"Launching training run {self.plan.name} on {self.device} (plan {self.belongs_to[:12]})")
         if init is not None:
-            files.audit(f"Warm start from {init.name}; own initialisation kept for {self.kept_init or 'nothing'}")
-        files.log(f"plan {canonical_json(self.plan)}")
+            new = f"as initialised, not in it: {self.kept_init}" if self.kept_init else "every parameter taken from it"
+            files.audit(f"Warm start from {init.name}; {new}")
+        files.log(f"plan {canonical_json(self.plan)}", shown=False)
         if self.options.amp and self.device.type == "cpu":
             files.log("amp: bf16 gains nothing on the CPU; running in float32")
         self._record(self.validation(self.average.model(), self.options.bs), {})
@@ -281,8 +282,9 @@ class _Run:
         self.files.write_metrics(self.history)
         self.files.write_events(row)
         self.files.write_speed(self.speeds)
+        trained = f"loss {means['train_loss']:.5g}" if "train_loss" in means else "start"
         self.files.log(
-            f"epoch {self.epoch}/{self.options.epochs} loss {means.get('train_loss', float('nan')):.5g} "
+            f"epoch {self.epoch}/{self.options.epochs} {trained} "
             f"val SAM {figures.sam_deg:.4f}° PSNR {figures.psnr_mean:.3f} ± {figures.psnr_std:.3f} dB "
             f"best epoch {self.best_epoch}"
         )

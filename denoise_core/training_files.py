@@ -60,9 +60,10 @@ class TrainingFiles:
             handle.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S} | {text}\n")
         self.log(text)
 
-    def log(self, text: str) -> None:
-        """One line in train.log and on standard output, which a job's log keeps."""
-        print(text, flush=True)
+    def log(self, text: str, *, shown: bool = True) -> None:
+        """One line in train.log and, unless not `shown`, on standard output, which people follow while it trains."""
+        if shown:
+            print(text, flush=True)
         with open(self.logs / "train.log", "a", encoding="utf-8") as handle:
             handle.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S} {text}\n")
 

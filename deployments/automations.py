@@ -1,14 +1,13 @@
-"""Automations: a webhook when a gate refuses or a job is lost, and Act B's backstop.
+"""Automations: a webhook when a gate refuses, a job is lost or a person is waited for, and Act B's backstop.
 
 `python -m deployments.automations --webhook URL` creates or replaces them on the server of PREFECT_API_URL.
-`--dry-run` prints them. The webhook gets the run's name, state and address as JSON.
+The webhook gets a POST with the run's name, id, state, message and page as JSON, and the whole in one line as `text`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from typing import Any
 
@@ -18,29 +17,44 @@ from prefect.blocks.webhook import Webhook
 from prefect.events.actions import CallWebhook, RunDeployment
 from prefect.events.schemas.automations import Posture
 from prefect.exceptions import ObjectNotFound
+from prefect.types import SecretDict
 from pydantic import SecretStr
 
+TAG = "gated"  # of every deployment of ours: a server may run other people's flows
+STATES = {
+    "gate failed": "GateFailed",
+    "job lost": "JobLost",
+    "fold failed": "FoldFailed",
+    "sign-off wanted": "Paused",
+}
 WEBHOOK_BLOCK = "gated-notifications"
-PAYLOAD = json.dumps(
-    {
-        "run": "{{ event.resource['prefect.resource.name'] }}",
-        "id": "{{ event.resource['prefect.resource.id'] }}",
-        "state": "{{ event.resource['prefect.state-name'] }}",
-        "message": "{{ event.resource['prefect.state-message'] }}",
-    }
-)
+_RUN = "event.resource['prefect.resource.name']"
+_STATE = "event.resource['prefect.state-name']"
+_MESSAGE = "event.resource['prefect.state-message'] | default('')"
+SOURCE = "event.resource['prefect.resource.id'] | replace('prefect.flow-run.', '')"
+FIELDS = {
+    "text": f"{_RUN} ~ ': ' ~ {_STATE} ~ '. ' ~ ({_MESSAGE})",
+    "run": _RUN,
+    "id": SOURCE,
+    "state": _STATE,
+    "message": _MESSAGE,
+    "url": "event.resource | ui_url",
+}
+# `tojson` quotes: a message with a quotation mark or a line end would otherwise be no JSON.
+PAYLOAD = "{" + ", ".join(f'"{name}": {{{{ ({value}) | tojson }}}}' for name, value in FIELDS.items()) + "}"
 
 
 def triggers() -> dict[str, EventTrigger]:
-    """What is listened for: the named states that a run of ours ends in."""
+    """What is listened for: the named states that a run of ours ends in, and a pause for a sign-off."""
     return {
         name: EventTrigger(
             expect={f"prefect.flow-run.{state}"},
             match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"},
             posture=Posture.Reactive,
             threshold=1,
         )
-        for name, state in (("gate failed", "GateFailed"), ("job lost", "JobLost"), ("fold failed", "FoldFailed"))
+        for name, state in STATES.items()
     }
 
 
@@ -65,7 +79,6 @@ def automations(webhook_block: Any, act_b_deployment: Any) -> list[Automation]:
         posture=Posture.Reactive,
         threshold=1,
     )
-    source = "{{ event.resource['prefect.resource.id'] | replace('prefect.flow-run.', '') }}"
     made.append(
         Automation(
             name="gated: act b backstop",
@@ -74,7 +87,7 @@ def automations(webhook_block: Any, act_b_deployment: Any) -> list[Automation]:
                 RunDeployment(
                     deployment_id=act_b_deployment,
                     parameters={
-                        "plan": {"source_run": {"__prefect_kind": "jinja", "template": source}},
+                        "plan": {"source_run": {"__prefect_kind": "jinja", "template": f"{{{{ {SOURCE} }}}}"}},
                     },
                 )
             ],
@@ -85,7 +98,7 @@ def automations(webhook_block: Any, act_b_deployment: Any) -> list[Automation]:
 
 def install(webhook: str) -> list[str]:
     """Create or replace every automation; their names."""
-    block = Webhook(method="POST", url=SecretStr(webhook))
+    block = Webhook(method="POST", url=SecretStr(webhook), headers=SecretDict({"Content-Type": "application/json"}))
     block_id = block.save(WEBHOOK_BLOCK, overwrite=True)
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name("act-b/fallback")

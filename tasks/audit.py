@@ -15,17 +15,19 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from prefect import get_client
 from prefect.artifacts import (
-    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 from prefect.runtime import flow_run
@@ -129,6 +131,11 @@ def _git_hash() -> str | None:
         return None
 
 
+def dated_name(kind: str, label: str) -> str:
+    """`kind-label-2026-11-21`: what a flow run is called; without a label, `kind-2026-11-21`."""
+    return "-".join(part for part in (kind, label, f"{datetime.now(UTC):%Y-%m-%d}") if part)
+
+
 def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.") or "run"
 
@@ -154,14 +161,24 @@ def publish_table(run: Run, what: str, rows: Sequence[Mapping[str, Any]], descri
     _best_effort(lambda: create_table_artifact(table, key=run.key(what), description=description))
 
 
-def publish_link(run: Run, what: str, url: str, text: str, description: str = "") -> None:
-    _best_effort(lambda: create_link_artifact(url, link_text=text, key=run.key(what), description=description))
-
-
 def publish_run_link(run: Run, what: str, flow_run_id: str, text: str, description: str) -> None:
-    """A link to another flow run's page, where this server has a UI."""
-    if url := _best_effort(lambda: url_for("flow-run", obj_id=flow_run_id)):
-        publish_link(run, what, url, text, description)
+    """A link to another flow run's page and to its report, as far as it has one, where this server has a UI."""
+    url = url_for("flow-run", obj_id=flow_run_id)
+    if url is None:
+        return
+    reports = _best_effort(lambda: _reports_of(flow_run_id)) or []
+    pages = [f"{url.partition('/runs/')[0]}/artifacts/artifact/{report}" for report in reports]
+    links = [f"[{text}]({url})", *(f"[its report]({page})" for page in pages)]
+    publish_markdown(run, what, " · ".join(links), description)
+
+
+def _reports_of(flow_run_id: str) -> list[UUID]:
+    """Ids of the first part of a flow run's report."""
+    wanted = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(flow_run_id)]), key=ArtifactFilterKey(like_="%-report")
+    )
+    with get_client(sync_client=True) as client:
+        return [artifact.id for artifact in client.read_artifacts(artifact_filter=wanted)]
 
 
 def publish_plan(run: Run, plan: Mapping[str, Any], differences: Sequence[str]) -> None:

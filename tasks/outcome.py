@@ -6,16 +6,17 @@ It is returned, not raised: the flow run's log then ends with the verdict and no
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, ParamSpec, Protocol
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from prefect import get_client, pause_flow_run
+from prefect import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import FailedRun, ObjectNotFound
+from prefect.flow_runs import apause_flow_run
 from prefect.input import RunInput
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
@@ -30,6 +31,7 @@ from tasks.verdict import Verdict
 
 GATE_FAILED = "GateFailed"
 NOT_SHIPPED = "PromotionRefused"
+NOT_APPROVED = "NotApproved"
 JOB_LOST = "JobLost"
 BAD_INPUT = "BadInput"
 P = ParamSpec("P")
@@ -52,9 +54,9 @@ class _Approval(Protocol):
 class SignOff(RunInput):
     """A person's decision, asked for in the UI."""
 
-    name: str = Field(title="Your name")
+    name: str = Field(title="Your name", pattern=r"\S")
     ship: bool = Field(False, title="Ship this model")
-    comment: str = ""
+    comment: str = Field("", title="Why")
 
 
 def run_name(kind: str) -> Callable[[], str]:
@@ -63,7 +65,7 @@ def run_name(kind: str) -> Callable[[], str]:
     def name() -> str:
         plan: Any = flow_run.parameters.get("plan")
         label = plan.get("label") if isinstance(plan, dict) else getattr(plan, "label", "")
-        return "-".join(part for part in (kind, str(label or ""), f"{datetime.now(UTC):%Y-%m-%d}") if part)
+        return audit.dated_name(kind, str(label or ""))
 
     return name
 
@@ -111,12 +113,13 @@ def ship(run: Run, report: _Report, approval: _Approval) -> State[Any]:
     """Ship a candidate whose gates all passed, after a person's sign-off where one is asked for."""
     verdict, signer = report.best, None
     if approval.ask:
-        run.event("paused", "Waiting for a person's sign-off")
-        audit.publish_trail(run)
-        decision = pause_flow_run(wait_for_input=SignOff, timeout=int(approval.timeout_hours * 3600))
-        run.event("signed", f"{decision.name}: {'ship' if decision.ship else 'do not ship'}", comment=decision.comment)
+        decision = _sign_off(run, verdict, approval.timeout_hours)
+        if decision is None:
+            waited = f"nobody signed off within {approval.timeout_hours:g} h"
+            return failed(run, NOT_APPROVED, f"Not shipped: {waited}; run the deployment again to be asked again")
         if not decision.ship:
-            return failed(run, NOT_SHIPPED, f"{decision.name} did not approve: {decision.comment or 'no reason given'}")
+            why = decision.comment.strip() or "no reason given"
+            return failed(run, NOT_APPROVED, f"Not shipped: {decision.name} did not approve: {why}")
         signer = decision.name
     try:
         shipped = promotion.ship(
@@ -125,6 +128,35 @@ def ship(run: Run, report: _Report, approval: _Approval) -> State[Any]:
     except promotion.PromotionRefused as refusal:
         return failed(run, NOT_SHIPPED, str(refusal))
     return conclude(run, f"{verdict.sentence()}; in production as {shipped.id}")
+
+
+def _sign_off(run: Run, verdict: Verdict, hours: float) -> SignOff | None:
+    """Pause until a person answers in the UI; None when nobody did in time."""
+    run.event("paused", f"Waiting up to {hours:g} h for a person's sign-off", hours=hours)
+    audit.publish_trail(run)
+    current = promotion.production()
+    question = (
+        f"**{run.name}**: {verdict.sentence()}.\n\n"
+        f"Report: among the artifacts, `{run.key('report')}`; as a file, `{run.folder / 'report.html'}`\n\n"
+        f"In production now: {f'{current.id}, which it would replace' if current else 'nothing'}."
+    )
+    asked = SignOff.with_initial_data(description=question)
+    # A pause of one key fires once in the life of a run, and a retry by hand has to ask again.
+    decision = asyncio.run(_answer(asked, hours * 3600, key=f"sign-off-{uuid4().hex[:8]}"))
+    if decision is None:
+        return None
+    said = "ship" if decision.ship else "do not ship"
+    run.event("signed", f"{decision.name}: {said}", name=decision.name, ship=decision.ship, comment=decision.comment)
+    return decision
+
+
+async def _answer(asked: type[SignOff], seconds: float, key: str) -> SignOff | None:
+    """Stop waiting before the server does: it ends an expired pause as a plain `Failed`, whatever the run says."""
+    asking = apause_flow_run(wait_for_input=asked, timeout=int(seconds) + 600, poll_interval=3, key=key)
+    try:
+        return await asyncio.wait_for(asking, seconds)
+    except TimeoutError:
+        return None
 
 
 def claim(run: Run, source: str) -> str | None:

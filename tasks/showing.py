@@ -37,7 +37,7 @@ def publish(run: Run, data: Data, trained: Trained | None, report: PanelReport) 
     audit.publish_table(run, "gates", report.best.table(), report.best.sentence())
     controls = report.best.facts.get("controls", [])
     audit.publish_table(run, "controls", controls, "The candidate beside the controls, same panel, same reference")
-    audit.publish_markdown(run, "model-card", model_card(report, trained), "What was judged, and how it did")
+    audit.publish_markdown(run, "model-card", model_card(report, trained), "The verdict on half a page")
     if trained is not None:
         rows = csv_rows(Path(trained.receipt["metrics_csv"]))
         audit.publish_table(run, "training-curve", rows, "One row an epoch, as in metrics.csv")
@@ -75,7 +75,7 @@ def publish_pieces(run: Run, page: Any) -> None:
         pages[-1] += f"{text}\n"
     for number, text in enumerate(pages, start=1):
         part = "" if len(pages) == 1 else f", part {number} of {len(pages)}"
-        audit.publish_markdown(run, "report" if number == 1 else f"report-{number}", text, f"The report{part}")
+        audit.publish_markdown(run, "report" if number == 1 else f"report-{number}", text, f"Start here{part}")
 
 
 def _markdown_table(rows: Sequence[Mapping[str, str]]) -> str:

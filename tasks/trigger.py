@@ -38,10 +38,11 @@ def act_b(run: Run, plan: Mapping[str, Any], *, checkpoint: str, failed: Sequenc
     Returns the flow run's id, or None when no server serves the deployment (then the audit log says so).
     """
     parameters = {"plan": _handed_on(plan, run.id, checkpoint, failed)}
+    name = audit.dated_name(ACT_B.partition("/")[2], plan["label"])  # as it will call itself once it runs
     try:
         started = run_deployment(
             ACT_B, parameters=parameters, timeout=0, idempotency_key=f"act-b-{run.id}", tags=[f"source:{run.id}"],
-            flow_run_name=f"act-b-of-{run.name}",
+            flow_run_name=name,
         )  # fmt: skip
     except ObjectNotFound:
         run.event("act-b", f"Act B not started: no deployment {ACT_B}; start it with `make up`", parameters=parameters)
@@ -50,7 +51,7 @@ def act_b(run: Run, plan: Mapping[str, Any], *, checkpoint: str, failed: Sequenc
     faults.reach("after_trigger")
     run.event("act-b", f"Act B started: {started.name}", flow_run=str(started.id))
     _name_the_step(started)
-    audit.publish_run_link(run, "act-b", str(started.id), "Act B's run", "The fallback that this refusal started")
+    audit.publish_run_link(run, "act-b", str(started.id), "Act B's run", f"The fallback of this run, {started.name}")
     return str(started.id)
 
 

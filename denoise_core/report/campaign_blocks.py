@@ -16,13 +16,30 @@ from denoise_core.report.spectra import Floats
 from denoise_core.report.style import BLACK, drawing, figure, mark_of, png
 
 NEEDED = ("fold", "split", "method", "psnr_db", "sam_deg", "roi_area_error_pct")
-_FIGURES = ("psnr_db", "psnr_sd", "sam_deg", "roi_kept")
-_FORMATS = {"psnr_db": "{:.2f} dB", "psnr_sd": "{:.2f} dB", "sam_deg": "{:.3f}°", "roi_kept": "{:.1%}"}
-NAMES = {"psnr_db": "PSNR", "psnr_sd": "sd of captures", "sam_deg": "SAM", "roi_kept": "ROI kept"}
+DIPS = {"centroid_nm": "roi_centroid_error_nm", "depth": "roi_depth_mae"}  # figure: the captures' column it is made of
+_FORMATS = {
+    "psnr_db": "{:.2f} dB",
+    "psnr_sd": "{:.2f} dB",
+    "sam_deg": "{:.3f}°",
+    "roi_kept": "{:.1%}",
+    "centroid_nm": "{:.3f} nm",
+    "depth": "{:.5f}",
+}
+NAMES = {
+    "psnr_db": "PSNR",
+    "psnr_sd": "sd of captures",
+    "sam_deg": "SAM",
+    "roi_kept": "ROI kept",
+    "centroid_nm": "dip centroid",
+    "depth": "dip depth",
+}
 
 
 def fold_figures(captures: pd.DataFrame, area_limit_pct: float | None = None) -> pd.DataFrame:
-    """One row a fold, split and method: psnr_db, psnr_sd (population), sam_deg, roi_kept, captures."""
+    """One row a fold, split and method: psnr_db, psnr_sd (population), sam_deg, roi_kept, captures.
+
+    Where the captures tell of their dips, also the median errors of centroid_nm and depth (reflectance).
+    """
     if missing := [name for name in NEEDED if name not in captures]:
         raise BadInput(f"no column {', '.join(missing)}", file="captures", remedy=f"give {', '.join(NEEDED)}")
     if captures.empty:
@@ -36,22 +53,25 @@ def fold_figures(captures: pd.DataFrame, area_limit_pct: float | None = None) ->
         sam_deg=("sam_deg", "mean"),
         roi_kept=("roi_kept", "mean"),
         captures=("psnr_db", "size"),
+        **{name: (column, "median") for name, column in DIPS.items() if column in table},
     ).reset_index()
 
 
 def over_folds_table(folds: pd.DataFrame) -> Table:
     """Mean ± sd over folds of every split and method."""
     rows, marks = [], []
+    shown = [name for name in NAMES if name in folds]
     for (split, method), part in folds.groupby(["split", "method"], sort=False):
         rows.append((str(split), method_label(str(method)), str(len(part)),
-                     *(mean_sd(part[name], name) for name in _FIGURES)))  # fmt: skip
+                     *(mean_sd(part[name], name) for name in shown)))  # fmt: skip
         marks.append(method == MODEL)
     return Table(
         "Mean ± standard deviation over folds",
-        ("split", "method", "folds", *(NAMES[name] for name in _FIGURES)),
+        ("split", "method", "folds", *(NAMES[name] for name in shown)),
         tuple(rows),
         tuple("pass" if mark else "none" for mark in marks),
-        note="ROI kept: share of captures whose dip areas hold within gate 3's limit. One fold has no sd.",
+        note="ROI kept: share of captures whose dip areas hold within gate 3's limit. Dip centroid and depth: median "
+        "error of the captures, in nm and reflectance. One fold has no sd.",
         text_columns=2,
     )
 
