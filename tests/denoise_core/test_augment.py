@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denoise_core import training
+from denoise_core import objective, training
 from denoise_core.augment import augment, cutout, jitter, mix
 from denoise_core.corpus.store import open_corpus
 from denoise_core.model import preprocess
@@ -194,7 +194,7 @@ def test_augmentation_has_one_call_site() -> None:
         if path.name != "augment.py"
         and (found := re.findall(r"\b(?:augment|jitter|cutout)\(", path.read_text("utf-8")))
     }
-    assert calls == {"training.py": 1}
+    assert calls == {"objective.py": 1}
 
 
 def test_no_validation_capture_passes_through_augmentation(
@@ -215,7 +215,7 @@ def test_no_validation_capture_passes_through_augmentation(
         seen.append(x_BL.numpy().copy())
         return augment(x_BL, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training, "augment", watched)
+    monkeypatch.setattr(objective, "augment", watched)
     log = tmp_path / plan.files.audit_log
     log.parent.mkdir(parents=True)
     log.touch()

@@ -45,7 +45,8 @@ def test_commands_that_are_run_elsewhere_are_really_run_there(command: str) -> N
     ],
 )
 def test_a_make_target_is_the_line_that_its_runner_runs(target: str, line: str) -> None:
-    done = subprocess.run(["make", "-n", *target.split()], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = ["make", "--no-print-directory", "-n", *target.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == line
 
 

@@ -167,7 +167,7 @@ def test_a_folder_without_a_corpus_is_refused(tmp_path: Path, there: bool) -> No
     with pytest.raises(BadInput, match="no corpus here" if there else "no such folder") as error:
         open_corpus(folder)
     assert error.value.file == folder
-    assert "generate" in str(error.value.remedy)
+    assert "denoise_core corpus" in str(error.value.remedy)
 
 
 def test_packed_spectra_must_fit_their_manifest(root: Path, tmp_path: Path) -> None:
