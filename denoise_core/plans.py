@@ -51,6 +51,13 @@ class ModelPlan(Frozen):
     base: Literal["capture", "lmmse", "f", "g"] = Field(
         "f", description="What the residual head corrects: the capture, the LMMSE filter, filter F, or filter G."
     )
+    residual_sigma_nm: float = Field(
+        0.0,
+        ge=0,
+        title="Finest scale of the correction (nm)",
+        description="The residual head's output is smoothed by a Gaussian of this width: finer scales stay the base's. "
+        "0: not smoothed.",
+    )
     calibrator: bool = Field(False, title="Calibrator head (Act B)")
 
 

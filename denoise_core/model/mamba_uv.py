@@ -48,7 +48,8 @@ class MambaUV(nn.Module):
     """The whole network, preprocessing and (where the plan asks for it) calibrator included.
 
     `head="sigmoid"` predicts from scratch, as published. `head="residual"` adds a correction to `base_BL` and is
-    zero-initialised: at the start its output *is* the base, bit for bit. Its fourth input channel, present unless the
+    zero-initialised: at the start its output *is* the base, bit for bit. With `residual_sigma_nm` the correction says
+    nothing of scales finer than that. Its fourth input channel, present unless the
     base is the capture itself, is what the base took off, (x - base) / 0.01: published checkpoints lack it.
     """
 
@@ -83,6 +84,9 @@ class MambaUV(nn.Module):
             self.calibrator = Calibrator(self.wavelength_nm, len(plan.film_features))
         scaled = 2 * (self.wavelength_nm - self.wavelength_nm[0]) / np.ptp(self.wavelength_nm) - 1
         self.register_buffer("lambda_L", torch.from_numpy(scaled.astype(np.float32)), persistent=False)
+        if plan.head == "residual" and plan.residual_sigma_nm:
+            weights_LL = _gaussian_weights(self.wavelength_nm, plan.residual_sigma_nm)
+            self.register_buffer("smoother_LL", torch.from_numpy(weights_LL), persistent=False)
 
     def forward(
         self, x_BL: Tensor, features_BF: Tensor, base_BL: Tensor | None = None, *, reverse: bool = False
@@ -97,7 +101,7 @@ class MambaUV(nn.Module):
         z_BL, kept = preprocess.forward(x_BL, self.preprocessing)
         raw_BL = self._network(self._channels(x_BL, z_BL, base, features_BF), features_BF, reverse).float()
         if self.plan.head == "residual":
-            y_BL = base + RESIDUAL_UNIT * raw_BL
+            y_BL = base + RESIDUAL_UNIT * self._coarse(raw_BL)
         elif self.preprocessing.centre:  # the median comes back where the sigmoid lives: in the logit
             y_BL = torch.sigmoid(raw_BL + torch.logit(kept.median_B1, eps=LOGIT_EDGE))
         else:
@@ -105,6 +109,13 @@ class MambaUV(nn.Module):
         if self.plan.calibrator:
             y_BL = self.calibrator(y_BL, x_BL, features_BF)
         return y_BL
+
+    def _coarse(self, raw_BL: Tensor) -> Tensor:
+        """What of a correction (B, L) the residual head may say: its coarse scales."""
+        if not self.plan.residual_sigma_nm:
+            return raw_BL
+        smoother_LL: Tensor = self.smoother_LL  # type: ignore[assignment]
+        return raw_BL @ smoother_LL
 
     def _channels(self, x_BL: Tensor, z_BL: Tensor, base_BL: Tensor, features_BF: Tensor) -> Tensor:
         """(B, 3 or 4, L): reflectance, wavelength in [-1, 1], cos_theta (its standardised value: mean 0, sd 1)."""
@@ -136,6 +147,12 @@ class MambaUV(nn.Module):
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Everything but the calibrator: what Act B's first stage freezes."""
         return [p for name, p in self.named_parameters() if not name.startswith("calibrator.")]
+
+
+def _gaussian_weights(wavelength_nm: NDArray[np.float64], sigma_nm: float) -> NDArray[np.float32]:
+    """(L, L), columns sum to one: x_BL @ weights is x smoothed, with no weight beyond the grid's ends."""
+    weights_LL = np.exp(-0.5 * ((wavelength_nm[:, None] - wavelength_nm) / sigma_nm) ** 2)
+    return np.asarray(weights_LL / weights_LL.sum(axis=0), dtype=np.float32)
 
 
 def _zero(layer: nn.Module) -> None:

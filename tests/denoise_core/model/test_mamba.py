@@ -115,9 +115,10 @@ def test_published_names() -> None:
 
 @pytest.mark.parametrize("base", ["capture", "lmmse", "f"])
 @pytest.mark.parametrize("preprocessing", [Preprocess(), Preprocess(centre=True, scale=0.07)])
-def test_residual_head_starts_at_its_base_bit_for_bit(base: str, preprocessing: Preprocess) -> None:
+@pytest.mark.parametrize("sigma_nm", [0.0, 3.0])
+def test_residual_head_starts_at_its_base_bit_for_bit(base: str, preprocessing: Preprocess, sigma_nm: float) -> None:
     x, features, base_BL = batch()
-    net = model(base=base, preprocessing=preprocessing)
+    net = model(base=base, preprocessing=preprocessing, residual_sigma_nm=sigma_nm)
     given = None if base == "capture" else base_BL
     assert torch.equal(net(x, features, given), x if base == "capture" else base_BL)
 
@@ -129,6 +130,21 @@ def test_residual_head_sees_what_its_base_took_off() -> None:
     correction = (net(x, features, base) - base) / RESIDUAL_UNIT
     other = (net(x, features, x) - x) / RESIDUAL_UNIT
     assert (correction - other).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("sigma_nm", [1.5, 4.0])
+def test_a_coarse_correction_is_the_free_one_smoothed_over_nanometres(sigma_nm: float) -> None:
+    x, features, base = batch()
+    free, coarse = model(base="f"), model(base="f", residual_sigma_nm=sigma_nm)
+    for net in (free, coarse):
+        torch.manual_seed(3)
+        torch.nn.init.normal_(net.output_proj.weight)
+    correction = (free(x, features, base) - base).detach().double().numpy()
+    distance_nm = GRID[:, None] - GRID[None, :]
+    weights = np.exp(-(distance_nm**2) / (2 * sigma_nm**2))
+    expected = np.array([[np.average(row, weights=weights[:, at]) for at in range(L)] for row in correction])
+    np.testing.assert_allclose((coarse(x, features, base) - base).detach().numpy(), expected, atol=2e-7)
+    assert np.abs(np.diff(expected, 2)).max() < 0.5 * np.abs(np.diff(correction, 2)).max()
 
 
 def test_sigmoid_head_predicts_from_scratch() -> None:
