@@ -9,7 +9,6 @@ from denoise_core.errors import BadInput
 from denoise_core.evaluation.thresholds import GATES
 from denoise_core.plans import DataPlan, FilePlan, LossPlan, ModelPlan, OptimiserPlan, TrainingPlan
 
-
 # A correction above 6 nm: the dips stay the filter's, and what is left to learn is learned better. Chosen on held-out
 # groups among 0, 3, 6, 12 and 25 nm (benchmarks/quality.md).
 _HEAD = ModelPlan(head="residual", base="f", residual_sigma_nm=6.0)
