@@ -8,7 +8,6 @@ the warm start trained, applied and judged by `python -m denoise_core` in a shel
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -18,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.harness import parser, report
 
 ROOT = Path(__file__).resolve().parent.parent
 PHASES = (  # (what a line of the terminal shows, the phase that it ends)
@@ -101,14 +102,9 @@ def run(*, smoke: bool = False) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="from nothing only")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    text = json.dumps(run(smoke=options.smoke), indent=2)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+    line = parser(__doc__, "from nothing only")
+    options = line.parse_args()
+    report(run(smoke=options.smoke), options)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ difference between the two results: a fast audit that judges otherwise is no aud
 
 from __future__ import annotations
 
-import argparse
-import json
 import platform
 import time
 from collections.abc import Callable
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.signal import find_peaks
 from scipy.stats import spearmanr
 
+from benchmarks.harness import parser, report
 from denoise_core.corpus.manifest import Manifest, manifest_of
 from denoise_core.corpus.store import Corpus, corpus_of, open_corpus
 from denoise_core.evaluation.audit import audit_predictions
@@ -184,22 +183,17 @@ def _best(work: Callable[[], object], repeats: int) -> float:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, help="a corpus with a validation panel; default: made-up spectra")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--smoke", action="store_true", help="seconds: few rows, one repeat")
-    parser.add_argument("--json", type=Path, help="write the result here too")
-    options = parser.parse_args()
+    line = parser(__doc__, "seconds: few rows, one repeat")
+    line.add_argument("--corpus", type=Path, help="a corpus with a validation panel; default: made-up spectra")
+    line.add_argument("--repeats", type=int, default=5)
+    options = line.parse_args()
     if options.corpus:
         corpus = open_corpus(options.corpus)
         panel, training = corpus.manifest("validation_panel"), corpus.manifest("manifest_train")
     else:
         corpus, panel, training = made_up_corpus(replicates=10 if options.smoke else 150)
     result = measure(corpus, panel, training, 1 if options.smoke else options.repeats)
-    text = json.dumps(result, indent=2)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+    report(result, options)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The full recipe's training step on one GPU: scan backends, what fusing and CUDA graphs add, memory, use of the card.
 
     python -m benchmarks.gpu [--corpus FOLDER] [--batch 600] [--steps 20] [--json FILE]
-    python -m benchmarks.gpu --dry-run
+    python -m benchmarks.gpu --smoke
 
 A step is what `training` does: a batch drawn and augmented on the device, forward in bf16, the seed's whole loss,
 backward, fused AdamW, moving average. Rival: the `blocked` scan, uncompiled. Ways that this machine cannot run are
@@ -12,8 +12,6 @@ the ways run and agree, and its times mean nothing. Targets: 0.25 s a step on an
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -28,6 +26,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.harness import parser, report
 from benchmarks.training import standardised
 from denoise_core.augment import augment
 from denoise_core.corpus.store import Corpus, open_corpus
@@ -226,16 +225,14 @@ def run(corpus: Corpus, plan: TrainingPlan, ways: tuple[Way, ...], device: torch
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, help="default: a synthetic one of full size")
-    parser.add_argument("--batch", type=int, default=600)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--dry-run", "--smoke", action="store_true", dest="dry", help="on the CPU, tiny")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    options.dry |= not torch.cuda.is_available()
-    plan = named("track_h_mini" if options.dry else "track_h")
-    batch, steps = (8, 1) if options.dry else (options.batch, options.steps)
+    line = parser(__doc__, "on the CPU, tiny; so it is anyway without a GPU")
+    line.add_argument("--corpus", type=Path, help="default: a synthetic one of full size")
+    line.add_argument("--batch", type=int, default=600)
+    line.add_argument("--steps", type=int, default=20)
+    options = line.parse_args()
+    dry = options.smoke or not torch.cuda.is_available()
+    plan = named("track_h_mini" if dry else "track_h")
+    batch, steps = (8, 1) if dry else (options.batch, options.steps)
     plan = plan.model_copy(
         update={
             "model": plan.model.model_copy(update={"base": "capture"}),
@@ -243,13 +240,11 @@ def main() -> None:
         }
     )
     with tempfile.TemporaryDirectory() as folder:
-        size = "mini" if options.dry else "full"
+        size = "mini" if dry else "full"
         corpus = open_corpus(options.corpus or generate(Path(folder) / "corpus", size=size, seed=1))
-        device = torch.device("cpu" if options.dry else "cuda")
-        text = json.dumps(run(corpus, plan, DRY if options.dry else WAYS, device, steps), indent=2)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+        device = torch.device("cpu" if dry else "cuda")
+        result = run(corpus, plan, DRY if dry else WAYS, device, steps)
+    report(result, options)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ F's rival is Savitzky-Golay(61, 3), the cheapest filter there is; the network's 
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -20,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.harness import parser, report
 from denoise_core.corpus.store import Corpus, corpus_of, open_corpus, pack
 from denoise_core.corpus.stream import open_stream
 from denoise_core.corpus.synthetic import generate
@@ -115,14 +114,9 @@ def memory(corpus: Corpus, fitted: Any, folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="seconds: the mini corpus, one repeat")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    text = json.dumps(run(smoke=options.smoke), indent=2)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    line = parser(__doc__, "seconds: the mini corpus, one repeat")
+    options = line.parse_args()
+    report(run(smoke=options.smoke), options)
 
 
 if __name__ == "__main__":

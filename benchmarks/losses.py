@@ -9,17 +9,15 @@ operations on one window at a time, autograd included.
 
 from __future__ import annotations
 
-import argparse
-import json
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.harness import parser, report
 from denoise_core.losses import detect_dips, dip_loss, total_loss
 from denoise_core.plans import LossPlan
 
@@ -131,17 +129,12 @@ def measure(batch: int, repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--smoke", action="store_true", help="seconds: twelve captures, one repeat")
-    parser.add_argument("--json", type=Path, help="write the result here too")
-    options = parser.parse_args()
+    line = parser(__doc__, "seconds: twelve captures, one repeat")
+    line.add_argument("--repeats", type=int, default=5)
+    options = line.parse_args()
     torch.set_num_threads(1)
     result = measure(12 if options.smoke else 600, 1 if options.smoke else options.repeats)
-    text = json.dumps(result, indent=2)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+    report(result, options)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,14 @@ The rival of an audit event is a bare append with fsync to a file on the same di
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from benchmarks.harness import parser, report
 
 
 def ledger(counts: tuple[int, ...]) -> dict[str, Any]:
@@ -127,14 +127,9 @@ def run(*, smoke: bool = False) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="seconds: few of each")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    text = json.dumps(run(smoke=options.smoke), indent=2)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    line = parser(__doc__, "seconds: few of each")
+    options = line.parse_args()
+    report(run(smoke=options.smoke), options)
 
 
 if __name__ == "__main__":

@@ -12,20 +12,18 @@ mambapy is measured where it can be imported (`pip install --no-deps --target DI
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import json
 import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.harness import parser, report
 from denoise_core.model.scan import selective_scan
 from denoise_core.model.scan_native import why_not
 
@@ -171,15 +169,10 @@ def run(*, smoke: bool = False, repeats: int = 3) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--smoke", action="store_true", help="one small size, one repeat")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    text = json.dumps(run(smoke=options.smoke, repeats=options.repeats), indent=2)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    line = parser(__doc__, "one small size, one repeat")
+    line.add_argument("--repeats", type=int, default=3)
+    options = line.parse_args()
+    report(run(smoke=options.smoke, repeats=options.repeats), options)
 
 
 if __name__ == "__main__":

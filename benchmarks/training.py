@@ -11,8 +11,6 @@ from a warm page cache and model, loss and optimiser are the same, so only the f
 
 from __future__ import annotations
 
-import argparse
-import json
 import platform
 import statistics
 import tempfile
@@ -27,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.harness import parser, report
 from denoise_core.augment import augment
 from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.corpus.synthetic import generate
@@ -189,19 +188,14 @@ def feeding_alone(corpus: Corpus, plan: TrainingPlan, sampler: PairSampler, time
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--smoke", action="store_true", help="seconds: two steps")
-    parser.add_argument("--json", type=Path, help="write the result here too")
-    options = parser.parse_args()
+    line = parser(__doc__, "seconds: two steps")
+    line.add_argument("--steps", type=int, default=20)
+    options = line.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         corpus = open_corpus(generate(Path(folder) / "corpus", size="mini", seed=1))
         result = measure(corpus, named("act_of_god_seed_mini"), 2 if options.smoke else options.steps)
-    text = json.dumps(result, indent=2)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+    report(result, options)
 
 
 if __name__ == "__main__":
