@@ -158,7 +158,7 @@ def _conclude(cluster: Cluster, outcome: Outcome) -> dict[str, Any]:
         )  # fmt: skip
         raise JobLost(outcome)
     cluster.run.ledger.append(
-        "receipt", f"{outcome.spec.name} done" + (" (reused)" if outcome.reused else ""), result=outcome.result,
+        "receipt", f"{outcome.spec.name}: result " + ("reused" if outcome.reused else "received"), result=outcome.result,
         key=outcome.key, attempts=outcome.attempts, slurm_ids=list(outcome.slurm_ids),
     )  # fmt: skip
     return outcome.result

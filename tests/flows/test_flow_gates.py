@@ -79,8 +79,8 @@ def test_a_refused_run_starts_one_act_b_and_both_failing_ends_in_act_c(lab: Lab,
     assert "aggregate" in act_b["parameters"]["plan"]["failed_gates"]
 
     assert lab.ended(act_b["id"])["name"] == "GateFailed"
-    done = [record["text"].removesuffix(" (reused)") for record in lab.events(act_b["id"], "receipt")]
-    assert done == ["train-act_b_stage1 done", "train-act_b_stage2 done", "audit-panel done"]
+    done = [record["text"].partition(": result ")[0] for record in lab.events(act_b["id"], "receipt")]
+    assert done == ["train-act_b_stage1", "train-act_b_stage2", "audit-panel"]
     assert "Act B" in (lab.folder(act_b["id"]) / "act_c_report.md").read_text()
     assert _pointer(lab) == refused.pointer_before
 
