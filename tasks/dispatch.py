@@ -60,6 +60,7 @@ class Cluster:
     stop: threading.Event = field(default_factory=threading.Event)
     sent: list[Job] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    reused: set[str] = field(default_factory=set)  # keys of sent jobs that were done before
 
     def dispatcher(self, *, detach: bool | None = None) -> Dispatcher:
         """A door to the scheduler; each thread opens its own, all under this run's name."""
@@ -101,6 +102,8 @@ class Cluster:
 
     def _record(self, event: dict[str, Any]) -> None:
         what = event.pop("event")
+        if what == "reused":
+            self.reused.add(event["key"])
         why = ": ".join(str(event[name]) for name in ("cause", "action") if event.get(name))
         self.run.event(f"job-{what}", f"{event.get('job', 'job')}: {what}" + (f" ({why})" if why else ""), **event)
 
@@ -157,8 +160,9 @@ def _conclude(cluster: Cluster, outcome: Outcome) -> dict[str, Any]:
             attempts=outcome.attempts, remedies=list(outcome.remedies), slurm_ids=list(outcome.slurm_ids),
         )  # fmt: skip
         raise JobLost(outcome)
+    how = "reused" if outcome.reused else "received"
     cluster.run.ledger.append(
-        "receipt", f"{outcome.spec.name}: result " + ("reused" if outcome.reused else "received"), result=outcome.result,
+        "receipt", f"{outcome.spec.name}: result {how}", result=outcome.result,
         key=outcome.key, attempts=outcome.attempts, slurm_ids=list(outcome.slurm_ids),
     )  # fmt: skip
     return outcome.result
