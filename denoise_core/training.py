@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -30,6 +32,7 @@ from denoise_core.objective import Objective
 from denoise_core.optimising import WeightAverage, adjusted, learning_rate, parameter_groups
 from denoise_core.plans import TrainingPlan, canonical_json
 from denoise_core.training_files import (
+    GpuUse,
     TrainingFiles,
     generator_from,
     identity_of,
@@ -115,6 +118,7 @@ def train(
             run.finish_epoch()
         return run.receipt()
     finally:
+        run.gpu_use.close()
         files.close()
 
 
@@ -129,6 +133,7 @@ class _Run:
         self, plan: TrainingPlan, inputs: TrainingInputs, files: TrainingFiles, device: torch.device, hooks: Hooks
     ) -> None:
         self.plan, self.inputs, self.files, self.device, self.hooks = plan, inputs, files, device, hooks
+        self.gpu_use = GpuUse(self.device)
         self.options = adjusted(plan.optimiser, hooks.adjustments)
         self.belongs_to = identity_of(plan, inputs.hashes)
         self.epoch = self.step = 0
@@ -182,10 +187,12 @@ class _Run:
     def _first_epoch_zero(self) -> None:
         """The untrained network is a candidate: training can never ship what is worse than its start."""
         files, init = self.files, self.inputs.init_checkpoint
-        files.audit(f"Launching training run {self.plan.name} on {self.device} (plan {self.belongs_to[:12]})")
+        files.audit("Launching training run")
+        files.audit(f"Plan {self.plan.name} on {self.device} ({self.belongs_to[:12]})")
         if init is not None:
             new = f"as initialised, not in it: {self.kept_init}" if self.kept_init else "every parameter taken from it"
             files.audit(f"Warm start from {init.name}; {new}")
+        files.log(f"command {shlex.join(sys.orig_argv)}", shown=False)
         files.log(f"plan {canonical_json(self.plan)}", shown=False)
         if self.options.amp and self.device.type == "cpu":
             files.log("amp: bf16 gains nothing on the CPU; running in float32")
@@ -207,6 +214,7 @@ class _Run:
     def train_epoch(self) -> None:
         """Every batch of one epoch. The host reads nothing back until the end."""
         started = time.perf_counter()
+        self.gpu_use.take()  # what the validation before it used
         options = self.options
         self.model.train()
         sums: dict[str, Tensor] = {}
@@ -234,7 +242,7 @@ class _Run:
         self.means = {f"train_{name}": float(value / count) for name, value in sums.items()}
         elapsed = time.perf_counter() - started
         self.seconds += elapsed
-        self.speeds.append(speed(self.epoch + 1, samples, elapsed, self.device))
+        self.speeds.append(speed(self.epoch + 1, samples, elapsed, self.device, self.gpu_use.take()))
 
     def _step(self, progress: float) -> None:
         options = self.options
@@ -338,7 +346,8 @@ class _Run:
     def receipt(self) -> TrainingReceipt:
         best = self.files.best
         early = f": early stop, {self.waited} without improvement" if self.out_of_patience else ""
-        self.files.audit(f"Training completed successfully after {self.epoch} epochs{early}")
+        self.files.audit(f"Ended after {self.epoch} epochs{early}; best epoch {self.best_epoch}")
+        self.files.audit("Training completed successfully")
         self.files.audit(f"Checkpoint ready: {self.plan.files.checkpoint_dir}/{best.name}")
         start, score = self.history[0]["val_composite"], self.history[self.best_epoch]["val_composite"]
         return TrainingReceipt(

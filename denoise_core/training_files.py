@@ -10,7 +10,8 @@ import contextlib
 import json
 import os
 import resource
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -128,18 +129,45 @@ def generator_from(state: torch.Tensor, device: torch.device) -> torch.Generator
     return generator
 
 
-def speed(epoch: int, samples: int, seconds: float, device: torch.device) -> dict[str, Any]:
-    """Throughput and peak memory of an epoch; GPU use where a GPU tells it (one shared out by MIG does not)."""
+class GpuUse:
+    """Use of a GPU in percent, sampled beside a training until `close`; nothing on the CPU."""
+
+    def __init__(
+        self, device: torch.device, read: Callable[[torch.device], float] = torch.cuda.utilization, every_s: float = 0.5
+    ) -> None:
+        self._device, self._read, self._every_s = device, read, every_s
+        self._samples: list[float] = []
+        self._stop = threading.Event()
+        if device.type == "cuda":
+            threading.Thread(target=self._run, name="gpu-use", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s):
+            self._sample()
+
+    def _sample(self) -> None:
+        with contextlib.suppress(Exception):  # a figure for people must not end a training; a MIG share tells nothing
+            self._samples.append(float(self._read(self._device)))
+
+    def take(self) -> float | None:
+        """Mean of the samples since the last `take`, after a short while one taken now; None where nothing tells."""
+        if not self._samples and self._device.type == "cuda":
+            self._sample()
+        taken, self._samples = self._samples, []
+        return sum(taken) / len(taken) if taken else None
+
+    def close(self) -> None:
+        self._stop.set()
+
+
+def speed(epoch: int, samples: int, seconds: float, device: torch.device, gpu_use: float | None) -> dict[str, Any]:
+    """Throughput, peak memory and GPU use (percent) of an epoch."""
     cuda = device.type == "cuda"
     peak = torch.cuda.max_memory_allocated(device) if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-    used: float | None = None
-    if cuda:
-        with contextlib.suppress(Exception):  # a figure for people must not end a training
-            used = float(torch.cuda.utilization(device))
     return {
         "epoch": epoch,
         "samples_per_s": samples / seconds,
         "seconds": seconds,
         "peak_memory_mb": peak / 2**20,
-        "gpu_utilisation_pct": used,
+        "gpu_utilisation_pct": gpu_use,
     }

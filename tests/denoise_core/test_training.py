@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from denoise_core.model.checkpoints import load_model
 from denoise_core.optimising import adjusted, learning_rate
 from denoise_core.plans import DataPlan, ModelPlan, OptimiserPlan, TrainingPlan
 from denoise_core.training import Hooks, TrainingInputs, TrainingReceipt, train
+from denoise_core.training_files import GpuUse
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +177,22 @@ def test_schedule_warms_up_then_falls_to_the_minimum() -> None:
     assert all(a < b for a, b in pairwise(rates[:6]))
     assert all(a > b for a, b in pairwise(rates[5:]))
     assert rates[-1] == pytest.approx(options.lr_min)
+
+
+def test_gpu_use_of_an_epoch_is_the_mean_of_its_samples() -> None:
+    told, read_out = iter((10.0, 30.0)), threading.Event()
+
+    def read(_: torch.device) -> float:
+        value = next(told, None)
+        if value is None:
+            read_out.set()
+            raise RuntimeError("this driver tells no more")
+        return value
+
+    use = GpuUse(torch.device("cuda"), read, every_s=0.001)
+    assert read_out.wait(10)
+    assert use.take() == 20.0
+    assert use.take() is None  # unknown, not zero
+    use.close()
+    told = iter((10.0,))
+    assert GpuUse(torch.device("cpu"), read).take() is None
