@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import sys
 from typing import Any
 
@@ -17,6 +18,7 @@ from prefect.blocks.webhook import Webhook
 from prefect.events.actions import CallWebhook, RunDeployment
 from prefect.events.schemas.automations import Posture
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_UI_URL
 from prefect.types import SecretDict
 from pydantic import SecretStr
 
@@ -38,10 +40,18 @@ FIELDS = {
     "id": SOURCE,
     "state": _STATE,
     "message": _MESSAGE,
-    "url": "event.resource | ui_url",
+    "url": f"PAGES ~ {SOURCE}",
 }
-# `tojson` quotes: a message with a quotation mark or a line end would otherwise be no JSON.
-PAYLOAD = "{" + ", ".join(f'"{name}": {{{{ ({value}) | tojson }}}}' for name, value in FIELDS.items()) + "}"
+
+
+def payload(ui: str) -> str:
+    """The message's template. `ui` is the web page's address: the server's own `ui_url` filter gives nothing.
+
+    `tojson` quotes: a message with a quotation mark or a line end would otherwise be no JSON.
+    """
+    pages = json.dumps(f"{ui.rstrip('/')}/runs/flow-run/")
+    values = {name: value.replace("PAGES", pages) for name, value in FIELDS.items()}
+    return "{" + ", ".join(f'"{name}": {{{{ ({value}) | tojson }}}}' for name, value in values.items()) + "}"
 
 
 def triggers() -> dict[str, EventTrigger]:
@@ -58,7 +68,7 @@ def triggers() -> dict[str, EventTrigger]:
     }
 
 
-def automations(webhook_block: Any, act_b_deployment: Any) -> list[Automation]:
+def automations(webhook_block: Any, act_b_deployment: Any, ui: str) -> list[Automation]:
     """A notification for each trigger, and Act B as a backstop on `GateFailed` of Act of God.
 
     Act of God starts Act B itself before it ends; the backstop covers a server that was away at that moment. Act B
@@ -68,7 +78,7 @@ def automations(webhook_block: Any, act_b_deployment: Any) -> list[Automation]:
         Automation(
             name=f"gated: {name}",
             trigger=trigger,
-            actions=[CallWebhook(block_document_id=webhook_block, payload=PAYLOAD)],
+            actions=[CallWebhook(block_document_id=webhook_block, payload=payload(ui))],
         )
         for name, trigger in triggers().items()
     ]
@@ -103,7 +113,7 @@ def install(webhook: str) -> list[str]:
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name("act-b/fallback")
     names = []
-    for automation in automations(block_id, deployment.id):
+    for automation in automations(block_id, deployment.id, PREFECT_UI_URL.value() or ""):
         with contextlib.suppress(ObjectNotFound, ValueError):
             old = Automation.read(name=automation.name)
             assert isinstance(old, Automation)  # a coroutine only where the caller is async

@@ -10,7 +10,6 @@ import argparse
 import ctypes
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -22,11 +21,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from deployments.watching import Watched
 from tasks.terminal import BAD_INPUT, Parser
 from tasks.terminal import run as run_command
 
@@ -174,26 +175,35 @@ def make_corpus(corpus: str) -> None:
 
 
 def deploy(env: dict[str, str], deployment: str, plan: dict[str, object]) -> tuple[int, str]:
-    """`prefect deployment run … --watch`: the exit code and the flow run's id."""
+    """`prefect deployment run … --watch`, retold line by line: the exit code and the flow run's id."""
     prefect = str(Path(sys.executable).with_name("prefect"))
     command = [prefect, "deployment", "run", deployment, "-p", f"plan={json.dumps(plan)}", "--watch"]
     console.print(f"[bold]prefect deployment run {deployment} --watch[/bold]")
-    process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    identifier = ""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if found := re.search(r"UUID: ([0-9a-f-]{36})", line):
-            identifier = found[1]
-        if _worth_showing(line):
-            console.print("  " + line.strip(), markup=False, highlight=False)
-    return process.wait(), identifier
-
-
-def _worth_showing(line: str) -> bool:
-    """Of the watched events, the states of the run and its tasks; artifacts that move are for the UI."""
-    return any(word in line for word in ("prefect.flow-run.", "prefect.task-run.", "finished", "rror")) and not any(
-        state in line for state in (".Pending", ".Submitting", ".Running", ".heartbeat")
+    process = subprocess.Popen(
+        command,
+        env={**env, "COLUMNS": "400"},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,  # its lines stay whole
     )
+    assert process.stdout is not None
+    with aside.status(deployment) as status:
+        watched = Watched(
+            say=lambda line: console.print(f"  {line}", markup=False, highlight=False),
+            status=lambda text: status.update(escape(text or deployment)),
+            artifact=lambda identifier: _artifact(env["PREFECT_API_URL"], identifier),
+        )
+        watched.follow(process.stdout)
+    return process.wait(), watched.identifier
+
+
+def _artifact(api: str, identifier: str) -> dict[str, Any]:
+    """What a moving picture shows now; empty where the server is busy."""
+    try:
+        found = _get(f"{api}/artifacts/{identifier}")
+    except OSError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def main_job(env: dict[str, str], corpus: str, as_json: bool = False) -> int:

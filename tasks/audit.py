@@ -27,7 +27,14 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    TaskRunFilter,
+)
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 from prefect.runtime import flow_run
@@ -178,7 +185,11 @@ def _reports_of(flow_run_id: str) -> list[UUID]:
         flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(flow_run_id)]), key=ArtifactFilterKey(like_="%-report")
     )
     with get_client(sync_client=True) as client:
-        return [artifact.id for artifact in client.read_artifacts(artifact_filter=wanted)]
+        found = client.read_artifacts(  # whatever is left out goes as null, which the server refuses
+            artifact_filter=wanted, flow_run_filter=FlowRunFilter(), task_run_filter=TaskRunFilter(),
+            sort=ArtifactSort.CREATED_DESC, limit=10, offset=0,
+        )  # fmt: skip
+    return [artifact.id for artifact in found]
 
 
 def publish_plan(run: Run, plan: Mapping[str, Any], differences: Sequence[str]) -> None:

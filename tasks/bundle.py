@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.files import replacing
-from tasks.ledger import Ledger
+from tasks.ledger import Ledger, print_findings
 from tasks.ledger import verify as verify_log
 from tasks.terminal import Parser, run
 
@@ -191,9 +191,7 @@ def _report(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(findings))
     else:
-        for name, problems in findings.items():
-            print(f"{name}: {'untouched' if not problems else f'{len(problems)} findings'}")
-            print("".join(f"  {problem}\n" for problem in problems), end="")
+        print_findings(findings)
     return 1 if any(findings.values()) else 0
 
 

@@ -11,6 +11,7 @@ from prefect import task
 
 from denoise_core import recipes
 from denoise_core.corpus.folds import fold_manifests
+from denoise_core.corpus.layout import manifest_path
 from denoise_core.corpus.manifest import (
     Manifest,
     read_manifest,
@@ -185,8 +186,11 @@ def model_or_production(checkpoint: str | None) -> Path:
 
 
 def manifest_named(corpus: str, name: str) -> tuple[Corpus, Manifest]:
-    """A manifest by the corpus's own name for it, or a CSV file."""
+    """A manifest by the corpus's own name for it, or a CSV file; with the corpus that holds its captures."""
     opened = corpus_at(corpus)
+    staging = manifest_path(opened.root, name) if name == "staging" else None
+    if staging is not None and any(staging.parent.glob("treatment_*")):
+        opened = corpus_at(str(staging.parent))  # captures before the alignment: a corpus of its own
     manifest = read_manifest(_file(name)) if name.endswith(".csv") else opened.manifest(name)
     opened.rows(manifest)
     return opened, stored(manifest, Path(name).stem)

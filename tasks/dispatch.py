@@ -10,12 +10,13 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefect import task
+from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
+from prefect.context import TaskRunContext
 from prefect.runtime import task_run
 
 from tasks import audit
@@ -128,6 +129,24 @@ def _task_name() -> str:
     return sent.name
 
 
+class _Name:
+    """The task run's name: the job's, and the number that `squeue` and `sacct` know it by once it has one."""
+
+    def __init__(self, job_name: str) -> None:
+        self._job_name, self._number = job_name, ""
+
+    def tell(self, number: str) -> None:
+        """Rename on a new number; the jobs of this machine alone have none that anyone could look up."""
+        context = TaskRunContext.get()
+        if context is None or number in ("", self._number) or number.startswith("L"):
+            return
+        self._number = number
+        name = f"{self._job_name} · slurm {number}"
+        context.task_run.name = name  # the next state would bring the old one back
+        with suppress(Exception), get_client(sync_client=True) as client:  # a label in the UI, nothing more
+            client.set_task_run_name(context.task_run.id, name)
+
+
 @task(task_run_name=_task_name, persist_result=False, cache_policy=NO_CACHE)
 def job(cluster: Cluster, sent: Job) -> dict[str, Any]:
     """Wait for one job; its output appears in this run's log as it is written.
@@ -135,10 +154,11 @@ def job(cluster: Cluster, sent: Job) -> dict[str, Any]:
     Returns the job's receipt. Raises `JobLost` with the cause after every remedy failed.
     """
     progress = audit.Progress(cluster.run, sent.name, sent.name)
-    log = logger()
+    name, log = _Name(sent.name), logger()
 
     def show(_: Job, fields: dict[str, Any]) -> None:
         where = (fields.get("state"), fields.get("node"), fields.get("attempt"))
+        name.tell(str(fields.get("slurm_id") or ""))
         progress.update(_percent(fields), _said(fields), where)
 
     outcomes = cluster.dispatcher().wait(

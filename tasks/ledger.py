@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,7 +96,7 @@ def verify(path: Path) -> list[str]:
     by `audit.head` beside the log (one record more than the head is allowed: a kill between the two writes).
     """
     problems: list[str] = []
-    previous, count = GENESIS, 0
+    previous, expected, count = GENESIS, 0, 0
     stated_by_seq: dict[int, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
@@ -108,10 +108,12 @@ def verify(path: Path) -> list[str]:
         if _digest(record) != stated:
             problems.append(f"line {number}: the record was changed after it was written")
         if link != previous:
-            problems.append(f"line {number}: does not follow the line before it (dropped, inserted or reordered)")
-        elif seq != number - 1:
-            problems.append(f"line {number}: carries sequence number {seq}, expected {number - 1}")
+            what = "does not follow the line before it (dropped, inserted or reordered)"
+            problems.append(f"line {number}: {what}: record {expected} belongs here, record {seq} was found")
+        elif seq != expected:
+            problems.append(f"line {number}: carries sequence number {seq}, expected {expected}")
         previous, count = stated, number
+        expected = seq + 1 if isinstance(seq, int) else expected + 1  # one dropped line is one finding, not a hundred
         stated_by_seq[seq] = stated
     head = path.with_name("audit.head")
     if not head.exists():
@@ -124,6 +126,15 @@ def verify(path: Path) -> list[str]:
     return problems
 
 
+def print_findings(findings: Mapping[str, Sequence[str]]) -> None:
+    """For each name `untouched`, or how many findings and each on a line of its own."""
+    for name, problems in findings.items():
+        print(
+            f"{name}: {len(problems)} finding{'s' if len(problems) > 1 else ''}" if problems else f"{name}: untouched"
+        )
+        print("".join(f"  {problem}\n" for problem in problems), end="")
+
+
 def _report(options: argparse.Namespace) -> int:
     logs = [log for path in options.paths for log in ([path] if path.is_file() else sorted(path.rglob("audit.jsonl")))]
     if not logs:
@@ -133,8 +144,7 @@ def _report(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(findings))
     else:
-        for log, problems in findings.items():
-            print(f"{log}: {'untouched' if not problems else '; '.join(problems)}")
+        print_findings(findings)
     return 1 if any(findings.values()) else 0
 
 

@@ -177,7 +177,7 @@ def _replay(corpus: Corpus, record: RunRecord, controls: bool) -> Replay:
     comparison = _Comparison()
     notes = _not_replayed(record, controls)
     try:
-        panel, training = _manifests(record, comparison)
+        panel, training = _manifests(record, corpus, comparison)
     except BadInput as error:
         comparison.differences.append(_broken(error))
         return Replay(comparison.compared + 1, tuple(comparison.differences), notes)
@@ -198,11 +198,12 @@ def _broken(error: BadInput) -> Difference:
     return Difference(place or "bundle", error.what, "", "")
 
 
-def _manifests(record: RunRecord, comparison: _Comparison) -> tuple[Manifest, Manifest | None]:
+def _manifests(record: RunRecord, corpus: Corpus, comparison: _Comparison) -> tuple[Manifest, Manifest | None]:
     """The bundle's manifests, held against the hashes on record and, row by row, against the captures judged."""
     panel = read_manifest(record.folder / PANEL_FILE)
     comparison.exact(str(PANEL_FILE), "rows SHA-256", record.verdict.get("panel_sha256"), panel.rows_sha256)
     _same_rows(record, panel, comparison)
+    _corpus_panel(record, panel, corpus, comparison)
     known = record.inputs.get("training") or {}
     path = record.folder / TRAINING_FILE
     if not path.exists() and not known:
@@ -223,6 +224,23 @@ def _same_rows(record: RunRecord, panel: Manifest, comparison: _Comparison) -> N
             return
 
 
+def _corpus_panel(record: RunRecord, panel: Manifest, corpus: Corpus, comparison: _Comparison) -> None:
+    """A run that took the corpus's own panel must find it there again: the first row that is another is named."""
+    asked = record.plan.get("panel")
+    if isinstance(asked, Mapping) and asked.get("manifest"):
+        return
+    own = corpus.manifest("validation_panel")
+    if own.rows_sha256 == panel.rows_sha256:
+        return
+    where = str(own.path or "the corpus's panel")
+    old, new = panel.frame["relative_path"].tolist(), own.frame["relative_path"].tolist()
+    comparison.exact(where, "number of rows", len(old), len(new))
+    for row, (judged, found) in enumerate(zip(old, new, strict=False), start=FIRST_ROW):
+        if not comparison.exact(f"{where}, row {row}", "capture", judged, found):
+            return
+    comparison.exact(where, "rows SHA-256", panel.rows_sha256, own.rows_sha256)
+
+
 def _judge(corpus: Corpus, record: RunRecord, panel: Manifest, training: Manifest | None, controls: bool) -> PanelAudit:
     """The audit again, with the run's own thresholds, reference and expected hash."""
     gates = record.plan.get("gates")
@@ -240,7 +258,7 @@ def _judge(corpus: Corpus, record: RunRecord, panel: Manifest, training: Manifes
         controls=fitted_control_predictions(corpus, panel, training, leave_sample_out=left_out)
         if refit and training is not None
         else None,
-        expected_hash=asked.get("expected_hash") if isinstance(asked, Mapping) else None,
+        expected_hash=(asked.get("expected_hash") or None) if isinstance(asked, Mapping) else None,  # "": not asked for
     )
 
 

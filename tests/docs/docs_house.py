@@ -152,7 +152,7 @@ def house(copy: Path) -> Iterator[House]:
         with open(log, "wb") as output:
             process = subprocess.Popen(
                 ["bash", "-ec", "\n".join(lines)], cwd=copy, env=env, stdout=output, stderr=subprocess.STDOUT,
-                start_new_session=True,
+                start_new_session=True, preexec_fn=_hear_ctrl_c,
             )  # fmt: skip
         stack.callback(_end, process)
         printed = _printed(process, log)
@@ -175,6 +175,11 @@ def _printed(process: subprocess.Popen[bytes], log: Path) -> str:
             return printed
         time.sleep(0.25)
     raise AssertionError(f"make up: not ready within {PATIENCE_S:.0f} s:\n{log.read_text()}")
+
+
+def _hear_ctrl_c() -> None:
+    """As in a terminal: tests that are run in the background inherit that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

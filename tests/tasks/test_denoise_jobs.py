@@ -46,3 +46,13 @@ def test_a_fold_whose_file_is_not_the_one_placed_is_no_start(run: Run, corpus: C
     assert "not the file that its campaign placed" in run.ledger.records()[-1]["text"]
     best.with_suffix(".json").unlink()  # a stranger's file: a fold trained elsewhere
     assert denoise.existing_start(run, None, 2, corpus) == best
+
+
+def test_staging_is_read_from_the_corpus_of_its_own(run: Run, mini_corpus_root: Path) -> None:
+    """Its captures are those before the alignment, of more control samples: the aligned corpus has not got them."""
+    staging, manifest = denoise.manifest_named(str(mini_corpus_root), "staging")
+    aligned, usual = denoise.manifest_named(str(mini_corpus_root), "manifest")
+    assert staging.root == mini_corpus_root.resolve() / "_staging"
+    assert aligned.root == mini_corpus_root.resolve()
+    assert len(manifest.frame) > len(usual.frame)
+    assert staging.rows(manifest).tolist() == list(range(len(manifest.frame)))

@@ -60,6 +60,8 @@ def test_dropped_line_is_noticed(ledger: Ledger, line: int) -> None:
     assert problems
     if line < 5:
         assert problems[0].startswith(f"line {line + 1}: does not follow")
+        assert f"record {line} belongs here, record {line + 1} was found" in problems[0]
+        assert len(problems) == 2, "the gap, and that the log was longer: not one finding for each line after it"
 
 
 def test_reordered_lines_are_noticed(ledger: Ledger) -> None:

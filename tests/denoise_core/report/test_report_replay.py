@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from denoise_core.corpus.manifest import write_manifest
 from denoise_core.corpus.store import pack
 from denoise_core.corpus.synthetic import generate
 from denoise_core.errors import BadInput
@@ -55,6 +57,21 @@ def test_untouched_run_is_equal(ran_once) -> None:
     assert any("lmmse, f" in note for note in found.notes)  # what was not compared is said
 
 
+def test_a_run_that_agreed_on_no_panel_hash_is_equal(ran, edit_verdict) -> None:
+    """As the form leaves it: the empty text, and no gate on the hash."""
+    plan_file = ran.folder / "plan.json"
+    plan = json.loads(plan_file.read_text())
+    plan_file.write_text(json.dumps({**plan, "panel": {"manifest": "", "expected_hash": ""}}))
+
+    def without_the_gate(verdict: dict[str, Any]) -> None:
+        verdict["gates"] = [gate for gate in verdict["gates"] if gate["metric"] != "panel_hash_differs"]
+        verdict["facts"]["metrics"].pop("panel_hash_differs", None)
+
+    edit_verdict(without_the_gate)
+    found = again(ran)
+    assert found.equal, found.lines()
+
+
 def test_zip_replays_like_its_folder(ran, tmp_path: Path) -> None:
     Ledger(ran.folder).append("verdict", "judged")
     documents = bundle_documents(ran.folder, ran.corpus, ran.panel, ran.training)
@@ -67,6 +84,21 @@ def test_zip_replays_like_its_folder(ran, tmp_path: Path) -> None:
 
 def test_packed_corpus_is_the_same_corpus(ran_once, tmp_path: Path) -> None:
     assert replay(pack(ran_once.corpus, tmp_path / "packed"), ran_once.folder).equal
+
+
+@pytest.mark.parametrize("swapped", [(12, 41), (2, 3)])
+def test_a_corpus_whose_panel_file_was_swapped_is_caught_naming_the_row(
+    ran_once, tmp_path: Path, swapped: tuple[int, int]
+) -> None:
+    packed = pack(ran_once.corpus, tmp_path / "packed")
+    panel = packed / "validation_panel.csv"
+    write_manifest(ran_once.panel.frame, panel)
+    swap_rows(panel, *swapped)
+    found = replay(packed, ran_once.folder)
+    assert not found.equal
+    (told,) = map(str, found.differences)
+    assert f"validation_panel.csv, row {swapped[0]}: capture was " in told
+    assert found.compared > 1000  # the archived panel is judged all the same
 
 
 def test_changed_spectrum_names_its_row(ran) -> None:
