@@ -22,8 +22,8 @@ test-real: $(ready)    ## with the real Slurm, the Prefect server and the browse
 lint: $(ready)         ## style, types, import contracts
 	$(bin)/ruff check . && $(bin)/ruff format --check . && $(bin)/mypy && $(bin)/lint-imports
 
-bench: $(ready)        ## the CPU benchmarks, under ten minutes
-	$(bin)/python -m benchmarks.all
+bench: $(ready)        ## the CPU benchmarks, under ten minutes (HOW=--smoke: one)
+	$(bin)/python -m benchmarks.all $(HOW)
 
 slurm-up:              ## a real Slurm on this machine (root only for apt)
 	slurm_templates/lab/slurm-up.sh
