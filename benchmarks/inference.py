@@ -1,4 +1,4 @@
-"""Inference: spectra per second of F and of the full-size network, the staging manifest end to end, memory growth.
+"""Inference: spectra per second of F and of the networks, the staging manifest end to end, memory growth.
 
 F's rival is Savitzky-Golay(61, 3), the cheapest filter there is; the network's is F.
 """
@@ -24,9 +24,13 @@ from denoise_core.corpus.stream import open_stream
 from denoise_core.corpus.synthetic import generate
 from denoise_core.evaluation.controls import savgol
 from denoise_core.inference import denoise_manifest
-from denoise_core.model.linear import fit_f, save_linear
+from denoise_core.model.checkpoints import save_checkpoint
+from denoise_core.model.denoiser import Denoiser
+from denoise_core.model.linear import LinearDenoiser, fit_f, save_linear
 from denoise_core.model.mamba_uv import MambaUV
+from denoise_core.model.neural import load_denoiser
 from denoise_core.plans import ModelPlan
+from denoise_core.recipes import named
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
@@ -59,27 +63,41 @@ def run(*, smoke: bool = False) -> dict[str, Any]:
         features_BF = torch.zeros(batch, 8)
         with torch.inference_mode():
             network_s = seconds(lambda: network(x_BL, features_BF), repeats)
+        network_f = mini_on(fitted, corpus, folder / "mini.pt")
+        some = rows[: 32 if smoke else 512]
+        mini_s = seconds(lambda: network_f.denoise(corpus.spectra_NL[some], corpus.context(some)), repeats)
         return {
             "benchmark": "inference",
             "spectra": len(rows),
             "f_spectra_per_s": len(rows) / f_s,
             "savgol_spectra_per_s": len(rows) / savgol_s,
             "network_spectra_per_s": batch / network_s,
+            "mini_on_f_spectra_per_s": len(some) / mini_s,
             "ratios": {"f over savgol": savgol_s / f_s},
-            "staging": staging(folder / "corpus", folder, fitted),
+            "staging": {
+                name: staging(folder / "corpus", folder / name, denoiser)
+                for name, denoiser in {"f": fitted, "mini_on_f": network_f}.items()
+            },
             "peak_memory_mb": (peaks := memory(corpus, fitted, folder)),
             "memory, 10 x over 1 x": peaks["10 x"] / peaks["1 x"],
         }
 
 
-def staging(root: Path, folder: Path, fitted: Any) -> dict[str, float]:
-    """Reading, denoising and writing every spectrum of the staging manifest, in both layouts."""
+def mini_on(fitted: LinearDenoiser, corpus: Corpus, path: Path) -> Denoiser:
+    """The default model, its network as initialised: what it costs does not depend on the weights."""
+    network = MambaUV(named("act_of_god_mini").model, corpus.wavelength_nm)
+    save_checkpoint(path, network, base_state=fitted.state())
+    return load_denoiser(path)
+
+
+def staging(root: Path, folder: Path, denoiser: Denoiser) -> dict[str, float]:
+    """Seconds of reading, denoising and writing every spectrum of the staging manifest, in both layouts."""
     found: dict[str, float] = {}
     for layout in ("packed", "files"):
         started = time.perf_counter()
         corpus = open_stream(root / "_staging")
         manifest = corpus.manifest("manifest")
-        denoise_manifest(corpus, manifest, fitted, folder / layout, layout=layout)
+        denoise_manifest(corpus, manifest, denoiser, folder / layout, layout=layout)
         found |= {"spectra": len(manifest), f"{layout}_s": time.perf_counter() - started}
     return found
 
@@ -95,7 +113,7 @@ def times(corpus: Corpus, factor: int, out: Path) -> Path:
     return pack(corpus_of(pd.concat(frames), spectra, corpus.wavelength_nm, out), out)
 
 
-def memory(corpus: Corpus, fitted: Any, folder: Path) -> dict[str, float]:
+def memory(corpus: Corpus, fitted: LinearDenoiser, folder: Path) -> dict[str, float]:
     """Peak resident memory (MB) of a process of its own that denoises a whole corpus of 1 x and 10 x the size."""
     checkpoint = folder / "filter.pt"
     save_linear(checkpoint, fitted)
