@@ -149,7 +149,6 @@ ReturnToService=2
 JobRequeue=1
 PreemptType=preempt/qos
 PreemptMode=REQUEUE
-MaxArraySize=1001
 EOF
     if [ "$ACCOUNTING" = 1 ]; then
       cat <<EOF

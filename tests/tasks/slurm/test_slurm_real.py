@@ -324,27 +324,39 @@ def test_twenty_kills_lose_and_duplicate_nothing(cluster: Cluster, day: Day, tmp
     assert executed == sorted(str(n) for n in range(trials))
 
 
-def test_without_accounting_a_job_that_dies_silently_is_still_noticed(tmp_path: Path) -> None:
-    """A second cluster without slurmdbd, beside the first one."""
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[Dispatcher]:
+    """A door to a second cluster beside the first one: without slurmdbd, and with arrays of at most three."""
     root = tmp_path / "bare"
     lab = Path(__file__).resolve().parents[3] / "slurm_templates" / "lab"
-    environment = {"SLURM_ROOT": str(root), "SLURM_DBD": "0", "SLURM_NODES": "1"}
+    environment = {
+        "SLURM_ROOT": str(root), "SLURM_DBD": "0", "SLURM_NODES": "1", "SLURM_EXTRA": "MaxArraySize=3",
+        "SLURM_CONF": str(root / "slurm.conf"), "GATED_POLL_DIR": str(tmp_path / "poll"),
+    }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        patch.setenv("SLURM_CONF", str(root / "slurm.conf"))
-        patch.setenv("GATED_POLL_DIR", str(tmp_path / "poll"))
         up = subprocess.run([str(lab / "slurm-up.sh")], capture_output=True, text=True, check=False)
         assert up.returncode == 0, up.stderr
         try:
-            profile = load_profile("slurm-dev")
-            door = Dispatcher(profile, tmp_path / "root")
-            jobs = door.submit([JobSpec("die", "slurm_jobs:die", {"times": 1}), JobSpec("echo", "slurm_jobs:echo")])
-            outcomes = {outcome.spec.name: outcome for outcome in door.wait(jobs)}
+            yield Dispatcher(load_profile("slurm-dev"), tmp_path / "root")
         finally:
             subprocess.run([str(lab / "slurm-down.sh"), "--wipe"], capture_output=True, check=False)
-    assert outcomes["echo"].state == "done"
+
+
+def test_without_accounting_a_silent_death_is_noticed_arrays_are_split_and_dependencies_hold(bare: Dispatcher) -> None:
+    jobs = bare.submit([JobSpec("die", "slurm_jobs:die", {"times": 1}), JobSpec("echo", "slurm_jobs:echo")])
+    array = bare.submit([JobSpec(f"part-{n}", "slurm_jobs:echo", {"n": n, "lines": 1}) for n in range(5)], array=True)
+    last = bare.submit([JobSpec("last", "slurm_jobs:echo", {"after": "all"})], after=array)
+    outcomes = {outcome.spec.name: outcome for outcome in bare.wait([*jobs, *array, *last])}
+    assert {outcome.state for outcome in outcomes.values()} == {"done"}
     assert outcomes["die"].remedies == ("killed: run again",)
+    bases = [outcomes[f"part-{n}"].slurm_ids[0].partition("_")[0] for n in range(5)]
+    assert bases[0] == bases[1] == bases[2] != bases[3] == bases[4]
+    ended = [line["at"] for job in array for line in bare.journal.starts(job.key) if line["event"] == "stop"]
+    (started,) = [line["at"] for line in bare.journal.starts(last[0].key) if line["event"] == "start"]
+    assert len(ended) == 5
+    assert started >= max(ended)
 
 
 def test_the_worker_hands_over_to_itself_at_its_time_limit(cluster: Cluster, day: Day, tmp_path: Path) -> None:
