@@ -23,14 +23,14 @@ from benchmarks.harness import parser, report
 ROOT = Path(__file__).resolve().parent.parent
 PHASES = (  # (what a line of the terminal shows, the phase that it ends)
     (r"^UI: ", "server and deployments"),
-    (r"Completed \S+ train-fold_02", "fold 02: start and training"),
-    (r"Completed \S+ denoise-fold_02", "fold 02: denoising"),
-    (r"Completed \S+ evaluate-fold_02", "fold 02: scores"),
+    (r"train-fold_02\s+Completed", "fold 02: start and training"),
+    (r"denoise-fold_02\s+Completed", "fold 02: denoising"),
+    (r"evaluate-fold_02\s+Completed", "fold 02: scores"),
     (r"prefect deployment run act-of-god", "fold 02: review, end of its run"),
-    (r"Completed \S+ verify panel", "warm start: start"),
-    (r"Completed \S+ train-god_run", "warm start: training"),
-    (r"Completed \S+ audit-panel", "warm start: audit"),
-    (r"Completed \S+ warm-start", "warm start: report, bundle, shipping"),
+    (r"verify panel\s+Completed", "warm start: start"),
+    (r"train-god_run\s+Completed", "warm start: training"),
+    (r"audit-panel\s+Completed", "warm start: audit"),
+    (r"warm-start\S*\s+Completed", "warm start: report, bundle, shipping"),
 )
 
 

@@ -181,10 +181,10 @@ def deploy(env: dict[str, str], deployment: str, plan: dict[str, object]) -> tup
     console.print(f"[bold]prefect deployment run {deployment} --watch[/bold]")
     process = subprocess.Popen(
         command,
-        env={**env, "COLUMNS": "400"},
+        env={**env, "COLUMNS": "400"},  # its lines stay whole
         cwd=ROOT,
         stdout=subprocess.PIPE,
-        text=True,  # its lines stay whole
+        text=True,
     )
     assert process.stdout is not None
     with aside.status(deployment) as status:
