@@ -92,6 +92,8 @@ def run(*, smoke: bool = False) -> dict[str, Any]:
         corpus_s = time.perf_counter() - began
         house = [sys.executable, "-m", "deployments.house", "run", "--corpus", str(corpus)]
         cold, cold_s = timed(house, env)
+        if missing := [phase for _, phase in PHASES if phase not in cold]:
+            raise RuntimeError(f"no line of the terminal ended {', '.join(missing)}; see PHASES")
         found = {"benchmark": "cold_start", "corpus_s": corpus_s, "cold": cold, "cold_s": cold_s}
         if not smoke:
             warm, warm_s = timed(house, env)
