@@ -17,12 +17,14 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -140,23 +142,80 @@ def _registered(api: str, since: datetime) -> int:
     return len([row for row in ready if datetime.fromisoformat(row["updated"]) >= since])
 
 
+@dataclass
+class House:
+    """A Prefect server and the deployments that it knows, up until `stack` is closed; `env` talks to them."""
+
+    env: dict[str, str]
+    stack: ExitStack
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    deaf: bool = False  # the runner lost its server once
+
+    def log(self, name: str) -> Path:
+        return Path(self.env["PREFECT_HOME"]) / f"{name}.log"
+
+    def start_server(self) -> None:
+        port = self.env["PREFECT_API_URL"].removesuffix("/api").rpartition(":")[2]
+        prefect = str(Path(sys.executable).with_name("prefect"))
+        command = [prefect, "server", "start", "--host", "127.0.0.1", "--port", port]
+        self.running["server"] = self.stack.enter_context(child("server", command, self.env))
+
+    def await_server(self) -> None:
+        api = self.env["PREFECT_API_URL"]
+        wait_for("the Prefect server", lambda: _healthy(api), self.running["server"], self.log("server"))
+
+    def _server_again(self) -> None:
+        self.start_server()
+        self.await_server()
+
+    def serve(self) -> None:
+        since, api = datetime.now(UTC), self.env["PREFECT_API_URL"]
+        command = [sys.executable, "-m", "deployments.serve"]
+        serving = self.running["serve"] = self.stack.enter_context(child("serve", command, self.env))
+        wait_for("the deployments", lambda: _registered(api, since) >= DEPLOYMENTS, serving, self.log("serve"))
+
+    def mend(self) -> None:
+        """Start again whichever of the two died; runs and jobs that are under way go on meanwhile.
+
+        Prefect's runner never hears of cancellations again once it lost its server: it is replaced as well, as soon
+        as no run hangs on it.
+        """
+        server, serving = self.running["server"], self.running["serve"]
+        if server.poll() is not None:
+            self._again("the Prefect server", "server", self._server_again)
+            self.deaf = True
+            _tell("until the runs under way have ended, withdraw them with: python -m tasks.slurm cancel")
+        if serving.poll() is not None:
+            self._again("the process that serves the deployments", "serve", self.serve)
+            self.deaf = False
+        elif self.deaf and not psutil.Process(serving.pid).children():
+            serving.terminate()
+            serving.wait(25)
+            self.serve()
+            self.deaf = False
+            _tell("new runs can be cancelled in the web page again")
+
+    def _again(self, what: str, name: str, start: Callable[[], None]) -> None:
+        _tell(f"{what} ended ({self.running[name].poll()}), see {self.log(name)}: starting it again")
+        start()
+        _tell(f"{what} is back")
+
+
+def _tell(line: str) -> None:
+    console.print(f"{datetime.now():%H:%M:%S}  {line}", markup=False, highlight=False)
+
+
 @contextmanager
-def house(corpus: str, port: int) -> Iterator[dict[str, str]]:
-    """Server and deployments, ready when this yields the environment to talk to them."""
-    port = _free_port(port)
-    env = environment(port, corpus)
-    api, home = env["PREFECT_API_URL"], Path(env["PREFECT_HOME"])
-    prefect = str(Path(sys.executable).with_name("prefect"))
+def house(corpus: str, port: int) -> Iterator[House]:
+    """Server and deployments, ready when this yields."""
     with ExitStack() as stack:
+        made = House(environment(_free_port(port), corpus), stack)
         with aside.status("bringing up the Prefect server and the deployments"):
-            command = [prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-            server = stack.enter_context(child("server", command, env))
+            made.start_server()
             make_corpus(corpus)
-            wait_for("the Prefect server", lambda: _healthy(api), server, home / "server.log")
-            since = datetime.now(UTC)
-            serving = stack.enter_context(child("serve", [sys.executable, "-m", "deployments.serve"], env))
-            wait_for("the deployments", lambda: _registered(api, since) >= DEPLOYMENTS, serving, home / "serve.log")
-        yield env
+            made.await_server()
+            made.serve()
+        yield made
 
 
 def verify_corpus(corpus: str) -> None:
@@ -220,7 +279,7 @@ def main_job(env: dict[str, str], corpus: str, as_json: bool = False) -> int:
     show_verdict(folders[0])
     if as_json:
         print((folders[0] / "verdict.json").read_text().strip())
-    console.print(f"UI (with `make up`): {env['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{identifier}")
+    console.print(f"In the web page of `make up`: /runs/flow-run/{identifier}")
     return code
 
 
@@ -257,7 +316,7 @@ def show_verdict(folder: Path) -> None:
         colour = "green" if row["verdict"] == "pass" else "red"
         table.add_row(row["gate"], escape(row["metric"]), row["needs"], value, f"[{colour}]{row['verdict']}[/{colour}]")
     console.print(table)
-    for name in ("report.html", "final_analytics/panel_eval", "audit.jsonl"):
+    for name in ("report.html", "auditors_bundle.zip", "final_analytics/panel_eval", "audit.jsonl"):
         if (folder / name).exists():
             console.print(f"{folder / name}")
 
@@ -266,7 +325,8 @@ def _do(options: argparse.Namespace) -> int:
     console.stderr = options.json
     verify_corpus(options.corpus)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with house(options.corpus, options.port) as env:
+    with house(options.corpus, options.port) as running:
+        env = running.env
         console.print(f"UI: {env['PREFECT_API_URL'].removesuffix('/api')}")
         if options.what == "run":
             return main_job(env, options.corpus, options.json)
@@ -274,7 +334,9 @@ def _do(options: argparse.Namespace) -> int:
             f"export PREFECT_API_URL={env['PREFECT_API_URL']}   # then: prefect deployment run act-of-god/warm-start"
         )
         try:
-            signal.pause()
+            while True:
+                time.sleep(1)
+                running.mend()
         except KeyboardInterrupt:
             console.print("stopping")
     return 0

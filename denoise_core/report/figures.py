@@ -209,8 +209,8 @@ def training_curves(curves: Mapping[str, pd.DataFrame], shown: int = 4) -> Pictu
             "Training curves",
             png(drawn),
             f"Loss, validation PSNR and SAM over epochs. {told}.",
-            "The ring marks the epoch whose weights were kept. Epoch 0 is the model before its first step: for a "
-            "residual head that is its linear base.",
+            "The ring marks the best epoch of the training itself; of all checkpoints that it kept, the panel chose. "
+            "Epoch 0 is the model before its first step: for a residual head that is its linear base.",
         )
 
 
