@@ -137,7 +137,9 @@ _OWN = "0: the recipe's own."
 class CrossValidationPlan(Common):
     """The five-fold campaign of the runbook."""
 
-    folds: tuple[int, ...] = Field((1, 2, 3, 4, 5), title="Folds", description="A subset runs only these.")
+    folds: tuple[int, ...] = Field(
+        (1, 2, 3, 4, 5), min_length=1, title="Folds", description="A subset runs, and sums up, only these."
+    )
     skip_existing: bool = Field(
         True,
         title="Skip what exists",

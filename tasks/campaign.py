@@ -125,8 +125,10 @@ def prepare(run: Run, recipe: TrainingPlan, plan: Any) -> list[Fold]:
         for name, manifest in manifests.items():
             if manifest.path is not None:
                 place(manifest.path, root / "manifests" / f"fold_{number:02d}" / f"{name}_manifest.csv")
-        placed = ", ".join(f"manifests/fold_{number:02d}/{name}_manifest.csv ({rows})" for name, rows in counts.items())
-        fold.note(run, f"Generated manifests: {placed}", counts=counts, inputs=spec.inputs)
+        placed = ", ".join(f"manifests/fold_{number:02d}/{name}_manifest.csv" for name in counts)
+        fold.note(run, f"Generated manifests: {placed}", inputs=spec.inputs)
+        verified = ", ".join(f"{name}={rows}" for name, rows in counts.items())
+        fold.note(run, f"Verified counts: {verified}", counts=counts)
         folds.append(fold)
     return folds
 
@@ -134,6 +136,9 @@ def prepare(run: Run, recipe: TrainingPlan, plan: Any) -> list[Fold]:
 def trained(cluster: Cluster, folds: Sequence[Fold]) -> Iterator[Fold]:
     """Send all trainings as one array; yield each fold as its training ends well. A failed one is noted, not raised."""
     sent = cluster.send([fold.spec for fold in folds], array=True)
+    for handle, fold in zip(sent, folds, strict=True):
+        if handle.key in cluster.reused:
+            fold.note(cluster.run, "Skipping training: a whole checkpoint of this plan and these manifests exists")
     waits = {job.submit(cluster, handle): fold for handle, fold in zip(sent, folds, strict=True)}
     for future in as_completed(list(waits)):
         fold = waits[future]
@@ -158,9 +163,11 @@ def denoise(cluster: Cluster, fold: Fold, plan: Settings) -> None:
         f"fold_{fold.number:02d}", fold.corpus, fold.manifests, fold.trained.best,
         layout=plan.layout, batch_size=plan.inference_batch_size, device=fold.device,
     )  # fmt: skip
+    (sent,) = cluster.send([spec])
+    what = "Skipping inference, done before:" if sent.key in cluster.reused else "Starting inference for"
     for split in fold.manifests:
-        fold.note(cluster.run, f"Starting inference for {split} -> {fold.denoised_folder}/{split}")
-    fold.denoising = job.submit(cluster, *cluster.send([spec]))
+        fold.note(cluster.run, f"{what} {split} -> {fold.denoised_folder}/{split}")
+    fold.denoising = job.submit(cluster, sent)
 
 
 def finish(cluster: Cluster, folds: Sequence[Fold]) -> None:
