@@ -10,17 +10,22 @@ import argparse
 import contextlib
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+import httpx
 from prefect import get_client
 from prefect.automations import Automation, EventTrigger
 from prefect.blocks.webhook import Webhook
 from prefect.events.actions import CallWebhook, RunDeployment
 from prefect.events.schemas.automations import Posture
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_UI_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from prefect.types import SecretDict
 from pydantic import SecretStr
+
+from tasks.terminal import Parser, run
+from tasks.trigger import ACT_B
 
 TAG = "gated"  # of every deployment of ours: a server may run other people's flows
 STATES = {
@@ -111,7 +116,7 @@ def install(webhook: str) -> list[str]:
     block = Webhook(method="POST", url=SecretStr(webhook), headers=SecretDict({"Content-Type": "application/json"}))
     block_id = block.save(WEBHOOK_BLOCK, overwrite=True)
     with get_client(sync_client=True) as client:
-        deployment = client.read_deployment_by_name("act-b/fallback")
+        deployment = client.read_deployment_by_name(ACT_B)
     names = []
     for automation in automations(block_id, deployment.id, PREFECT_UI_URL.value() or ""):
         with contextlib.suppress(ObjectNotFound, ValueError):
@@ -123,13 +128,27 @@ def install(webhook: str) -> list[str]:
     return names
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m deployments.automations", description=__doc__)
+def _do(options: argparse.Namespace) -> None:
+    api = PREFECT_API_URL.value()
+    if not api:
+        raise ValueError("no server is named; type the line that `make up` prints: export PREFECT_API_URL=…")
+    if not options.webhook.startswith(("http://", "https://")):
+        raise ValueError(f"{options.webhook}: no address of a webhook; --webhook https://…")
+    try:
+        names = install(options.webhook)
+    except ObjectNotFound as error:
+        raise ValueError(f"{api}: no deployment {ACT_B} there; start the house: make up") from error
+    except (httpx.HTTPError, RuntimeError) as error:  # Prefect wraps a refused connection
+        raise ValueError(f"{api}: no Prefect server answers ({error}); start the house: make up") from error
+    print(json.dumps(names) if options.json else "\n".join(names))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; 2 where there is no server, or none of ours."""
+    parser = Parser(prog="python -m deployments.automations", description=__doc__)
     parser.add_argument("--webhook", required=True, help="URL that gets a POST for each event")
-    options = parser.parse_args()
-    for name in install(options.webhook):
-        print(name)
-    return 0
+    parser.add_argument("--json", action="store_true", help="names of the automations as JSON")
+    return run(parser, _do, arguments)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ def run_name(kind: str) -> Callable[[], str]:
 def routed(body: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
     """Below `@flow`: a lost job ends the run as `JobLost`, unusable input as `BadInput`, each with one clear line.
 
-    Neither is a bug of ours. Anything else stays loud, with its traceback.
+    So does a production model that was tampered with (`PromotionRefused`). None is a bug of ours.
+    Anything else stays loud, with its traceback.
     """
 
     @functools.wraps(body)
@@ -83,6 +84,8 @@ def routed(body: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
             return body(*args, **kwargs)
         except JobLost as lost:
             return _failed_now(JOB_LOST, lost.line, str(lost))
+        except promotion.PromotionRefused as refusal:  # the model in production is not what was blessed
+            return _failed_now(NOT_SHIPPED, str(refusal))
         except ValueError as error:
             if not _expected(error):
                 raise

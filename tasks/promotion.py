@@ -183,5 +183,8 @@ def production_model() -> Path | None:
     if current is None:
         return None
     if sha256_of(Path(current.model)) != current.model_sha256:
-        raise PromotionRefused(f"{current.model}: the production model's file was changed since it was blessed")
+        remedy = "restore it, or go back: python -m tasks.registry rollback REASON"
+        raise PromotionRefused(
+            f"{current.model}: the production model's file was changed since it was blessed; {remedy}"
+        )
     return Path(current.model)

@@ -14,6 +14,7 @@ from denoise_core.errors import BadInput
 from tasks import audit, outcome
 from tasks.audit import Run
 from tasks.dispatch import JobLost
+from tasks.promotion import PromotionRefused
 from tasks.slurm.profiles import BadProfile
 from tasks.slurm.specs import JobSpec, Outcome
 
@@ -58,6 +59,7 @@ def ended(error: BaseException) -> State[Any]:
         (lost("killed by the kernel\nmore", ("L17",)), "JobLost", "(local L17) failed: oom. killed by the kernel"),
         (lost("", ()), "JobLost", "train-fold_02 failed: oom."),
         (BadInput("not a number", file=Path("a.csv"), row=7, remedy="mend the row"), "BadInput", "a.csv"),
+        (PromotionRefused("best.pt: changed since it was blessed; restore it"), "PromotionRefused", "restore it"),
         (BadProfile("a100.yaml: partition is missing"), "BadInput", "a100.yaml: partition is missing"),
     ],
 )
