@@ -249,7 +249,7 @@ def deploy(env: dict[str, str], deployment: str, plan: dict[str, object]) -> tup
     with aside.status(deployment) as status:
         watched = Watched(
             say=lambda line: console.print(f"  {line}", markup=False, highlight=False),
-            status=lambda text: status.update(escape(text or deployment)),
+            status=lambda text: status.update(escape((text or deployment)[: aside.width - 3])),  # one line
             artifact=lambda identifier: _artifact(env["PREFECT_API_URL"], identifier),
         )
         watched.follow(process.stdout)

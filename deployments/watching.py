@@ -15,6 +15,7 @@ _CREATED = re.compile(r"UUID: ([0-9a-f-]{36})")
 _EVENT = re.compile(r"\bprefect\.(flow-run|task-run)\.(\w+) \* (.+)$")
 _ARTIFACT = re.compile(r"\bprefect\.artifact\.(?:created|updated) \* prefect\.artifact\.([0-9a-f-]{36})$")
 _PASSING = ("Pending", "Submitting", "Scheduled", "heartbeat")  # on the way to a state that says something
+_PLUMBING = ("state", "reason", "node", "attempt", "slurm_id", "elapsed_s")  # for the web page; here the science
 _OURS = ("prefect.", "Flow run finished", "Creating flow run", "Created flow run", "└──")
 
 
@@ -53,6 +54,7 @@ class Watched:
             elif step := step_of(line):
                 if step.worth_a_line:
                     self._say(str(step))
+                    self._status("")
                 else:
                     self._status(step.name)
             elif _unexpected(line):
@@ -68,11 +70,13 @@ def step_of(line: str) -> Step | None:
 
 
 def progress(artifact: dict[str, Any]) -> str:
-    """`train-god_run: 40 %, epoch 4, epochs 10 …` from a progress artifact; empty for any other."""
+    """`train-god-run: 40 %, epoch 4, epochs 10 …` from a progress artifact; empty for any other."""
     if artifact.get("type") != "progress":
         return ""
     job = str(artifact["key"]).partition("progress-")[2]
-    return f"{job}: {float(artifact['data']):.0f} %, {artifact['description']}"
+    parts = str(artifact["description"] or "").split(", ")
+    said = [part for part in parts if " " in part and part.partition(" ")[0] not in _PLUMBING]
+    return ", ".join([f"{job}: {float(artifact['data']):.0f} %", *said])
 
 
 def _unexpected(line: str) -> bool:

@@ -45,8 +45,9 @@ def sentence(record: RunRecord) -> str:
     if record.passed:
         return f"PASSED: {record.name} clears all {judged} and may ship."
     failures = [gate for gate in record.gates if gate.get("passed") is not True]
-    names = " and ".join(dict.fromkeys(gate_label(str(gate["gate"])) for gate in failures))
-    return f"FAILED at gate {names}. {'; '.join(_shortfall(gate) for gate in failures[:3])}{_more(failures)}"
+    *others, last = dict.fromkeys(gate_label(str(gate["gate"])) for gate in failures)
+    names = f"gates {', '.join(others)} and {last}" if others else f"gate {last}"
+    return f"FAILED at {names}. {'; '.join(_shortfall(gate) for gate in failures[:3])}{_more(failures)}"
 
 
 def _more(failures: list[Mapping[str, Any]]) -> str:

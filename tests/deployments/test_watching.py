@@ -26,7 +26,8 @@ Created flow run 'legendary-jackdaw'.
 ●         .594 7cc413bb3219 prefect.flow-run.GateFailed * audit-2026-11-21
 Flow run finished in state 'GateFailed'.
 """
-MOVED = {"type": "progress", "key": "panel-qa-progress-audit-panel", "data": 40.0, "description": "done 2, total 5"}
+SAID = "state RUNNING, node g1, attempt 1, slurm_id 4711, done 2, total 5, elapsed_s 3.1"
+MOVED = {"type": "progress", "key": "panel-qa-progress-audit-panel", "data": 40.0, "description": SAID}
 
 
 def watched(printed: str) -> tuple[str, list[str], list[str], list[str]]:
@@ -57,7 +58,8 @@ def test_every_line_has_a_time_a_step_and_a_state_and_nothing_else() -> None:
 
 def test_the_status_line_says_how_far_the_job_is() -> None:
     _, _, moved, asked = watched(PRINTED)
-    assert moved == ["audit-panel", "audit-panel: 40 %, done 2, total 5"]
+    assert [text for text in moved if text] == ["audit-panel", "audit-panel: 40 %, done 2, total 5"]
+    assert moved[-1] == "", "a step that ended moves no more"
     assert asked == [ARTIFACT]
 
 

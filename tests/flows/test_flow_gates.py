@@ -82,6 +82,10 @@ def test_a_refused_run_starts_one_act_b_and_both_failing_ends_in_act_c(lab: Lab,
     done = [record["text"].partition(": result ")[0] for record in lab.events(act_b["id"], "receipt")]
     assert done == ["train-act_b_stage1", "train-act_b_stage2", "audit-panel"]
     assert "Act B" in (lab.folder(act_b["id"]) / "act_c_report.md").read_text()
+    link = lab.artifacts_of(act_b["id"])["act-b-source"]["data"]
+    assert f"{lab.ui}/runs/flow-run/{refused.run_id}" in link
+    report = lab.artifacts_of(refused.run_id)["act-of-god-report"]["id"]
+    assert f"[its report]({lab.ui}/artifacts/artifact/{report})" in link
     assert _pointer(lab) == refused.pointer_before
 
 
