@@ -130,7 +130,7 @@ def existing_start(run: Run, checkpoint: str | None, fold: int, corpus: Corpus) 
     is passed over: its receipt beside it says so.
     """
     if checkpoint:
-        return _file(checkpoint)
+        return checkpoint_file(checkpoint)
     name = f"checkpoints/prod/Track_H_fold_{fold:02d}/{BEST}"
     for path in (artifacts_root() / name, ROOT / name):
         if not path.exists():
@@ -170,15 +170,15 @@ def checkpoints_of(paths: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for text in paths:
         path = Path(text) if Path(text).is_absolute() else ROOT / text
-        found += sorted(path.rglob("*.pt")) if path.is_dir() else [_file(text)]
+        found += sorted(path.rglob("*.pt")) if path.is_dir() else [path]
     if not found:
         raise BadInput("no checkpoint to audit", file=", ".join(paths) or None, remedy="name .pt files or their folder")
-    return found
+    return [checkpoint_file(str(path)) for path in found]
 
 
 def model_or_production(checkpoint: str | None) -> Path:
     if checkpoint:
-        return _file(checkpoint)
+        return checkpoint_file(checkpoint)
     model = promotion.production_model()
     if model is None:
         raise BadInput("nothing is in production", remedy="name a checkpoint, or run act-of-god/warm-start first")
@@ -208,8 +208,12 @@ def act_b_stages(
 
 
 def checkpoint_file(text: str) -> Path:
-    """A checkpoint that must exist."""
-    return _file(text)
+    """A checkpoint that must exist and be one: BadInput before a job is sent, not an hour later on a node."""
+    from denoise_core.model.checkpoints import verify_checkpoint  # torch: seconds that only a named checkpoint costs
+
+    path = _file(text)
+    verify_checkpoint(path)
+    return path
 
 
 def _file(text: str) -> Path:

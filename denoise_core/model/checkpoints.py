@@ -209,6 +209,18 @@ def read_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str,
     return content
 
 
+def verify_checkpoint(path: Path) -> None:
+    """BadInput unless the file can be read and holds a network's weights or a linear filter."""
+    content = read_checkpoint(path)
+    if content.get("kind") != "linear":
+        _verify_weights(content, path)
+
+
+def _verify_weights(content: Mapping[str, Any], path: Path) -> None:
+    if not content.get("model_state") and not content.get("ema_state"):
+        raise BadInput(f"keys {sorted(map(str, content))[:8]} hold no weights", file=path, remedy=_EXPECTED)
+
+
 _EXPECTED = "expected a dict with model_state or ema_state, or kind 'linear'"
 
 
@@ -234,9 +246,8 @@ def model_from_content(
     content: Mapping[str, Any], path: Path, device: str | torch.device = "cpu", *, prefer_ema: bool = True
 ) -> LoadedModel:
     """The same from an already read file."""
+    _verify_weights(content, path)
     raw, ema = content.get("model_state"), content.get("ema_state")
-    if not raw and not ema:
-        raise BadInput(f"keys {sorted(map(str, content))[:8]} hold no weights", file=path, remedy=_EXPECTED)
     ema_plain = None if not ema else strip_average(ema)
     state = ema_plain if ema_plain is not None and (prefer_ema or not raw) else dict(raw or {})
     model = _build(content, state, path)

@@ -9,6 +9,8 @@ import pytest
 
 from denoise_core import recipes
 from denoise_core.corpus.store import Corpus, open_corpus
+from denoise_core.errors import BadInput
+from denoise_core.model.checkpoints import save_linear, save_plain
 from tasks import denoise, denoise_jobs
 from tasks.audit import Run
 from tasks.files import sha256_of, write_json
@@ -56,3 +58,17 @@ def test_staging_is_read_from_the_corpus_of_its_own(run: Run, mini_corpus_root: 
     assert aligned.root == mini_corpus_root.resolve()
     assert len(manifest.frame) > len(usual.frame)
     assert staging.rows(manifest).tolist() == list(range(len(manifest.frame)))
+
+
+@pytest.mark.parametrize("name", ["cut.pt", "state.pt"])
+def test_a_file_that_is_no_checkpoint_is_refused_before_a_job_is_sent(tmp_path: Path, name: str) -> None:
+    good = tmp_path / "models" / "good.pt"
+    save_linear(good, {"kind": "f"})
+    assert denoise.checkpoints_of([str(good.parent)]) == [good]
+    (good.parent / "cut.pt").write_bytes(good.read_bytes()[:200])
+    save_plain(good.parent / "state.pt", {"optimiser": {}, "epoch": 3})
+    (good.parent / ({"cut.pt", "state.pt"} - {name}).pop()).unlink()
+    for asked in (denoise.checkpoints_of, lambda paths: denoise.checkpoint_file(f"{paths[0]}/{name}")):
+        with pytest.raises(BadInput) as error:
+            asked([str(good.parent)])
+        assert error.value.file == good.parent / name
