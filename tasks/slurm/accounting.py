@@ -116,4 +116,4 @@ def write_csv(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
     writer.writeheader()
     writer.writerows(rows)
     files.make_folder(path.parent)
-    files.write_bytes(path, stream.getvalue().encode())
+    files.write_bytes(path, stream.getvalue().encode(), mode=files.SHARED_FILE)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+SHARED_FILE = 0o644  # a table for everyone who may see the folder, the auditor included
 
 
 def make_folder(path: Path) -> Path:
@@ -48,10 +49,10 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+def write_bytes(path: Path, content: bytes, *, durable: bool = True, mode: int = PRIVATE_FILE) -> None:
     """Replace `path` by `content`; `durable` also forces it, and its name, onto the disk."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)

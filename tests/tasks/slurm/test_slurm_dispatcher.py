@@ -313,6 +313,7 @@ def test_accounting_rows_of_a_run(lab: Lab, tmp_path: Path) -> None:
     lab.when(lab.has("2"), lambda: lab.fake.set("2", "CANCELLED"))
     outcomes = lab.outcomes([_echo(1), _echo(2)])
     accounting.write_csv([outcome.accounting for outcome in outcomes], tmp_path / "accounting.csv")
+    assert stat.S_IMODE((tmp_path / "accounting.csv").stat().st_mode) & 0o044  # the auditor is another user
     header, *rows = (tmp_path / "accounting.csv").read_text().splitlines()
     assert header.split(",") == list(accounting.COLUMNS)
     assert len(rows) == 2
