@@ -52,8 +52,8 @@ def act_of_god() -> TrainingPlan:
     The head and its base decide (46-50 dB from scratch, 52.8-53.9 from the capture, 56.3 from F on held-out groups of
     the real corpus). Next to them count, in dB at the mini's size: the correction's finest scale (6 nm for all:
     +.08), the mean of a group's other captures as target (+.09 over a pair), no jitter (+.06), perhaps log-MSE for
-    Charbonnier (+.04). Mixing, cutout, the dip loss and the preprocessing make no difference that three seeds would show; of equals
-    the plan has the simplest, and mixing, which helped where models were freer.
+    Charbonnier (+.04). Mixing, cutout, the dip loss and the preprocessing make no difference that three seeds would
+    show; of equals the plan has the simplest, and mixing, which helped where models were freer.
     """
     return TrainingPlan(
         name="act_of_god",
