@@ -53,11 +53,20 @@ def test_the_warm_start_ships_from_slurm(on_slurm: Lab) -> None:
     assert (on_slurm.artifacts / "registry" / "production.json").exists()
     assert queue() == []
     _is_accounted_for(on_slurm, run_id, {"train-fold_02", "train-god_run", "audit-panel"})
+    numbers = pd.read_csv(on_slurm.folder(run_id) / "jobs.csv", dtype=str).set_index("job")["slurm_ids"]
+    assert {f"{name} · slurm {numbers[name]}" for name in ("train-god_run", "audit-panel")} <= _task_names(
+        on_slurm, run_id
+    )
     shown = on_slurm.artifacts_of(run_id)["act-of-god-progress-train-god-run"]["description"]
     for said in ("state done", "node g", "slurm_id ", "epoch 1, epochs 1", "elapsed_s "):
         assert said in shown, shown
     for path in (path for path in on_slurm.artifacts.rglob("*") if path.is_file()):
         assert CANARY.encode() not in path.read_bytes(), path
+
+
+def _task_names(lab: Lab, run_id: str) -> set[str]:
+    found = lab.api("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
+    return {task["name"] for task in found}
 
 
 def _is_accounted_for(lab: Lab, run_id: str, names: set[str]) -> None:
