@@ -209,9 +209,9 @@ def act_b_stages(
 
 def checkpoint_file(text: str) -> Path:
     """A checkpoint that must exist and be one: BadInput before a job is sent, not an hour later on a node."""
+    path = _file(text)
     from denoise_core.model.checkpoints import verify_checkpoint  # torch: seconds that only a named checkpoint costs
 
-    path = _file(text)
     verify_checkpoint(path)
     return path
 

@@ -136,13 +136,14 @@ class Lab:
 
     def log(self, run_id: str) -> str:
         """An ended run's log, as the UI shows it; lines arrive a little after they were written."""
-        return until(
-            f"the whole log of {run_id}", lambda: text if "Finished in state" in (text := self._log(run_id)) else None
-        )
 
-    def _log(self, run_id: str) -> str:
-        body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC"}
-        return "\n".join(line["message"] for line in self.api("POST", "/logs/filter", body))
+        def whole() -> str | None:
+            body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC"}
+            lines = self.api("POST", "/logs/filter", body)
+            ended = any("Finished in state" in line["message"] for line in lines if line["task_run_id"] is None)
+            return "\n".join(line["message"] for line in lines) if ended else None
+
+        return until(f"the whole log of {run_id}", whole)
 
     def artifacts_of(self, run_id: str) -> dict[str, dict[str, Any]]:
         """A run's artifacts by their key."""

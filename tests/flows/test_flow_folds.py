@@ -23,7 +23,7 @@ SUMMARY = "artifacts/cross_validation/fold_summary.csv"
 
 
 def campaign(label: str, folds: list[int], **plan: Any) -> dict[str, Any]:
-    return {"label": label, "folds": folds, "training": tiny(), **plan}
+    return {"label": label, "folds": folds, "training": tiny(lr=6e-6), **plan}
 
 
 @pytest.fixture(scope="module")
