@@ -63,8 +63,6 @@ ARMS: dict[str, Changes] = {
     "rate 3e-3": {"optimiser": {"lr": 3e-3, "lr_min": 3e-4}},
     "480 steps": LONG,
     "480 steps, every scale": {**LONG, "model": {"residual_sigma_nm": 0.0}},
-    "480 steps, no mixing": {**LONG, "data": {"mixing": False}},
-    "480 steps, width 64, 4 blocks": {**LONG, "model": {"d_model": 64, "n_layers": 4}},
 }
 
 
