@@ -10,12 +10,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two halves for `--dist loadgroup`: the flows, which share a house and its order; and all that has its own."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("flows" if item.path.parent.name == "flows" else "others"))
-
-
 def _real_corpus() -> Path:
     return Path(os.environ.get("GATED_CORPUS", ROOT.parent / "shared" / "corpus"))
 
