@@ -1,6 +1,6 @@
 """Every CPU benchmark, one after the other, against the ratios on record.
 
-`python -m benchmarks.all [--smoke] [--update]`. A ratio that fell by more than a quarter is reported, never failed:
+`python -m benchmarks.all [--smoke] [--update] [--keep FOLDER]`. A ratio that fell by more than a quarter is reported, never failed:
 machines differ, and a ratio measured side by side in one run differs least.
 """
 
@@ -28,10 +28,10 @@ NOT_IN_SMOKE = ("cold_start",)  # it is `make run` from nothing, which everyone 
 FALL = 0.75  # below this share of the recorded ratio a regression is reported
 
 
-def run(name: str, smoke: bool) -> dict[str, Any]:
-    """One benchmark in a process of its own; its JSON."""
+def run(name: str, smoke: bool, keep: Path | None = None) -> dict[str, Any]:
+    """One benchmark in a process of its own; its JSON, which stays in the folder `keep`."""
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / f"{name}.json"
+        out = (keep or Path(folder)) / f"{name}.json"
         command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(out), *(["--smoke"] if smoke else [])]
         code = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
         if code:
@@ -58,13 +58,15 @@ def compare(options: argparse.Namespace) -> None:
     """Run them all, and print each ratio beside the one on record."""
     known: dict[str, dict[str, float]] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     now: dict[str, dict[str, float]] = {}
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
     table = Table(title="Ratios against a rival in the same run", box=None)
     for column in ("benchmark", "ratio", "now", "on record", ""):
         table.add_column(column)
     names = [name for name in BENCHMARKS if not (options.smoke and name in NOT_IN_SMOKE)]
     for name in (*names, *(["dispatch"] if options.slurm else [])):
         started = time.perf_counter()
-        found = now[name] = dict(ratios(run(name, options.smoke)))
+        found = now[name] = dict(ratios(run(name, options.smoke, options.keep)))
         for ratio, value in found.items():
             before = known.get(name, {}).get(ratio)
             fell = not options.smoke and before is not None and value < FALL * before
@@ -87,6 +89,7 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="seconds each; figures are not compared")
     parser.add_argument("--slurm", action="store_true", help="the dispatcher on a real Slurm as well, minutes more")
     parser.add_argument("--update", action="store_true", help="write the ratios to the record")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave every benchmark's own JSON there")
     parser.add_argument("--json", action="store_true", help="the ratios as JSON on standard output")
     return run_command(parser, compare)
 
