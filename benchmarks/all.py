@@ -1,7 +1,7 @@
 """Every CPU benchmark, one after the other, against the ratios on record.
 
-`python -m benchmarks.all [--smoke] [--update] [--keep FOLDER]`. A ratio that fell by more than a quarter is reported, never failed:
-machines differ, and a ratio measured side by side in one run differs least.
+`python -m benchmarks.all [--smoke] [--update] [--keep FOLDER]`. A ratio that fell by more than a quarter is reported,
+never failed: machines differ, and a ratio measured side by side in one run differs least.
 """
 
 from __future__ import annotations
