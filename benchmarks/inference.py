@@ -120,9 +120,10 @@ def memory(corpus: Corpus, fitted: LinearDenoiser, folder: Path) -> dict[str, fl
     found = {}
     for factor in (1, 10):
         root = times(corpus, factor, folder / f"corpus_{factor}")
+        # VmHWM and not ru_maxrss, which a process inherits from the one that started it
         code = (
-            "import resource, sys; from denoise_core.__main__ import main; main(); "
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+            "from denoise_core.__main__ import main; main(); "
+            "print(next(int(line.split()[1]) / 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')))"
         )
         arguments = ["denoise", "--corpus", root, "--manifest", root / "manifest.csv", "--checkpoint", checkpoint,
                      "--out", folder / f"memory_{factor}", "--layout", "packed"]  # fmt: skip

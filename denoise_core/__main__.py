@@ -5,6 +5,7 @@ Exit codes: 0 done (and, for `evaluate`, every gate passed) · 2 bad input · 3 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import traceback
@@ -156,7 +157,8 @@ def _train_mamba(
     audit_log = out / chosen.files.audit_log
     audit_log.parent.mkdir(parents=True, exist_ok=True)
     audit_log.touch()
-    with Progress(console=console, disable=quiet) as bar:
+    # what a training tells as it goes is no part of the command's result
+    with contextlib.redirect_stdout(sys.stderr), Progress(console=console, disable=quiet) as bar:
         task = bar.add_task("training", total=chosen.optimiser.epochs)
         receipt = run_training(
             chosen,

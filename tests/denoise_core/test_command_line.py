@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from denoise_core.__main__ import main
+from denoise_core.recipes import named
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -153,3 +154,17 @@ def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str])
         assert name in told.out
     assert "\x1b" not in told.out
     assert told.err == ""
+
+
+def test_a_training_tells_its_story_beside_its_result(
+    mini_corpus_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = named("act_of_god_mini").model_dump()
+    plan["model"] |= {"base": "capture", "d_model": 8, "n_layers": 1, "d_state": 4}
+    plan["optimiser"] |= {"epochs": 1, "steps_per_epoch": 1}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    call = ["train", "--corpus", str(mini_corpus_root), "--plan", str(tmp_path / "plan.json"), "--out", str(tmp_path)]
+    assert main([*call, "--json"]) == 0
+    told = capsys.readouterr()
+    assert Path(json.loads(told.out)["checkpoint"]).is_file()
+    assert "epoch 1/1" in told.err
