@@ -113,6 +113,13 @@ class Dispatcher:
         found = [self.journal.read(key) for key in keys]
         return [self.journal.job(entry) for entry in found if entry is not None]
 
+    def known(self, spec: JobSpec) -> dict[str, Any] | None:
+        """The result that `submit` would reuse; None where it would run the job. Submits nothing."""
+        code = self._code or Snapshot.take(self.journal.root, _packages([spec]))
+        entry = self.journal.read(spec.key(code.identity))
+        result = self._ender.result(entry) if entry is not None and entry.state == "done" else None
+        return None if result is None or damaged(result) else result
+
     def _admit(self, key: str, spec: JobSpec, code: Snapshot, fresh: bool, after: Sequence[Job]) -> Entry | None:
         """The entry of `key` if it has to be placed now; None when it is live already or done."""
         entry = self.journal.read(key)

@@ -103,6 +103,11 @@ class Ender:
             self._tell("remedy", entry, cause=cause, action=action, node=node, slurm_id=slurm_id)
         entry.attempt.restarts_told = len(found)
 
+    def leave_out(self, entry: Entry, nodes: Sequence[str], slurm_id: str) -> None:
+        """Keep the attempt's next start away from nodes that failed it twice. Does not write the entry."""
+        entry.attempt.exclude = list(nodes)
+        self._tell("excluded", entry, cause="failed twice", exclude=list(nodes), slurm_id=slurm_id)
+
     def failed(self, entry: Entry, cause: str, message: str, slurm_id: str, node: str) -> bool:
         """End the newest attempt; True when a remedy opened another one, which is still to be placed."""
         self.tell_restarts(entry, slurm_id)

@@ -114,8 +114,9 @@ class Local:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         child.kill()
 
-    def exclude(self, slurm_id: str, nodes: Sequence[str]) -> None:
+    def exclude(self, slurm_id: str, nodes: Sequence[str]) -> bool:
         """One machine: nowhere else to go."""
+        return False
 
     def max_array_size(self) -> int:
         """No limit."""

@@ -109,9 +109,10 @@ class Slurm:
         for start in range(0, len(ids), 500):
             self.commands.run(["scancel", *ids[start : start + 500]])
 
-    def exclude(self, slurm_id: str, nodes: Sequence[str]) -> None:
-        """Takes effect while the job waits."""
-        self.commands.run(["scontrol", "update", f"JobId={slurm_id}", f"ExcNodeList={','.join(nodes)}"])
+    def exclude(self, slurm_id: str, nodes: Sequence[str]) -> bool:
+        """Slurm refuses it for a job that runs (again)."""
+        asked = ["scontrol", "update", f"JobId={slurm_id}", f"ExcNodeList={','.join(nodes)}"]
+        return self.commands.run(asked).status == 0
 
     def log(self, submission: Submission, index: int, slurm_id: str) -> Path:
         """As the script names it."""

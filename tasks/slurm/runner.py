@@ -9,9 +9,11 @@ once), `result.json`, then `marker-N.json` with the result's sha256 (the only th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -31,6 +33,8 @@ from tasks.slurm.usage import Sampler
 
 PROGRESS_SECONDS = 1.0  # at most one progress file a second
 LEASE_SECONDS = 5.0  # how often a running job looks whether it was superseded or cancelled
+REQUEUE_PATIENCE_S = 30.0  # within the warning that a job has before its time limit
+_UNREACHABLE = re.compile(r"contact|connect|timed out|zero bytes|unexpected message", re.IGNORECASE)
 STOPPED = 75  # exit status of an orderly stop (EX_TEMPFAIL of sysexits.h)
 
 
@@ -280,11 +284,22 @@ def _stopped(run: _Run) -> int:
 
 
 def _requeue() -> bool:
+    """Ask Slurm to put this job back; a controller out of reach (restarting, say) is asked again for a while."""
     job = os.environ.get("SLURM_JOB_ID")
     scontrol = shutil.which("scontrol")
     if not job or not scontrol:
         return False
-    return subprocess.run([scontrol, "requeue", job], capture_output=True, timeout=60, check=False).returncode == 0
+    deadline = time.monotonic() + REQUEUE_PATIENCE_S
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            asked = subprocess.run(
+                [scontrol, "requeue", job], capture_output=True, text=True, timeout=REQUEUE_PATIENCE_S, check=False
+            )
+            if asked.returncode == 0 or not _UNREACHABLE.search(asked.stderr):
+                return asked.returncode == 0
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(1)
 
 
 def _listen(run: _Run) -> None:

@@ -75,8 +75,8 @@ class Scheduler(Protocol):
     def cancel(self, ids: Sequence[str]) -> None:
         """End jobs, waiting or running; unknown ids are ignored."""
 
-    def exclude(self, slurm_id: str, nodes: Sequence[str]) -> None:
-        """Keep a waiting job away from nodes."""
+    def exclude(self, slurm_id: str, nodes: Sequence[str]) -> bool:
+        """Keep a waiting job away from exactly these nodes; whether it could be done."""
 
     def max_array_size(self) -> int:
         """Most tasks of one array."""

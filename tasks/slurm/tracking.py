@@ -225,7 +225,8 @@ class Tracker:
             self._missing(watch, entry, job_id, view, memory.get(job_id, Memory()), known_at)
             return
         watch.missing_since = None
-        self._judge(watch, entry, row, job_id)
+        started = self._node_says(watch, entry, job_id, view.at) if view else None
+        self._judge(watch, entry, started or row, job_id)
 
     def _judge(self, watch: Watch, entry: Entry, row: Row, job_id: str) -> None:
         if row.state != watch.state:
@@ -364,12 +365,16 @@ class Tracker:
         ends = restarts(self._starts(watch), entry.attempt.number, waiting=True)
         past = [(one.end["cause"], one.end["node"]) for one in entry.round() if one.end]
         bad = [node for node in excluded_nodes([*past, *ends]) if node not in entry.attempt.exclude]
-        if not bad:
+        if not bad or self._clock() - watch.insisted < INSIST_S:
             return
         with self._locked_entry(entry) as (held, _):
-            if held is not None:
-                held.attempt.exclude = sorted({*held.attempt.exclude, *bad})
-                self._scheduler.exclude(job_id, held.attempt.exclude)
+            if held is None:
+                return
+            watch.insisted = self._clock()
+            site = self._profile.section(held.spec["stage"]).exclude  # Slurm replaces the list, it does not add to it
+            nodes = sorted({*held.attempt.exclude, *bad})
+            if self._scheduler.exclude(job_id, [*filter(None, [site]), *nodes]):
+                self._ender.leave_out(held, nodes, job_id)
                 self._journal.write(held)
 
     def _starts(self, watch: Watch) -> list[dict[str, Any]]:

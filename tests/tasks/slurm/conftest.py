@@ -71,9 +71,9 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Three nodes with accounting, in a folder with a space in its name."""
+    """Four nodes with accounting, in a folder with a space in its name."""
     root = tmp_path_factory.mktemp("real") / "test cluster"
-    environment = {**os.environ, "SLURM_ROOT": str(root), "SLURM_DBD": "1", "SLURM_NODES": "3"}
+    environment = {**os.environ, "SLURM_ROOT": str(root), "SLURM_DBD": "1", "SLURM_NODES": "4"}
     up = subprocess.run([str(LAB / "slurm-up.sh")], env=environment, capture_output=True, text=True, check=False)
     if up.returncode != 0:
         pytest.fail(f"slurm-up.sh: {up.stdout}{up.stderr}")

@@ -6,6 +6,7 @@ All jobs are submitted at the start and run side by side; the tests then read ho
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -38,7 +39,7 @@ def _profile() -> Profile:
         "little": base.model_copy(update={"memory": "200MB"}),
         "low": base.model_copy(update={"qos": "low", "gres": "gpu:a100:4", "extra": {"nodelist": "g2"}}),
         "high": base.model_copy(update={"qos": "high", "gres": "gpu:a100:4", "extra": {"nodelist": "g2"}}),
-        "doomed": base.model_copy(update={"extra": {"exclude": "g1,g2"}}),
+        "doomed": base.model_copy(update={"exclude": "g1,g2", "extra": {}}),
         "nowhere": base.model_copy(update={"partition": "no-such-partition"}),
     }
     return profile.model_copy(update={"stages": stages, "vanish_seconds": 20.0})
@@ -62,9 +63,9 @@ SINGLES = [
     JobSpec("environment", "slurm_jobs:environment"),
     _train("plain", "train", 0.0),
     _train("limited", "short", 0.2),
-    _train("requeued", "train", 0.08),
+    _train("requeued", "train", 0.1),
     _train("preempted", "low", 0.03),
-    _train("powerless", "doomed", 0.02, save_every=20),
+    _train("powerless", "doomed", 0.05, save_every=20),
     JobSpec("long", "slurm_jobs:nap", {"seconds": 45}),
 ]
 
@@ -80,6 +81,7 @@ class Day:
         self.progress: dict[str, dict[str, Any]] = {}
         self.log: dict[str, list[tuple[float, str]]] = {}
         self.errors: list[BaseException] = []
+        self.hands = threading.Lock()  # one at a time at the cluster's daemons
         self.door = self.dispatcher()
         self.jobs: dict[str, Job] = {}
 
@@ -88,17 +90,28 @@ class Day:
 
     def wait(self, jobs: list[Job]) -> threading.Thread:
         def work() -> None:
+            for outcome in self.dispatcher().wait(jobs, on_progress=self._on_progress, on_log=self._on_log):
+                self.outcomes[outcome.spec.name] = outcome
+                self.ended_at[outcome.spec.name] = time.time()
+
+        self.jobs.update({job.name: job for job in jobs})
+        return self.meanwhile(work)
+
+    def meanwhile(self, work: Callable[[], None]) -> threading.Thread:
+        def kept() -> None:
             try:
-                for outcome in self.dispatcher().wait(jobs, on_progress=self._on_progress, on_log=self._on_log):
-                    self.outcomes[outcome.spec.name] = outcome
-                    self.ended_at[outcome.spec.name] = time.time()
+                work()
             except BaseException as error:
                 self.errors.append(error)
 
-        self.jobs.update({job.name: job for job in jobs})
-        thread = threading.Thread(target=work, daemon=True)
+        thread = threading.Thread(target=kept, daemon=True)
         thread.start()
         return thread
+
+    def repair(self) -> None:
+        """Bring back every daemon that is not there."""
+        with self.hands:
+            self.cluster.lab("slurm-up.sh")
 
     def _on_progress(self, job: Job, seen: dict[str, Any]) -> None:
         self.progress[job.name] = seen
@@ -137,6 +150,7 @@ def day(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     day = Day(cluster, tmp_path_factory.mktemp("day") / "a root")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SERVICE_TOKEN", "canary-5f1d")
+        cluster.run("scontrol", "update", "NodeName=g4", "State=drain", "Reason=spare")
         jobs = day.door.submit(ARRAY, array=True) + day.door.submit(SINGLES)
     waiting = [day.wait(jobs)]
     try:
@@ -168,20 +182,32 @@ def _what_happens(day: Day) -> list[threading.Thread]:
         seen = day.step("requeued")
         day.until(lambda seen=seen: day.step("requeued") > seen + 3, "requeued makes progress")
         if number == 3:
-            cluster.kill("slurmctld")
-            time.sleep(8)  # longer than the poll interval
-            cluster.run("slurmctld")
-            day.until(lambda: "UP" in cluster.run("scontrol", "ping"), "the controller is back")
+            with day.hands:
+                cluster.kill("slurmctld")
+                time.sleep(8)  # longer than the poll interval
+                cluster.run("slurmctld")
+                day.until(lambda: "UP" in cluster.run("scontrol", "ping"), "the controller is back")
         cluster.run("scontrol", "requeue", day.slurm_id("requeued"))
         if number == 0:
-            cluster.lab("slurm-up.sh")  # the lost node comes back
+            waiting.append(day.meanwhile(lambda: _lose_the_node_again(day)))
         if number == 1:
             cluster.kill("slurmdbd")
             waiting.append(day.wait(day.door.submit([JobSpec("unaccounted", "slurm_jobs:nap", {"seconds": 3})])))
         if number == 2:
             day.until(lambda: "unaccounted" in day.outcomes, "a job without accounting ends")
-            cluster.lab("slurm-up.sh")  # slurmdbd again
+            day.repair()  # slurmdbd again
     return waiting
+
+
+def _lose_the_node_again(day: Day) -> None:
+    """It comes back, takes the same job, and fails it a second time; then there is a spare one."""
+    day.repair()
+    day.until(lambda: len(day.starts("powerless")) == 2 and day.step("powerless") > 25, "powerless runs again", 120)
+    day.cluster.lab("slurm-nodekill.sh", "g3")
+    day.until(lambda: day.told("powerless", "excluded"), "g3 is left out")
+    day.until(lambda: "unaccounted" in day.outcomes, "a job without accounting ends")
+    day.repair()
+    day.cluster.run("scontrol", "update", "NodeName=g4", "State=resume")
 
 
 def test_every_job_has_an_outcome_and_every_remedy_its_event(day: Day) -> None:
@@ -238,7 +264,7 @@ def test_memory_was_halved(day: Day) -> None:
         ("limited", "time_limit", 1),
         ("requeued", "preempted", 5),
         ("preempted", "preempted", 1),
-        ("powerless", "node_fail", 1),
+        ("powerless", "node_fail", 2),
     ],
 )
 def test_an_interrupted_training_ends_bit_identical(day: Day, name: str, cause: str, least: int) -> None:
@@ -253,6 +279,17 @@ def test_an_interrupted_training_ends_bit_identical(day: Day, name: str, cause: 
     if name != "powerless":
         assert outcome.result["stops"] >= least  # it resumed from where it was stopped
     assert len(outcome.slurm_ids) == 1  # all under one Slurm job: no flow had to be alive for it
+
+
+def test_a_node_that_failed_a_job_twice_is_left_out_of_its_next_start(day: Day) -> None:
+    """The node is up and idle again, and would be Slurm's first choice; the profile's own list still holds."""
+    (event,) = day.told("powerless", "excluded")
+    assert event["exclude"] == ["g3"]
+    assert [start["node"] for start in day.starts("powerless")] == ["g3", "g3", "g4"]
+    shown = day.cluster.run("scontrol", "show", "job", day.slurm_id("powerless"))
+    found = re.search(r"ExcNodeList=(\S+)", shown)
+    assert found, shown
+    assert day.cluster.run("scontrol", "show", "hostnames", found[1]).split() == ["g1", "g2", "g3"]
 
 
 def test_nothing_was_submitted_twice(day: Day) -> None:

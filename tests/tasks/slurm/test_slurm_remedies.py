@@ -131,6 +131,7 @@ def test_a_node_that_fails_twice_under_one_slurm_job_is_left_out_of_the_next_sta
     assert outcome.state == "done"
     assert lab.fake.jobs()["1"]["excluded"] == "g2"
     assert [event["cause"] for event in lab.told("remedy")] == ["node_fail"] * 2
+    assert [event["exclude"] for event in lab.told("excluded")] == [["g2"]]
     assert outcome.remedies == ("node_fail: requeued",) * 2
 
 

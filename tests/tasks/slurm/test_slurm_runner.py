@@ -106,6 +106,28 @@ def test_a_signal_is_an_orderly_stop_and_the_next_run_resumes(lab: Lab, number: 
     assert has_marker is (number is signal.SIGUSR2)  # no scontrol here: the dispatcher has to requeue
 
 
+def test_a_controller_out_of_reach_at_the_time_limit_is_asked_again(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The words are a real scontrol's, whose controller was restarting."""
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    asked = tmp_path / "asked"
+    scontrol.write_text(
+        f"""#!/bin/sh
+echo "$*" >>'{asked}'
+[ "$(wc -l <'{asked}')" -gt 1 ] || {{ echo "Unexpected message received for job $2" >&2; exit 1; }}
+"""
+    )
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
+    job = _job(lab, "nap", {"seconds": 60})
+    _signal_soon(lab, "1", signal.SIGUSR2)
+    assert lab.fake.launch("1", wait=True) == runner.STOPPED
+    assert asked.read_text().splitlines() == ["requeue 1"] * 2
+    assert not (job.folder / "marker-1.json").exists()  # the same Slurm job runs again
+
+
 def test_a_training_interrupted_five_times_ends_as_an_uninterrupted_one(lab: Lab) -> None:
     plain = _job(lab, "train", {"steps": 60})
     lab.fake.launch("1", wait=True)
