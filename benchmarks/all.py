@@ -56,7 +56,8 @@ def ratios(content: Any, path: str = "") -> Iterator[tuple[str, float]]:
 
 def compare(options: argparse.Namespace) -> None:
     """Run them all, and print each ratio beside the one on record."""
-    known: dict[str, dict[str, float]] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    records: dict[str, dict[str, dict[str, float]]] = json.loads(RECORD.read_text())
+    known = records["smoke" if options.smoke else "whole"]  # a smoke's sizes are its own, and so are its ratios
     now: dict[str, dict[str, float]] = {}
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,7 @@ def compare(options: argparse.Namespace) -> None:
         found = now[name] = dict(ratios(run(name, options.smoke, options.keep)))
         for ratio, value in found.items():
             before = known.get(name, {}).get(ratio)
-            fell = not options.smoke and before is not None and value < FALL * before
+            fell = before is not None and value < FALL * before
             table.add_row(
                 name, ratio, f"{value:.2f}", "" if before is None else f"{before:.2f}", "FELL" if fell else ""
             )
@@ -81,12 +82,12 @@ def compare(options: argparse.Namespace) -> None:
     else:
         Console(width=None if sys.stdout.isatty() else 140).print(table)
     if options.update:
-        RECORD.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+        RECORD.write_text(json.dumps(records, indent=2, sort_keys=True) + "\n")
 
 
 def main() -> int:
     parser = Parser(prog="python -m benchmarks.all", description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="seconds each; figures are not compared")
+    parser.add_argument("--smoke", action="store_true", help="seconds each, at small sizes")
     parser.add_argument("--slurm", action="store_true", help="the dispatcher on a real Slurm as well, minutes more")
     parser.add_argument("--update", action="store_true", help="write the ratios to the record")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave every benchmark's own JSON there")

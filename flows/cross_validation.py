@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.parameters import CrossValidationPlan
-from tasks import audit, campaign, denoise, orphans, outcome
+from tasks import audit, campaign, campaign_review, denoise, orphans, outcome
 from tasks.dispatch import on_cluster
 
 
@@ -31,4 +31,5 @@ def cross_validation(plan: CrossValidationPlan) -> State[Any]:
         for fold in campaign.trained(cluster, folds):
             campaign.denoise(cluster, fold, plan)
         campaign.finish(cluster, folds)
-    return campaign.summarise(run, folds, plan)
+        earlier = campaign.earlier(cluster, recipe, plan)
+    return campaign_review.summarise(run, folds, earlier)

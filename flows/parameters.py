@@ -138,7 +138,10 @@ class CrossValidationPlan(Common):
     """The five-fold campaign of the runbook."""
 
     folds: tuple[int, ...] = Field(
-        (1, 2, 3, 4, 5), min_length=1, title="Folds", description="A subset runs, and sums up, only these."
+        (1, 2, 3, 4, 5),
+        min_length=1,
+        title="Folds",
+        description="Only these run; the summary keeps the others that the same plan finished before.",
     )
     skip_existing: bool = Field(
         True,

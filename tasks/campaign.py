@@ -1,4 +1,4 @@
-"""A cross-validation campaign: folds prepared, trained as one array, denoised as each ends, summarised."""
+"""A cross-validation campaign: folds prepared, trained as one array, denoised as each ends, scored."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-import pandas as pd
-from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, as_completed
 
+from denoise_core.corpus.folds import FOLDS
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
 from denoise_core.errors import BadInput
 from denoise_core.plans import TrainingPlan
-from tasks import audit, outcome, promotion
 from tasks import denoise as steps
 from tasks import denoise_jobs as jobs
 from tasks.audit import ROOT, Run, artifacts_root
 from tasks.dispatch import Cluster, JobLost, JobSpec, job
-from tasks.files import place, place_tree, replacing, write_json, write_text
-from tasks.showing import publish_pieces, records
+from tasks.files import place, place_tree, write_json, write_text
 
 AUDIT_LOG = "auditing_manifest.log"
 
@@ -68,6 +65,11 @@ class Fold:
         return f"denoised/folds/fold_{self.number:02d}"
 
     @property
+    def checkpoint(self) -> Path:
+        """Where the runbook has the fold's best checkpoint."""
+        return self.root / "checkpoints" / self.name / steps.BEST
+
+    @property
     def audit_log(self) -> Path:
         return self.root / "logs" / self.name / AUDIT_LOG
 
@@ -109,10 +111,14 @@ def changes(plan: Any) -> dict[str, dict[str, Any]]:
     return merged
 
 
+def _root(plan: Settings) -> Path:
+    root = Path(plan.output_root) if plan.output_root else artifacts_root()
+    return root if root.is_absolute() else ROOT / root
+
+
 def prepare(run: Run, recipe: TrainingPlan, plan: Any) -> list[Fold]:
     """Write and check every fold's manifests before anything is submitted."""
-    root = Path(plan.output_root) if plan.output_root else artifacts_root()
-    root = root if root.is_absolute() else ROOT / root
+    root = _root(plan)
     folds = []
     for number in sorted(set(plan.folds)):
         opening = [_stamped(f"Starting fold_{number:02d}"), _stamped("Generating manifests")]
@@ -131,6 +137,38 @@ def prepare(run: Run, recipe: TrainingPlan, plan: Any) -> list[Fold]:
         fold.note(run, f"Verified counts: {verified}", counts=counts)
         folds.append(fold)
     return folds
+
+
+def earlier(cluster: Cluster, recipe: TrainingPlan, plan: Any) -> list[Fold]:
+    """Folds not asked for this time that stand whole from before: same plan, data, code and outputs. Runs nothing.
+
+    They stay in the summary, so that the runbook's `--folds 4` adds a row to it and takes none out.
+    """
+    found = []
+    for number in sorted(set(FOLDS) - set(plan.folds)):
+        spec, manifests = jobs.fold_spec(number, recipe, plan.corpus, plan.where.device)
+        fold = Fold(number, spec, steps.corpus_at(plan.corpus), manifests, _root(plan), plan.where.device)
+        receipt = cluster.known(fold.spec)
+        if receipt is None or not fold.checkpoint.exists():
+            continue
+        fold.trained = jobs.trained(fold.name, receipt)
+        fold.denoised = (cluster.known(_denoising(fold, fold.trained, plan)) or {}).get("outputs")
+        if fold.denoised is not None:
+            fold.evaluated = cluster.known(_scoring(fold, fold.denoised))
+        if fold.evaluated is not None:
+            found.append(fold)
+    return found
+
+
+def _denoising(fold: Fold, done: jobs.Trained, plan: Settings) -> JobSpec:
+    return jobs.denoise_spec(
+        f"fold_{fold.number:02d}", fold.corpus, fold.manifests, done.best,
+        layout=plan.layout, batch_size=plan.inference_batch_size, device=fold.device,
+    )  # fmt: skip
+
+
+def _scoring(fold: Fold, outputs: Mapping[str, Any]) -> JobSpec:
+    return jobs.fold_evaluation_spec(f"fold_{fold.number:02d}", fold.corpus, fold.manifests, outputs)
 
 
 def trained(cluster: Cluster, folds: Sequence[Fold]) -> Iterator[Fold]:
@@ -159,11 +197,7 @@ def denoise(cluster: Cluster, fold: Fold, plan: Settings) -> None:
     """Start denoising a fold's three splits; nobody waits for the slowest fold."""
     if fold.trained is None:
         return
-    spec = jobs.denoise_spec(
-        f"fold_{fold.number:02d}", fold.corpus, fold.manifests, fold.trained.best,
-        layout=plan.layout, batch_size=plan.inference_batch_size, device=fold.device,
-    )  # fmt: skip
-    (sent,) = cluster.send([spec])
+    (sent,) = cluster.send([_denoising(fold, fold.trained, plan)])
     what = "Skipping inference, done before:" if sent.key in cluster.reused else "Starting inference for"
     for split in fold.manifests:
         fold.note(cluster.run, f"{what} {split} -> {fold.denoised_folder}/{split}")
@@ -180,8 +214,7 @@ def finish(cluster: Cluster, folds: Sequence[Fold]) -> None:
             fold.denoised = receipt["outputs"]
             for split, row in fold.denoised.items():
                 place_tree(Path(row["folder"]), fold.root / fold.denoised_folder / split)
-            spec = jobs.fold_evaluation_spec(f"fold_{fold.number:02d}", fold.corpus, fold.manifests, fold.denoised)
-            fold.evaluation = job.submit(cluster, *cluster.send([spec]))
+            fold.evaluation = job.submit(cluster, *cluster.send([_scoring(fold, fold.denoised)]))
     for fold in folds:
         if fold.evaluation is not None:
             fold.evaluated = _result(cluster, fold, fold.evaluation)
@@ -220,98 +253,3 @@ def _place_training(fold: Fold) -> None:
     speed = done.folder / f"fold_{fold.number:02d}_speed.json"
     if speed.exists():
         place(speed, fold.root / "artifacts" / "cross_validation" / speed.name)
-
-
-def summarise(run: Run, folds: Sequence[Fold], plan: Settings) -> State[Any]:
-    """`fold_summary.csv`, the review over folds, their artifacts, and the run's end: Failed when any fold failed."""
-    rows = [_row(fold) for fold in folds]
-    root = folds[0].root if folds else artifacts_root()
-    _write_csv(root / "artifacts" / "cross_validation" / "fold_summary.csv", pd.DataFrame(rows))
-    audit.publish_table(run, "fold-summary", rows, "One row a fold")
-    figures = _figures(folds)
-    if not figures.empty:
-        _write_csv(root / "artifacts" / "cross_validation" / "fold_figures.csv", figures)
-        review = over_folds(figures)
-        _write_csv(root / "artifacts" / "cross_validation" / "review.csv", review)
-        audit.publish_table(run, "review", records(review), "Mean and standard deviation over folds")
-    review_folds(run, folds)
-    failed = [fold for fold in folds if fold.failure]
-    if failed:
-        return outcome.failed(run, "FoldFailed", "; ".join(f"{fold.name}: {fold.failure}" for fold in failed))
-    return outcome.conclude(run, f"{len(folds)} folds trained, denoised and scored")
-
-
-def review_folds(run: Run, folds: Sequence[Fold]) -> None:
-    """The review over folds as a page, as artifacts, and as `reviewing_the_5fold_run.md`; nothing without a fold."""
-    from denoise_core.report.campaign import worst_examples, write_campaign_report
-    from denoise_core.report.campaign_blocks import worst_captures
-
-    done = [fold for fold in folds if fold.evaluated and fold.trained and fold.denoised]
-    if not done:
-        return
-    captures = pd.concat(
-        [pd.read_csv(fold.evaluated["captures"]).assign(fold=fold.number) for fold in done if fold.evaluated]
-    )
-    outputs = {fold.number: Path(fold.denoised["test"]["folder"]) for fold in done if fold.denoised}
-    curves = {fold.number: pd.read_csv(fold.trained.receipt["metrics_csv"]) for fold in done if fold.trained}
-    with promotion.locked():  # a refused run appends to the same review
-        report = write_campaign_report(
-            run.folder,
-            captures,
-            curves,
-            failures={fold.number: fold.failure for fold in folds if fold.failure},
-            examples=worst_examples(done[0].corpus, worst_captures(captures), outputs),
-            review=artifacts_root() / "final_analytics" / "reviewing_the_5fold_run.md",
-        )
-    publish_pieces(run, report.page)
-
-
-def _figures(folds: Sequence[Fold]) -> pd.DataFrame:
-    """One row a fold, split and method."""
-    done = [(fold.number, fold.evaluated["rows"]) for fold in folds if fold.evaluated]
-    return pd.DataFrame([{"fold": number, **row} for number, rows in done for row in rows])
-
-
-REVIEWED = (
-    "psnr_mean",
-    "psnr_std",
-    "sam_mean",
-    "area_within_10_pct_ratio",
-    "centroid_mae_nm_median",
-    "depth_mae_median",
-)
-
-
-def over_folds(figures: pd.DataFrame) -> pd.DataFrame:
-    """Mean ± standard deviation (ddof 1) over folds of each figure, by split and method; NaN sd for a single fold."""
-    groups = figures.groupby(["split", "method"], sort=False)
-    mean = groups[list(REVIEWED)].mean()
-    sd = groups[list(REVIEWED)].std().add_suffix("_sd")
-    return groups["fold"].count().rename("folds").to_frame().join(mean).join(sd).reset_index()
-
-
-def _write_csv(path: Path, frame: pd.DataFrame) -> None:
-    with replacing(path) as temporary:
-        frame.to_csv(temporary, index=False, lineterminator="\n")
-
-
-def _row(fold: Fold) -> dict[str, Any]:
-    done = fold.trained
-    base = {
-        "fold": fold.number,
-        "status": "failed" if fold.failure else "done",
-        "reason": fold.failure,
-        **{f"{name}_rows": len(manifest) for name, manifest in fold.manifests.items()},
-    }
-    if done is None:
-        return base
-    place_of = fold.root / "checkpoints" / fold.name / steps.BEST
-    return {
-        **base,
-        "best_epoch": done.receipt["best_epoch"],
-        "epochs_run": done.receipt["epochs_run"],
-        "best_sam_deg": done.receipt["best_sam_deg"],
-        "checkpoint": str(place_of.relative_to(fold.root)),
-        "checkpoint_sha256": done.best_sha256,
-        "audit_log": f"logs/{fold.name}/auditing_manifest.log",
-    }

@@ -80,6 +80,10 @@ class Cluster:
                 self.run.event("orphan", f"Cancelled orphan {orphan.name} of a run that died", key=orphan.key)
         return jobs
 
+    def known(self, spec: JobSpec) -> dict[str, Any] | None:
+        """The receipt of a job that was done before, by this code on these inputs; None where there is none."""
+        return self.dispatcher().known(spec)
+
     def account(self) -> None:
         """What the jobs took, one row each: `jobs.csv` in the run's folder, and its picture."""
         if self.rows:

@@ -16,6 +16,7 @@ import pytest
 from flow_lab import Lab, starts, tiny, until
 
 from tasks.ledger import verify
+from tasks.slurm.journal import Journal
 
 pytestmark = pytest.mark.prefect
 
@@ -271,22 +272,54 @@ def test_a_fold_that_dies_for_good_leaves_the_other_done_and_a_table(lab: Lab, t
     assert "killed" in rows[1]["reason"]
 
 
-def test_a_loss_that_is_not_a_number_is_remedied_once_and_then_named(lab: Lab) -> None:
-    ruinous = tiny(lr=1e30, lr_min=1e30, epochs=3, steps_per_epoch=2)
-    run_id = lab.start("cross-validation/five-fold", campaign("ruinous", [2], training=ruinous))
-    state = lab.ended(run_id)
-    assert (state["type"], state["name"]) == ("FAILED", "FoldFailed")
-    assert "nan_loss" in state["message"]
-    assert "the loss became NaN or infinite" in state["message"]
-    assert "Traceback" not in state["message"]
-    entry, _ = lab.job(run_id, "train-fold_02")
+@pytest.fixture(scope="module")
+def ruined(lab: Lab) -> str:
+    """A campaign of two folds; while the first trains, the second one's rate in the journal becomes absurd."""
+    run_id = lab.start("cross-validation/five-fold", campaign("ruined", [1, 2], training=tiny(lr=1e-4, epochs=3)))
+    lab.job_started(run_id, "train-fold_01")
+    journal = Journal(lab.artifacts / "jobs")
+    with journal.lock():
+        (entry,) = [one for one, _ in lab.jobs("train-fold_02") if one.owner == run_id]
+        assert not starts(journal.folder(entry.key))
+        entry.spec["arguments"]["plan"]["optimiser"].update(lr=1e30, lr_min=1e30)
+        journal.write(entry)
+    assert lab.ended(run_id)["type"] == "FAILED", lab.log(run_id)
+    return run_id
+
+
+def test_a_loss_that_is_not_a_number_is_remedied_once_and_then_costs_its_fold_alone(lab: Lab, ruined: str) -> None:
+    state = lab.ended(ruined)
+    assert state["name"] == "FoldFailed"
+    for told in ("Track_H_fold_02", "nan_loss", "the loss became NaN or infinite"):
+        assert told in state["message"]
+    for hidden in ("Traceback", "fold_01"):
+        assert hidden not in state["message"]
+    entry, _ = lab.job(ruined, "train-fold_02")
     assert [attempt.adjustments["lr_factor"] for attempt in entry.attempts] == [1.0, 0.5]
     assert entry.attempts[1].adjustments["grad_clip"] == 1.0
-    (remedy,) = lab.events(run_id, "job-remedy")
-    assert remedy["data"]["cause"] == "nan_loss"
+    (remedy,) = lab.events(ruined, "job-remedy")
+    assert (remedy["data"]["job"], remedy["data"]["cause"]) == ("train-fold_02", "nan_loss")
+    rows = {row["fold"]: row for row in json.loads(lab.artifacts_of(ruined)["cross-validation-fold-summary"]["data"])}
+    assert (rows[1]["status"], rows[2]["status"]) == ("done", "failed")
     logs = lab.artifacts / "logs/Track_H_fold_02"  # where the runbook sends a reader after a failure
     assert "Fold failed" in (logs / "auditing_manifest.log").read_text()
     assert "NonFiniteLoss" in (logs / "train.log").read_text()
+
+
+def test_a_fold_that_failed_is_trained_when_its_cause_is_gone(lab: Lab, ruined: str) -> None:
+    """Asked for alone, as the runbook does; the summary keeps the fold that was done before."""
+    plan = campaign("mended", [2], training=tiny(lr=1e-4, epochs=3), skip_existing=False)
+    run_id = lab.start("cross-validation/five-fold", plan)
+    state = lab.ended(run_id)
+    assert state["type"] == "COMPLETED", lab.log(run_id)
+    assert "1 fold trained" in state["message"]
+    assert "1 fold finished before" in state["message"]
+    assert _jobs_of(lab, run_id, "submitted") == ["denoise-fold_02", "evaluate-fold_02", "train-fold_02"]
+    assert _jobs_of(lab, run_id, "reused") == []
+    summary = pd.read_csv(lab.artifacts / SUMMARY)
+    assert list(summary["fold"]) == [1, 2]
+    assert list(summary["status"]) == ["done", "done"]
+    assert set(pd.read_csv(lab.artifacts / "artifacts/cross_validation/review.csv")["folds"]) == {2}
 
 
 def test_what_a_campaign_made_can_be_audited(lab: Lab, two_folds: str) -> None:
