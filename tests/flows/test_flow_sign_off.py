@@ -42,14 +42,16 @@ def asked(empty_registry: Lab) -> dict[str, str]:
 
 
 def paused(lab: Lab, run_id: str) -> dict[str, Any]:
-    """Wait until a run asks; its state."""
+    """Wait until a run asks, and can be answered; its state."""
 
     def waiting() -> dict[str, Any] | None:
         state: dict[str, Any] = lab.run(run_id)["state"]
         assert state["type"] not in ("COMPLETED", "FAILED", "CRASHED"), state
         return state if state["type"] == "PAUSED" else None
 
-    return until(f"the question of {run_id}", waiting)
+    state = until(f"the question of {run_id}", waiting)
+    question(lab, state)  # an answer that comes before the form is refused
+    return state
 
 
 def question(lab: Lab, state: dict[str, Any]) -> tuple[str, dict[str, Any]]:
