@@ -16,9 +16,8 @@ up: $(ready)           ## Prefect server, UI and the five deployments, until Ctr
 test: $(ready)         ## the fast tests
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2
 
-test-real: $(ready)    ## with the real Slurm, the Prefect server and the browser, two files at a time, the longest first
-	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/docs tests/tasks tests \
-	  -m 'slurm or prefect or browser' --durations=10 $(ONLY)
+test-real: $(ready)    ## with the real Slurm, the Prefect server and the browser, two files at a time
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile -m 'slurm or prefect or browser' --durations=10 $(ONLY)
 
 lint: $(ready)         ## style, types, import contracts
 	$(bin)/ruff check . && $(bin)/ruff format --check . && $(bin)/mypy && $(bin)/lint-imports
