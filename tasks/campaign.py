@@ -19,7 +19,7 @@ from tasks import denoise as steps
 from tasks import denoise_jobs as jobs
 from tasks.audit import ROOT, Run, artifacts_root
 from tasks.dispatch import Cluster, JobLost, JobSpec, job
-from tasks.files import place, place_tree, write_json, write_text
+from tasks.files import place, place_tree, sha256_of, write_json, write_text
 
 AUDIT_LOG = "auditing_manifest.log"
 
@@ -149,9 +149,11 @@ def earlier(cluster: Cluster, recipe: TrainingPlan, plan: Any) -> list[Fold]:
         spec, manifests = jobs.fold_spec(number, recipe, plan.corpus, plan.where.device)
         fold = Fold(number, spec, steps.corpus_at(plan.corpus), manifests, _root(plan), plan.where.device)
         receipt = cluster.known(fold.spec)
-        if receipt is None or not fold.checkpoint.exists():
+        if receipt is None:
             continue
         fold.trained = jobs.trained(fold.name, receipt)
+        if not fold.checkpoint.exists() or sha256_of(fold.checkpoint) != fold.trained.best_sha256:
+            continue  # another plan's fold stands there by now
         fold.denoised = (cluster.known(_denoising(fold, fold.trained, plan)) or {}).get("outputs")
         if fold.denoised is not None:
             fold.evaluated = cluster.known(_scoring(fold, fold.denoised))

@@ -273,7 +273,7 @@ def test_a_fold_that_dies_for_good_leaves_the_other_done_and_a_table(lab: Lab, t
 
 
 @pytest.fixture(scope="module")
-def ruined(lab: Lab) -> str:
+def ruined(lab: Lab, two_folds: str) -> str:
     """A campaign of two folds; while the first trains, the second one's rate in the journal becomes absurd."""
     run_id = lab.start("cross-validation/five-fold", campaign("ruined", [1, 2], training=tiny(lr=1e-4, epochs=3)))
     lab.job_started(run_id, "train-fold_01")
@@ -320,6 +320,14 @@ def test_a_fold_that_failed_is_trained_when_its_cause_is_gone(lab: Lab, ruined: 
     assert list(summary["fold"]) == [1, 2]
     assert list(summary["status"]) == ["done", "done"]
     assert set(pd.read_csv(lab.artifacts / "artifacts/cross_validation/review.csv")["folds"]) == {2}
+
+
+def test_a_fold_of_another_plan_is_not_summed_up(lab: Lab, ruined: str) -> None:
+    """Fold 1 was done under this plan once; what stands in its place is another campaign's."""
+    run_id = lab.start("cross-validation/five-fold", campaign("older", [2]))
+    assert lab.ended(run_id)["type"] == "COMPLETED", lab.log(run_id)
+    assert _jobs_of(lab, run_id, "submitted") == []
+    assert list(pd.read_csv(lab.artifacts / SUMMARY)["fold"]) == [2]
 
 
 def test_what_a_campaign_made_can_be_audited(lab: Lab, two_folds: str) -> None:
