@@ -58,7 +58,7 @@ class Fold:
 
     @property
     def name(self) -> str:
-        return f"Track_H_fold_{self.number:02d}"
+        return _name(self.number)
 
     @property
     def denoised_folder(self) -> str:
@@ -67,7 +67,7 @@ class Fold:
     @property
     def checkpoint(self) -> Path:
         """Where the runbook has the fold's best checkpoint."""
-        return self.root / "checkpoints" / self.name / steps.BEST
+        return _checkpoint(self.root, self.number)
 
     @property
     def audit_log(self) -> Path:
@@ -111,28 +111,39 @@ def changes(plan: Any) -> dict[str, dict[str, Any]]:
     return merged
 
 
+def _name(number: int) -> str:
+    return f"Track_H_fold_{number:02d}"
+
+
+def _checkpoint(root: Path, number: int) -> Path:
+    return root / "checkpoints" / _name(number) / steps.BEST
+
+
 def _root(plan: Settings) -> Path:
     root = Path(plan.output_root) if plan.output_root else artifacts_root()
     return root if root.is_absolute() else ROOT / root
 
 
+def _fold(number: int, recipe: TrainingPlan, plan: Any) -> Fold:
+    """A fold with its manifests counted and checked."""
+    spec, manifests = jobs.fold_spec(number, recipe, plan.corpus, plan.where.device)
+    return Fold(number, spec, steps.corpus_at(plan.corpus), manifests, _root(plan), plan.where.device)
+
+
 def prepare(run: Run, recipe: TrainingPlan, plan: Any) -> list[Fold]:
     """Write and check every fold's manifests before anything is submitted."""
-    root = _root(plan)
     folds = []
     for number in sorted(set(plan.folds)):
         opening = [_stamped(f"Starting fold_{number:02d}"), _stamped("Generating manifests")]
         run.event("fold", f"fold_{number:02d}: Generating manifests", fold=number)
-        spec, manifests = jobs.fold_spec(number, recipe, plan.corpus, plan.where.device)
-        corpus = steps.corpus_at(plan.corpus)
-        fold = Fold(number, spec, corpus, manifests, root, plan.where.device)
+        fold = _fold(number, recipe, plan)
         fold.add_lines(opening)
-        counts = {name: len(manifest) for name, manifest in manifests.items()}
-        for name, manifest in manifests.items():
+        counts = {name: len(manifest) for name, manifest in fold.manifests.items()}
+        for name, manifest in fold.manifests.items():
             if manifest.path is not None:
-                place(manifest.path, root / "manifests" / f"fold_{number:02d}" / f"{name}_manifest.csv")
+                place(manifest.path, fold.root / "manifests" / f"fold_{number:02d}" / f"{name}_manifest.csv")
         placed = ", ".join(f"manifests/fold_{number:02d}/{name}_manifest.csv" for name in counts)
-        fold.note(run, f"Generated manifests: {placed}", inputs=spec.inputs)
+        fold.note(run, f"Generated manifests: {placed}", inputs=fold.spec.inputs)
         verified = ", ".join(f"{name}={rows}" for name, rows in counts.items())
         fold.note(run, f"Verified counts: {verified}", counts=counts)
         folds.append(fold)
@@ -146,13 +157,14 @@ def earlier(cluster: Cluster, recipe: TrainingPlan, plan: Any) -> list[Fold]:
     """
     found = []
     for number in sorted(set(FOLDS) - set(plan.folds)):
-        spec, manifests = jobs.fold_spec(number, recipe, plan.corpus, plan.where.device)
-        fold = Fold(number, spec, steps.corpus_at(plan.corpus), manifests, _root(plan), plan.where.device)
+        if not _checkpoint(_root(plan), number).exists():
+            continue  # before its manifests are made: a first fold has no others
+        fold = _fold(number, recipe, plan)
         receipt = cluster.known(fold.spec)
         if receipt is None:
             continue
         fold.trained = jobs.trained(fold.name, receipt)
-        if not fold.checkpoint.exists() or sha256_of(fold.checkpoint) != fold.trained.best_sha256:
+        if sha256_of(fold.checkpoint) != fold.trained.best_sha256:
             continue  # another plan's fold stands there by now
         fold.denoised = (cluster.known(_denoising(fold, fold.trained, plan)) or {}).get("outputs")
         if fold.denoised is not None:

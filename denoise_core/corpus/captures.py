@@ -6,6 +6,7 @@ Shapes: N unique captures, L wavelengths, M rows of a manifest, B batch, F dose 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,7 +43,7 @@ class Context:
 
 
 @dataclass(frozen=True, eq=False)
-class Captures:
+class Captures(ABC):
     """Every unique capture of one corpus; `read` gives spectra.
 
     `wavelength_nm`: float64 (L,), rising. `captures`: N rows of relative_path, treatment, sample, angle, group_id.
@@ -57,9 +58,9 @@ class Captures:
     def __len__(self) -> int:
         return len(self.captures)
 
+    @abstractmethod
     def read(self, rows: ArrayLike) -> NDArray[np.float32]:
         """Spectra at `rows`, float32 (B, L), reflectance in [0, 1]."""
-        raise NotImplementedError
 
     def rows(self, manifest: Manifest) -> NDArray[np.int64]:
         """Index into `spectra_NL` of every row, int64 (M,); BadInput (file, row) for a capture not in this corpus."""
