@@ -31,7 +31,6 @@ from benchmarks.training import standardised
 from denoise_core.augment import augment
 from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.corpus.synthetic import generate
-from denoise_core.errors import BadInput
 from denoise_core.losses import total_loss
 from denoise_core.model.mamba_uv import MambaUV
 from denoise_core.model.scan import resolve_backend
@@ -39,6 +38,7 @@ from denoise_core.optimising import parameter_groups
 from denoise_core.pairs import PairSampler
 from denoise_core.plans import TrainingPlan
 from denoise_core.recipes import named
+from study_core.errors import BadInput
 
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0}  # dense bf16, the makers' data sheets
 PUBLISHED_STEP_S = 9.5

@@ -29,9 +29,10 @@ from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.inference import denoise_rows
 from denoise_core.model.checkpoints import load_model, load_weights, read_checkpoint
 from denoise_core.model.neural import NeuralDenoiser
-from denoise_core.plans import TrainingPlan, identity
+from denoise_core.plans import TrainingPlan
 from denoise_core.recipes import named
 from denoise_core.training import TrainingInputs, train
+from study_core.plan import identity
 
 HELD_OUT = ("1/sample_E", "2/sample_D", "3/sample_G", "4/sample_I", "5/sample_C", "6/sample_G")
 EVERY = 5

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.exceptions import TyperException
 
-from denoise_core.errors import BadInput, NonFiniteLoss
+from study_core.errors import BadInput, NonFiniteLoss
 
 if TYPE_CHECKING:
     from denoise_core.plans import TrainingPlan
@@ -135,7 +135,7 @@ def _device(name: str) -> str:
     """The device to compute on; BadInput for one that this machine lacks."""
     import torch
 
-    from denoise_core.jobs import device_for
+    from study_core.device import device_for
 
     try:
         device = torch.device(device_for(name))

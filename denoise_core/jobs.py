@@ -7,48 +7,19 @@ tensors; its `files` (path to sha256) must still be there, unchanged, when it is
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
-
-import torch
+from typing import Any
 
 from denoise_core.corpus.manifest import Manifest, read_manifest
 from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.plans import TrainingPlan
+from study_core.device import device_for
+from study_core.files import sha256_of
+from study_core.job import Context
 
 
-class JobContext(Protocol):
-    """What a job may use of the place it runs in."""
-
-    @property
-    def folder(self) -> Path: ...
-    @property
-    def adjustments(self) -> Mapping[str, Any]: ...
-    def should_stop(self) -> bool: ...
-    def progress(self, **fields: Any) -> None: ...
-
-
-def device_for(wanted: str) -> str:
-    """`auto` is CUDA where there is one, else the CPU; anything else is taken at its word."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
-
-
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def sha256_of_tree(folder: Path) -> str:
-    """One hash over every file below a folder: names and contents, sorted."""
-    digest = hashlib.sha256()
-    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
-        digest.update(f"{path.relative_to(folder)} {sha256_of(path)}\n".encode())
-    return digest.hexdigest()
-
-
-def train(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
+def train(arguments: dict[str, Any], context: Context) -> dict[str, Any]:
     """Train one model.
 
     Arguments: `corpus`, `train_manifest`, `val_manifest` (paths), `plan` (TrainingPlan), `init_checkpoint`
@@ -79,7 +50,7 @@ def train(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
     return {**receipt.to_json(), "files": {path: sha256_of(Path(path)) for path in kept}}
 
 
-def audit_panel(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
+def audit_panel(arguments: dict[str, Any], context: Context) -> dict[str, Any]:
     """Judge checkpoints on the panel: every gate, every control, ranked.
 
     Arguments: `corpus`, `panel`, `training` (manifest paths), `checkpoints` (paths), `incumbent` (path or None),
@@ -109,7 +80,7 @@ def audit_panel(arguments: dict[str, Any], context: JobContext) -> dict[str, Any
     return {**receipt, "files": {path: sha256_of(Path(path)) for path in receipt["verdicts"]}}
 
 
-def denoise(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
+def denoise(arguments: dict[str, Any], context: Context) -> dict[str, Any]:
     """Denoise whole manifests through one checkpoint.
 
     Arguments: `corpus`, `manifests` (name to path), `checkpoint`, `batch_size`, `layout` ("packed" or "files"),
@@ -138,7 +109,7 @@ def denoise(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
             "folder": str(out),
             "spectra": len(manifest),
             "manifest_sha256": manifest.rows_sha256,
-            "sha256": sha256_of_tree(out),
+            "sha256": sha256_of(out),
         }
     return {"outputs": outputs, "files": {row["folder"]: row["sha256"] for row in outputs.values()}}
 
@@ -147,7 +118,7 @@ def _corpus_and(arguments: Mapping[str, Any], which: str) -> tuple[Corpus, Manif
     return open_corpus(Path(arguments["corpus"])), read_manifest(Path(arguments[which]))
 
 
-def evaluate_fold(arguments: dict[str, Any], context: JobContext) -> dict[str, Any]:
+def evaluate_fold(arguments: dict[str, Any], context: Context) -> dict[str, Any]:
     """Score a fold's denoised validation and test splits beside the controls.
 
     Arguments: `corpus`, `training` (manifest path), `splits` (name to manifest path), `denoised` (name to folder).

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from denoise_core.errors import BadInput
 from denoise_core.plans import LossPlan
+from study_core.errors import BadInput
 
 _TINY = 1e-12
 _DARK = 1e-3  # reflectance: a baseline below it is no scale for an equivalent width

@@ -18,8 +18,8 @@ from torch import Tensor
 from denoise_core.augment import mix
 from denoise_core.corpus.manifest import FIRST_ROW, Manifest
 from denoise_core.corpus.store import Corpus
-from denoise_core.errors import BadInput
 from denoise_core.plans import DataPlan
+from study_core.errors import BadInput
 
 
 @dataclass(frozen=True)

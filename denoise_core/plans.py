@@ -7,11 +7,11 @@ names of the two training recipes in the seed documents.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from study_core.plan import Frozen
 
 FILM_FEATURES = (
     "cos_theta",
@@ -23,12 +23,6 @@ FILM_FEATURES = (
     "UVA_norm",
     "UVB_norm",
 )
-
-
-class Frozen(BaseModel):
-    """Immutable, and strict about names: a misspelt option is an error, never ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelPlan(Frozen):
@@ -165,14 +159,3 @@ class TrainingPlan(Frozen):
     data: DataPlan = DataPlan()
     optimiser: OptimiserPlan = OptimiserPlan()
     files: FilePlan = FilePlan()
-
-
-def canonical_json(value: BaseModel | dict[str, Any] | list[Any]) -> str:
-    """Sorted keys, no white space, no NaN: equal values give equal text on every machine."""
-    data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def identity(value: BaseModel | dict[str, Any] | list[Any]) -> str:
-    """SHA-256 of the canonical JSON: the name of a plan's results."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

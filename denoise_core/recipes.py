@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.thresholds import GATES
 from denoise_core.plans import DataPlan, FilePlan, LossPlan, ModelPlan, OptimiserPlan, TrainingPlan
+from study_core.errors import BadInput
 
 # A correction above 6 nm: the dips stay the filter's, and what is left to learn is learned better. Chosen on held-out
 # groups among 0, 3, 6, 12 and 25 nm (benchmarks/quality.md).

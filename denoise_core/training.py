@@ -24,13 +24,12 @@ from torch import Tensor
 
 from denoise_core.corpus.manifest import Manifest, verify_disjoint
 from denoise_core.corpus.store import Corpus
-from denoise_core.errors import NonFiniteLoss, TrainingInterrupted
 from denoise_core.model import preprocess
 from denoise_core.model.checkpoints import load_model, save_checkpoint, warm_start
 from denoise_core.model.mamba_uv import MambaUV
 from denoise_core.objective import Objective
 from denoise_core.optimising import WeightAverage, adjusted, learning_rate, parameter_groups
-from denoise_core.plans import TrainingPlan, canonical_json
+from denoise_core.plans import TrainingPlan
 from denoise_core.training_files import (
     GpuUse,
     TrainingFiles,
@@ -42,6 +41,8 @@ from denoise_core.training_files import (
     speed,
 )
 from denoise_core.validation import Figures, Validation
+from study_core.errors import NonFiniteLoss, TrainingInterrupted
+from study_core.plan import canonical_json
 
 KEPT_CHECKPOINTS = 5
 

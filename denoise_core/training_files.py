@@ -20,10 +20,11 @@ import pandas as pd
 import torch
 from tensorboardX import SummaryWriter
 
-from denoise_core.corpus.files import replacing
-from denoise_core.errors import BadInput
 from denoise_core.model.checkpoints import read_checkpoint, save_plain
-from denoise_core.plans import FilePlan, TrainingPlan, identity
+from denoise_core.plans import FilePlan, TrainingPlan
+from study_core.errors import BadInput
+from study_core.files import replacing
+from study_core.plan import identity
 
 
 class TrainingFiles:

@@ -305,7 +305,7 @@ def _trained_on(checkpoint: Path, corpus: str) -> bool:
 
 def show_verdict(folder: Path) -> None:
     """The gate table on the terminal, and where the report lies."""
-    from tasks.verdict import read_verdict
+    from study_core.verdict import read_verdict
 
     verdict = read_verdict(folder / "verdict.json")
     table = Table(title=verdict.sentence())

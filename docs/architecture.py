@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 PICTURE = Path(__file__).with_name("architecture.svg")
-PACKAGES = ("deployments", "flows", "tasks", "denoise_core")
+PACKAGES = ("deployments", "flows", "tasks", "denoise_core", "study_core")
 
 # Room: the modules in it (longest prefix wins), its middle (x, y) and width, and its line of text.
 Room = tuple[tuple[str, ...], tuple[float, float], float, str]
@@ -24,7 +24,7 @@ ROOMS: dict[str, Room] = {
     "flows": (("flows",), (3.6, 8.0), 3.4, "WHAT happens"),
     "tasks": (("tasks",), (3.6, 6.7), 3.4, "HOW a step runs and is recorded"),
     "tasks.slurm": (("tasks.slurm",), (8.3, 6.7), 2.8, "journal, jobs, remedies"),
-    "files · terminal": (("tasks.files", "tasks.terminal"), (8.3, 5.5), 2.8, "shared by the tasks"),
+    "terminal": (("tasks.terminal",), (8.3, 5.5), 2.8, "shared by the tasks"),
     "command line · jobs": (("denoise_core.__main__", "denoise_core.jobs"), (8.3, 3.9), 3.2, "doors of the science"),
     "report": (("denoise_core.report",), (1.9, 3.9), 2.2, "page, bundle, replay"),
     "recipes": (("denoise_core.recipes",), (4.6, 3.0), 1.9, "named plans"),
@@ -37,7 +37,8 @@ ROOMS: dict[str, Room] = {
     "training": (("denoise_core",), (8.3, 2.5), 2.8, "loop, losses, augmentation"),
     "model": (("denoise_core.model",), (5.1, 1.2), 2.2, "filters, MambaUV, scan"),
     "corpus": (("denoise_core.corpus",), (3.2, 0.0), 2.6, "manifests, folds, spectra"),
-    "plans · errors": (("denoise_core.plans", "denoise_core.errors"), (5.9, -1.2), 3.0, "nouns that all may use"),
+    "plans": (("denoise_core.plans",), (5.9, -1.2), 2.0, "the recipe as data"),
+    "study_core": (("study_core",), (9.2, -1.2), 2.4, "files, gates, verdicts, jobs"),
     "Prefect": (("prefect",), (0.3, 8.0), 1.3, ""),
     "submitit": (("submitit",), (11.2, 6.7), 1.4, ""),
 }

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from denoise_core.evaluation.thresholds import GateThresholds
-from denoise_core.plans import Frozen
+from study_core.plan import Frozen
 
 RecipeName = Literal[
     "recommended", "act_of_god", "act_of_god_mini", "act_of_god_seed", "act_of_god_seed_mini", "track_h", "track_h_mini"

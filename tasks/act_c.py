@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
+from study_core.files import read_json, write_text
+from study_core.verdict import Verdict
 from tasks import audit
 from tasks.audit import Run, artifacts_root
-from tasks.files import read_json, write_text
-from tasks.verdict import Verdict
 
 
 class _Report(Protocol):

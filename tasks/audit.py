@@ -33,7 +33,7 @@ from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 from pydantic import BaseModel
 
-from tasks.files import sha256_of, write_json
+from study_core.files import sha256_of, write_json
 from tasks.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parent.parent

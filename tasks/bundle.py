@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.files import replacing
+from study_core.files import replacing
 from tasks.ledger import Ledger, print_findings
 from tasks.ledger import verify as verify_log
 from tasks.terminal import Parser, run

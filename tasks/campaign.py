@@ -13,13 +13,13 @@ from prefect.futures import PrefectFuture, as_completed
 from denoise_core.corpus.folds import FOLDS
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
-from denoise_core.errors import BadInput
 from denoise_core.plans import TrainingPlan
+from study_core.errors import BadInput
+from study_core.files import place, place_tree, sha256_of, write_json, write_text
 from tasks import denoise as steps
 from tasks import denoise_jobs as jobs
 from tasks.audit import ROOT, Run, artifacts_root
 from tasks.dispatch import Cluster, JobLost, JobSpec, job
-from tasks.files import place, place_tree, sha256_of, write_json, write_text
 
 AUDIT_LOG = "auditing_manifest.log"
 

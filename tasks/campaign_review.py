@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 from prefect.client.schemas.objects import State
 
+from study_core.files import replacing
 from tasks import audit, outcome, promotion
 from tasks.audit import Run, artifacts_root
 from tasks.campaign import Fold
-from tasks.files import replacing
 from tasks.showing import publish_pieces, records
 
 

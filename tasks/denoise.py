@@ -20,11 +20,11 @@ from denoise_core.corpus.manifest import (
     write_manifest,
 )
 from denoise_core.corpus.store import Corpus, open_corpus
-from denoise_core.errors import BadInput
 from denoise_core.plans import TrainingPlan
+from study_core.errors import BadInput
+from study_core.files import copy, read_json, sha256_of
 from tasks import promotion
 from tasks.audit import ROOT, Run, artifacts_root
-from tasks.files import copy, read_json, sha256_of
 from tasks.slurm.profiles import load_profile
 
 BEST = "mamba_tiny_uv_best.pt"

@@ -11,12 +11,13 @@ from pydantic import BaseModel
 
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
-from denoise_core.errors import BadInput
-from denoise_core.plans import TrainingPlan, identity
+from denoise_core.plans import TrainingPlan
+from study_core.errors import BadInput
+from study_core.files import sha256_of
+from study_core.plan import identity
+from study_core.verdict import Verdict, read_verdict
 from tasks.denoise import Data, changed, fold_data
 from tasks.dispatch import JobSpec
-from tasks.files import sha256_of
-from tasks.verdict import Verdict, read_verdict
 
 
 @dataclass(frozen=True)

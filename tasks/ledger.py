@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tasks.files import read_json, write_json
+from study_core.files import read_json, write_json
 from tasks.terminal import Parser, run
 
 GENESIS = "0" * 64

@@ -22,12 +22,12 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from study_core.files import read_json, write_json
+from study_core.verdict import Verdict
 from tasks import audit, promotion
 from tasks.audit import Run, artifacts_root
 from tasks.dispatch import JobLost
-from tasks.files import read_json, write_json
 from tasks.slurm.profiles import BadProfile
-from tasks.verdict import Verdict
 
 GATE_FAILED = "GateFailed"
 NOT_SHIPPED = "PromotionRefused"

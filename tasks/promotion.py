@@ -18,9 +18,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from study_core.files import copy, copy_aside, read_json, sha256_of, write_json, write_text
+from study_core.verdict import Verdict
 from tasks.audit import Run, artifacts_root
-from tasks.files import copy, copy_aside, read_json, sha256_of, write_json, write_text
-from tasks.verdict import Verdict
 
 
 class PromotionRefused(RuntimeError):

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from study_core.files import place, place_tree, sha256_of, write_json
 from tasks import audit
 from tasks.audit import Run
 from tasks.bundle import write_bundle
 from tasks.denoise import Data
 from tasks.denoise_jobs import PanelReport, Trained
-from tasks.files import place, place_tree, sha256_of, write_json
 
 PAGE_CHARACTERS = 1_500_000  # an artifact may have two megabytes
 

@@ -13,11 +13,11 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from pydantic import BaseModel
 
+from study_core.files import read_json
+from study_core.verdict import read_verdict
 from tasks import audit
 from tasks.audit import Run, artifacts_root
-from tasks.files import read_json
 from tasks.slurm import faults
-from tasks.verdict import read_verdict
 
 ACT_B = "act-b/fallback"
 

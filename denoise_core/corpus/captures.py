@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from denoise_core.corpus import layout
 from denoise_core.corpus.dose import DoseStats, dose_stats, film_features, verify_dose_stats
 from denoise_core.corpus.manifest import COLUMNS, FIRST_ROW, Manifest, manifest_of, read_manifest
-from denoise_core.errors import BadInput
+from study_core.errors import BadInput
 
 
 @dataclass(frozen=True, eq=False)

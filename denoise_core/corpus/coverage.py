@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from denoise_core.corpus import layout
-from denoise_core.corpus.files import replacing
+from study_core.files import replacing
 
 
 def write_notes(captures: pd.DataFrame, out: Path) -> list[Path]:

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from denoise_core.errors import BadInput
 from denoise_core.plans import FILM_FEATURES
+from study_core.errors import BadInput
 
 ANGLES = ("6Oclock", "12Oclock")
 CONTROL = "treatment_6"

@@ -13,7 +13,7 @@ from denoise_core.corpus import layout
 from denoise_core.corpus.dose import ANGLES
 from denoise_core.corpus.manifest import Manifest, manifest_of, write_manifest
 from denoise_core.corpus.store import Corpus
-from denoise_core.errors import BadInput
+from study_core.errors import BadInput
 
 FOLDS = (1, 2, 3, 4, 5)
 SPLITS = {"train": (0, 1, 2), "val": (3,), "test": (4,)}  # places after the fold's first training sample

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from denoise_core.corpus.dose import CONTROL
 from denoise_core.corpus.manifest import COLUMNS, FIRST_ROW, read_manifest
-from denoise_core.errors import BadInput
+from study_core.errors import BadInput
 
 SPECTRA_FOLDER = "spectra_for_fold"
 PACKED_FILE = "spectra.npy"

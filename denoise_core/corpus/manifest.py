@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from denoise_core.corpus.dose import ANGLES, DOSES
-from denoise_core.corpus.files import replacing
-from denoise_core.errors import BadInput
+from study_core.errors import BadInput
+from study_core.files import replacing
 
 COLUMNS = ("relative_path", "treatment", "sample", "angle", "group_id")
 FIRST_ROW = 2  # the header is row 1

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from denoise_core.corpus.store import Corpus
-from denoise_core.errors import BadInput
+from study_core.errors import BadInput
 
 
 def loo_mean(corpus: Corpus, rows: ArrayLike) -> NDArray[np.float32]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise_core.corpus.files import replacing
-from denoise_core.errors import BadInput
+from study_core.errors import BadInput
+from study_core.files import replacing
 
 ROI_NM = (320.0, 500.0)
 ROI_ALPHA = 3.0

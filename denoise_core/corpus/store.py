@@ -22,9 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 from denoise_core.corpus import layout
 from denoise_core.corpus.captures import Captures, digest_of, verify_listing
 from denoise_core.corpus.dose import verify_dose_features
-from denoise_core.corpus.files import replacing
 from denoise_core.corpus.manifest import write_manifest
 from denoise_core.corpus.statistics import LambdaStats, lambda_stats
+from study_core.files import replacing
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from denoise_core.corpus.dose import ANGLES, CONTROL, dose_features, dose_stats,
 from denoise_core.corpus.folds import folds_json
 from denoise_core.corpus.manifest import COLUMNS, write_manifest
 from denoise_core.corpus.statistics import lambda_stats, write_lambda_stats
-from denoise_core.errors import BadInput
+from study_core.errors import BadInput
 
 Size = Literal["mini", "full"]
 VERSION = 3  # raise it when equal (size, seed) would give other bytes

@@ -17,11 +17,9 @@ from denoise_core.corpus.dose import dose_of
 from denoise_core.corpus.manifest import Manifest, verify_disjoint, verify_manifest_hash
 from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.store import Corpus
-from denoise_core.errors import BadInput
 from denoise_core.evaluation import scores as figures
 from denoise_core.evaluation.controls import LEFT_OUT, savgol
 from denoise_core.evaluation.downstream import PanelLabels, downstream_metrics, flat_metrics
-from denoise_core.evaluation.gates import GateResult, judge, passed, refused
 from denoise_core.evaluation.metrics import Floats
 from denoise_core.evaluation.report import PanelAudit
 from denoise_core.evaluation.scores import Scores, score
@@ -41,6 +39,8 @@ from denoise_core.evaluation.thresholds import (
     skill_rules,
 )
 from denoise_core.evaluation.uncertainty import coverage
+from study_core.errors import BadInput
+from study_core.gates import GateRecord, judge, passed, refused
 
 RAW, SAVGOL = "raw", "savgol_61_3"
 
@@ -130,7 +130,7 @@ def _labels(panel: Manifest) -> PanelLabels:
 
 def _integrity(
     panel: Manifest, training: Manifest | None, expected_hash: str | None, prediction_ML: Floats, reference_ML: Floats
-) -> tuple[dict[str, float], tuple[GateResult, ...]]:
+) -> tuple[dict[str, float], tuple[GateRecord, ...]]:
     """Gate 0's metrics and verdicts; a failed check brings its own words along."""
     metrics = {"non_finite_values": float((~np.isfinite(prediction_ML)).sum() + (~np.isfinite(reference_ML)).sum())}
     words: dict[str, str] = {}
@@ -142,7 +142,8 @@ def _integrity(
         metrics["leaked_groups"] = float(len(set(panel.groups) & set(training.groups)))
     verdicts = judge(metrics, integrity_rules(hash_expected=expected_hash is not None))
     return metrics, tuple(
-        replace(verdict, reason=words[verdict.metric]) if words.get(verdict.metric) else verdict for verdict in verdicts
+        verdict.model_copy(update={"reason": words[verdict.metric]}) if words.get(verdict.metric) else verdict
+        for verdict in verdicts
     )
 
 
@@ -174,7 +175,7 @@ def _judge(
     reference: Reference,
     panel: Manifest,
     downstream: Mapping[str, Any],
-) -> tuple[GateResult, ...]:
+) -> tuple[GateRecord, ...]:
     """Gates 1 to 5."""
     kept = bool(downstream["dose_monotonicity"]["primary_pass"])
     rules = [*metric_rules(thresholds, reference), *downstream_rules(thresholds, dose_response_kept=kept)]
@@ -201,7 +202,7 @@ def _group_table(own: Scores, labels: PanelLabels) -> pd.DataFrame:
     return table.astype({"count": int}).rename_axis("group_id").reset_index()
 
 
-def _with_verdicts(downstream: Mapping[str, Any], gates: Sequence[GateResult]) -> dict[str, Any]:
+def _with_verdicts(downstream: Mapping[str, Any], gates: Sequence[GateRecord]) -> dict[str, Any]:
     """The published `pass` keys, taken from the same verdicts that judge gate 4."""
     mine = [result for result in gates if result.gate == "downstream"]
     part = {"variance_drop_pct": "replicate_consistency", "separability_gain": "separability"}

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.signal import find_peaks, peak_prominences
 
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.metrics import Floats, same_shape
+from study_core.errors import BadInput
 
 ROI_NM = (320.0, 500.0)
 PROMINENCE = 0.002

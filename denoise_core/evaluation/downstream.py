@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from denoise_core.evaluation.dips import roi_mask
-from denoise_core.evaluation.gates import judge, passed
 from denoise_core.evaluation.metrics import Floats, same_shape
 from denoise_core.evaluation.thresholds import GateThresholds, dose_rules
+from study_core.gates import judge, passed
 
 PEAK_DROP = 0.01
 PEAK_MATCH_NM = 2.0

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from denoise_core.corpus.files import replacing
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.store import Corpus
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.audit import RAW, SAVGOL
 from denoise_core.evaluation.controls import control_predictions, fit_controls, savgol
 from denoise_core.evaluation.metrics import Floats
 from denoise_core.evaluation.predictions import read_predictions
 from denoise_core.evaluation.scores import Scores, aggregate, roi, score
 from denoise_core.evaluation.thresholds import GateThresholds
+from study_core.errors import BadInput
+from study_core.files import replacing
 
 MODEL = "model"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from denoise_core.errors import BadInput
+from study_core.errors import BadInput
 
 Floats = NDArray[np.float64]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from denoise_core.corpus.folds import FOLDS, fold_manifests
 from denoise_core.corpus.store import Corpus
-from denoise_core.errors import BadInput
 from denoise_core.model.checkpoints import read_checkpoint
+from study_core.errors import BadInput
 
 RUNBOOK = (
     "shipping the single best fold leaves 20 % of the data unused and is not representative; "

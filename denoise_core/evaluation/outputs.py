@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from denoise_core.corpus.files import replacing
 from denoise_core.evaluation.report import PanelAudit, strict, summarise
+from study_core.files import replacing
 
 Paths = dict[str, Path]
 

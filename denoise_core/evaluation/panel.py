@@ -15,7 +15,6 @@ import numpy as np
 
 from denoise_core.corpus.manifest import Manifest, read_manifest
 from denoise_core.corpus.store import Corpus, open_corpus
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.audit import audit_predictions
 from denoise_core.evaluation.controls import fitted_control_predictions
 from denoise_core.evaluation.metrics import Floats
@@ -25,6 +24,7 @@ from denoise_core.evaluation.predictions import read_predictions
 from denoise_core.evaluation.report import PanelAudit, rank, summarise
 from denoise_core.evaluation.selection import unseen_figures
 from denoise_core.evaluation.thresholds import GateThresholds, Reference
+from study_core.errors import BadInput
 
 Progress = Callable[[int, int, str], None]
 

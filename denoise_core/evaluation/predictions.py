@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise_core.corpus.manifest import FIRST_ROW, Manifest
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.outputs import denoised_name
+from study_core.errors import BadInput
 
 Floats = NDArray[np.float64]
 

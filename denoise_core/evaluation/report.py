@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from denoise_core.corpus.manifest import Manifest
-from denoise_core.errors import BadInput
-from denoise_core.evaluation.gates import GateResult, passed
 from denoise_core.evaluation.thresholds import GATES, Reference
+from study_core.errors import BadInput
+from study_core.gates import GateRecord, passed
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class PanelAudit:
     checkpoint: str
     reference: Reference
     panel: Manifest
-    gates: tuple[GateResult, ...]
+    gates: tuple[GateRecord, ...]
     metrics: dict[str, float]
     per_spectrum: pd.DataFrame
     per_group: pd.DataFrame

@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.reference import loo_mean
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.downstream import Labels
 from denoise_core.evaluation.metrics import Floats
 from denoise_core.evaluation.scores import control_row, score
 from denoise_core.evaluation.thresholds import GateThresholds
+from study_core.errors import BadInput
 
 if TYPE_CHECKING:
     from denoise_core.corpus.store import Corpus

@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from denoise_core.evaluation.gates import Comparison, GateRule
-from denoise_core.plans import Frozen
+from study_core.gates import Comparison, GateRule
+from study_core.plan import Frozen
 
 Reference = Literal["loo", "self"]
 

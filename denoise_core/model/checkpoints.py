@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from denoise_core.errors import BadInput
 from denoise_core.model.mamba_uv import MambaUV
 from denoise_core.model.preprocess import Preprocess
 from denoise_core.plans import FILM_FEATURES, ModelPlan
+from study_core.errors import BadInput
 
 if TYPE_CHECKING:
     from denoise_core.corpus.dose import DoseStats

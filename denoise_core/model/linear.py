@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from denoise_core.corpus.store import Corpus
-from denoise_core.errors import BadInput
 from denoise_core.model import checkpoints
 from denoise_core.model.linear_denoiser import LMMSE, RECIPES, F, G, LinearDenoiser, LinearRecipe
 from denoise_core.model.linear_filters import Array, GroupStatistics, RobustNoise, log_level
+from study_core.errors import BadInput
 
 __all__ = [
     "LMMSE",

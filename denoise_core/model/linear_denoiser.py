@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from denoise_core.errors import BadInput
 from denoise_core.model.linear_filters import (
     LEVEL_STEP,
     NOISE_LEVEL_EXPONENT,
@@ -34,6 +33,7 @@ from denoise_core.model.linear_filters import (
     solve_node,
     to_domain,
 )
+from study_core.errors import BadInput
 
 if TYPE_CHECKING:
     from denoise_core.corpus.captures import Context

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from denoise_core.errors import BadInput
 from denoise_core.model.checkpoints import LoadedModel, model_from_content, read_checkpoint
 from denoise_core.model.denoiser import Denoiser, FloatArray
+from study_core.errors import BadInput
 
 if TYPE_CHECKING:
     from denoise_core.corpus.captures import Context

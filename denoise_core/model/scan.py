@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from denoise_core.errors import BadInput
+from study_core.errors import BadInput
 
 BACKENDS = ("auto", "reference", "blocked", "native", "triton", "mamba_ssm")
 BACKEND_VARIABLE = "GATED_SCAN_BACKEND"

@@ -13,11 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from denoise_core.corpus.files import replacing
 from denoise_core.corpus.manifest import manifest_of
 from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.store import Corpus
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.folds import MODEL
 from denoise_core.evaluation.outputs import denoised_name
 from denoise_core.report import figures
@@ -36,6 +34,8 @@ from denoise_core.report.campaign_blocks import (
 from denoise_core.report.labels import capture_label
 from denoise_core.report.page import write_page
 from denoise_core.report.spectra import Capture, Floats
+from study_core.errors import BadInput
+from study_core.files import replacing
 
 REVIEW, HTML = "reviewing_the_5fold_run.md", "reviewing_the_5fold_run.html"
 TITLE = "# Reviewing the five-fold run\n"

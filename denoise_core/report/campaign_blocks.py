@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.folds import MODEL
 from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.report import figures
@@ -14,6 +13,7 @@ from denoise_core.report.blocks import Block, Picture, Table
 from denoise_core.report.labels import NO_VALUE, capture_label, method_label
 from denoise_core.report.spectra import Floats
 from denoise_core.report.style import BLACK, drawing, figure, mark_of, png
+from study_core.errors import BadInput
 
 NEEDED = ("fold", "split", "method", "psnr_db", "sam_deg", "roi_area_error_pct")
 DIPS = {"centroid_nm": "roi_centroid_error_nm", "depth": "roi_depth_mae"}  # figure: the captures' column it is made of

@@ -9,10 +9,11 @@ import pandas as pd
 from pydantic import ValidationError
 
 from denoise_core import recipes
-from denoise_core.plans import TrainingPlan, identity
+from denoise_core.plans import TrainingPlan
 from denoise_core.report.blocks import Status, Table
 from denoise_core.report.labels import NO_VALUE
 from denoise_core.report.record import RunRecord
+from study_core.plan import identity
 
 
 def differences_table(record: RunRecord) -> Table | None:

@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from denoise_core.corpus.files import replacing
 from denoise_core.corpus.manifest import Manifest, write_manifest
 from denoise_core.corpus.store import Corpus
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.outputs import write_json
 from denoise_core.evaluation.predictions import read_predictions
+from study_core.errors import BadInput
+from study_core.files import replacing
 
 PANEL_EVAL = Path("final_analytics") / "panel_eval"
 INPUTS = "inputs.json"

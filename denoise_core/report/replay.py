@@ -21,13 +21,13 @@ import pandas as pd
 
 from denoise_core.corpus.manifest import FIRST_ROW, Manifest, read_manifest
 from denoise_core.corpus.store import Corpus, open_corpus
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.audit import audit_predictions
 from denoise_core.evaluation.controls import fitted_control_predictions
 from denoise_core.evaluation.report import PanelAudit, git_hash
 from denoise_core.evaluation.thresholds import GateThresholds, Reference
 from denoise_core.report.labels import NO_VALUE
 from denoise_core.report.record import PANEL_EVAL, PANEL_FILE, TRAINING_FILE, RunRecord, read_run
+from study_core.errors import BadInput
 
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 CAPTURE_DECIMALS, GROUP_DECIMALS = 6, 4

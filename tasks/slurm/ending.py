@@ -170,7 +170,7 @@ class Ender:
             entry,
             self._profile.section(entry.spec["stage"]),
             self._journal.starts(entry.key),
-            files.read_json(folder / "usage.json"),
+            files.peek_json(folder / "usage.json"),
             ids,
             history,
         )

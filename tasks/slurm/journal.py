@@ -117,7 +117,7 @@ class Submission:
 
     def slurm_id(self) -> str | None:
         """Base id of the Slurm job, None while unknown."""
-        handle = files.read_json(self.folder / "handle.json")
+        handle = files.peek_json(self.folder / "handle.json")
         return str(handle["slurm_id"]) if handle else None
 
     def member_id(self, index: int, base: str) -> str:
@@ -138,7 +138,7 @@ class Journal:
         for name in ("jobs", "submissions", "live", "owners", "code"):
             files.make_folder(self.root / name)
         files.create_json(self.root / "root.json", {"id": secrets.token_hex(4)})
-        self.root_id: str = files.read_json(self.root / "root.json")["id"]
+        self.root_id: str = files.peek_json(self.root / "root.json")["id"]
 
     def lock(self, timeout_s: float | None = None) -> AbstractContextManager[int]:
         """Held while something is submitted or decided; sbatch inherits it, so that it outlasts a dead caller."""
@@ -155,7 +155,7 @@ class Journal:
 
     def read(self, key: str) -> Entry | None:
         """The entry of `key`, None where there is none."""
-        content = files.read_json(self.folder(key) / "journal.json")
+        content = files.peek_json(self.folder(key) / "journal.json")
         return Entry.from_json(content) if content else None
 
     def write(self, entry: Entry, *, durable: bool = True) -> None:
@@ -224,7 +224,7 @@ class Journal:
     def submission(self, token: str) -> Submission:
         """The submission named `token`."""
         folder = self.root / "submissions" / token
-        content = files.read_json(folder / "submission.json")
+        content = files.peek_json(folder / "submission.json")
         if content is None:
             raise FileNotFoundError(f"{folder} is missing: its job is still in the journal; do not remove it by hand")
         return Submission(
@@ -243,7 +243,7 @@ class Journal:
 
     def last_beat(self, owner: str) -> dict[str, Any] | None:
         """Newest heartbeat of a dispatcher."""
-        content: dict[str, Any] | None = files.read_json(self._owner(owner))
+        content: dict[str, Any] | None = files.peek_json(self._owner(owner))
         return content
 
     def _owner(self, owner: str) -> Path:
@@ -253,7 +253,7 @@ class Journal:
     def marker(self, entry: Entry) -> dict[str, Any] | None:
         """The node's marker of the newest attempt, if it is there and, for a result, certifies what is on disk."""
         folder = self.folder(entry.key)
-        marker: dict[str, Any] | None = files.read_json(folder / f"marker-{entry.attempt.number}.json")
+        marker: dict[str, Any] | None = files.peek_json(folder / f"marker-{entry.attempt.number}.json")
         if marker is None or marker["state"] != "done":
             return marker
         result = runner.read_result(folder)
@@ -271,7 +271,7 @@ class Journal:
         with self.lock():
             kept_tokens, kept_code = set(), set()
             for folder in sorted((self.root / "jobs").glob("*/*")):
-                content = files.read_json(folder / "journal.json")
+                content = files.peek_json(folder / "journal.json")
                 if content is None or (content["state"] != "live" and (content["ended"] or 0.0) < limit):
                     if content is not None or folder.stat().st_mtime < limit:
                         removed.append(folder)

@@ -82,11 +82,11 @@ class Local:
 
     def _row(self, submission: Submission, index: int, keeper: str, alive: bool) -> Row:
         job_id = submission.member_id(index, keeper)
-        record = files.read_json(submission.folder / f"state-{index}.json") or {"state": "PENDING"}
+        record = files.peek_json(submission.folder / f"state-{index}.json") or {"state": "PENDING"}
         state = record["state"]
         if not alive and state in ("PENDING", "RUNNING"):
             # the keeper writes an end before it leaves: look again, then it was killed
-            record = files.read_json(submission.folder / f"state-{index}.json") or record
+            record = files.peek_json(submission.folder / f"state-{index}.json") or record
             state = "FAILED" if record["state"] == "RUNNING" else record["state"]
             state = "LAUNCH_FAILED" if state == "PENDING" else state
         return Row(job_id, submission.token, state, os.uname().nodename, started=record.get("started"))

@@ -27,8 +27,8 @@ class Keeper:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        order = files.read_json(folder / "submission.json")
-        limits = files.read_json(folder / "local.json")
+        order = files.peek_json(folder / "submission.json")
+        limits = files.peek_json(folder / "local.json")
         self.members: list[dict[str, Any]] = order["members"]
         self.parallel, self.seconds, self.warning = limits["parallel"], limits["seconds"], limits["warning"]
         self.slots = files.make_folder(folder.parents[1] / "slots")
@@ -66,7 +66,7 @@ class Keeper:
     def _start(self, index: int, slot: int) -> _Child:
         log = os.open(self.folder / f"log_{index}.out", os.O_WRONLY | os.O_CREAT | os.O_APPEND, files.PRIVATE_FILE)
         arguments = [sys.executable, "-P", "-u", "-m", "tasks.slurm.runner", str(self.folder), str(index)]
-        suffix = f"_{index}" if files.read_json(self.folder / "submission.json")["array"] else ""
+        suffix = f"_{index}" if files.peek_json(self.folder / "submission.json")["array"] else ""
         process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
@@ -102,7 +102,7 @@ class Keeper:
 
     def _state(self, index: int, state: str, **fields: Any) -> None:
         path = self.folder / f"state-{index}.json"
-        files.write_json(path, {**(files.read_json(path) or {}), "state": state, **fields}, durable=False)
+        files.write_json(path, {**(files.peek_json(path) or {}), "state": state, **fields}, durable=False)
 
 
 class _Child:

@@ -169,7 +169,7 @@ class Placer:
 def claimant(submission: Submission) -> str | None:
     """Slurm id in the claim of any member of a submission."""
     for member in submission.members:
-        claim = files.read_json(Path(member["folder"]) / f"claim-{member['attempt']}.json")
+        claim = files.peek_json(Path(member["folder"]) / f"claim-{member['attempt']}.json")
         if claim:
             return str(claim["slurm_id"])
     return None

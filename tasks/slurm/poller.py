@@ -183,7 +183,7 @@ class Slurm:
 
     def max_array_size(self) -> int:
         """MaxArraySize of the cluster, asked once and kept."""
-        known = files.read_json(self._folder / "config.json")
+        known = files.peek_json(self._folder / "config.json")
         if known is None:
             done = self.commands.run(["scontrol", "show", "config"])
             if done.status != 0:
@@ -194,7 +194,7 @@ class Slurm:
         return int(known["max_array_size"])
 
     def _load(self, name: str) -> dict[str, Any]:
-        return files.read_json(self._folder / name) or {}
+        return files.peek_json(self._folder / name) or {}
 
 
 def sacct_arguments(wants: dict[str, float]) -> list[str]:

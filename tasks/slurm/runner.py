@@ -77,11 +77,11 @@ class _Run:
     """One start of one attempt."""
 
     def __init__(self, submission: Path, index: int) -> None:
-        order = files.read_json(submission / "submission.json")
+        order = files.peek_json(submission / "submission.json")
         member = order["members"][index]
         self.folder = Path(member["folder"])
         self.number: int = member["attempt"]
-        self.entry: dict[str, Any] = files.read_json(self.folder / "journal.json") or {}
+        self.entry: dict[str, Any] = files.peek_json(self.folder / "journal.json") or {}
         self.attempts: dict[int, dict[str, Any]] = {one["number"]: one for one in self.entry.get("attempts", [])}
         self.attempt: dict[str, Any] = self.attempts.get(self.number, {})
         self.work = self.folder / "work"
@@ -93,7 +93,7 @@ class _Run:
     # -- may this run go on?
     def superseded(self) -> str | None:
         """Why this run must not touch the job, or None."""
-        entry = files.read_json(self.folder / "journal.json")
+        entry = files.peek_json(self.folder / "journal.json")
         if not entry or not self.attempt:
             return "the job is no longer in the journal"
         if entry.get("cancel"):
@@ -107,13 +107,13 @@ class _Run:
         path = self.folder / f"claim-{self.number}.json"
         if files.create_json(path, {"slurm_id": self.job_id, "node": socket.gethostname(), "at": time.time()}):
             return True
-        return bool((files.read_json(path) or {}).get("slurm_id") == self.job_id)
+        return bool((files.peek_json(path) or {}).get("slurm_id") == self.job_id)
 
     def stop_reason(self) -> str | None:
         """ "time_limit", "terminated" or "superseded" once the job shall stop."""
         if self.signal is None and time.monotonic() - self._looked > LEASE_SECONDS:
             self._looked = time.monotonic()
-            holder = files.read_json(self.folder / "incarnation.json")
+            holder = files.peek_json(self.folder / "incarnation.json")
             if (holder and holder["id"] != self.incarnation) or self.superseded():
                 self.signal = "superseded"
         return self.signal
@@ -135,7 +135,7 @@ class _Run:
 
     def mark(self, state: str, cause: str = "", message: str = "", digest: str = "") -> None:
         """Write the attempt's marker, unless a newer run of the same attempt took over meanwhile."""
-        holder = files.read_json(self.folder / "incarnation.json")
+        holder = files.peek_json(self.folder / "incarnation.json")
         if holder and holder["id"] != self.incarnation:
             return
         files.write_json(
@@ -178,7 +178,7 @@ class Result:
 
 def read_result(folder: Path) -> Result | None:
     """The result of a finished job; None where it is missing or damaged."""
-    content = files.read_json(folder / "result.json")
+    content = files.peek_json(folder / "result.json")
     if not isinstance(content, dict) or set(content) != {"attempt", "result", "sha256"}:
         return None
     expected = result_bytes(content["result"], content["attempt"])
@@ -191,7 +191,7 @@ def run_job(submission: Path, index: int) -> int:
     """Run one member of a submission; the exit status for Slurm."""
     os.umask(0o077)
     run = _Run(submission, index)
-    if files.read_json(run.folder / f"marker-{run.number}.json"):
+    if files.peek_json(run.folder / f"marker-{run.number}.json"):
         return _leave("already finished")
     reason = run.superseded()
     if reason or not run.claim():

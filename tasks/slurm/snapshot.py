@@ -19,6 +19,7 @@ from pathlib import Path
 from tasks.slurm import files
 
 TRANSPORT = "tasks"  # carries the runner: copied along, but no part of a job's identity
+SHARED = "study_core"  # every core may import it: copied along, and part of the identity
 _SKIPPED_FOLDERS = {"__pycache__", ".git", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 _SKIPPED_SUFFIXES = {".pyc", ".pyo"}
 
@@ -51,9 +52,9 @@ class Snapshot:
 
     @classmethod
     def _listed(cls, root: Path, packages: Sequence[str]) -> tuple[Snapshot, list[tuple[str, Path]]]:
-        listing = {name: list(_files_of(locate(name))) for name in sorted({*packages, TRANSPORT})}
+        listing = {name: list(_files_of(locate(name))) for name in sorted({*packages, TRANSPORT, SHARED})}
         entries = [entry for found in listing.values() for entry in found]
-        hashes = {relative: files.sha256_file(path) for relative, path in entries}
+        hashes = {relative: files.sha256_of(path) for relative, path in entries}
         own = {
             relative: hashes[relative]
             for name, found in listing.items()
@@ -91,7 +92,7 @@ def verify(folder: Path, expected: str) -> None:
     Raises:
         CodeChanged: it is not what was submitted.
     """
-    found = _digest({relative: files.sha256_file(path) for relative, path in _walk(folder, folder)})
+    found = _digest({relative: files.sha256_of(path) for relative, path in _walk(folder, folder)})
     if found != expected:
         raise CodeChanged(f"code in {folder} has sha256 {found[:12]}, submitted was {expected[:12]}; submit again")
 

@@ -151,7 +151,7 @@ class Tracker:
 
     def _handle(self, submission: Submission) -> str | None:
         if submission.token not in self._handles:
-            content = files.read_json(submission.folder / "handle.json")
+            content = files.peek_json(submission.folder / "handle.json")
             if content is None:
                 return None
             self._handles[submission.token] = (content["slurm_id"], content["at"])

@@ -81,7 +81,7 @@ def last_lines(path: Path, most: int = 16 << 10) -> str:
 class Stamped:
     """A JSON file that is parsed again only after it changed."""
 
-    def __init__(self, parse: Callable[[Path], Any] = files.read_json) -> None:
+    def __init__(self, parse: Callable[[Path], Any] = files.peek_json) -> None:
         self._parse = parse
         self._stamp: tuple[int, int, int] | None = None
         self._content: Any = None

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from denoise_core.corpus.captures import Context
 from denoise_core.corpus.manifest import manifest_of, read_manifest
 from denoise_core.corpus.store import Corpus, open_corpus
-from denoise_core.errors import BadInput
 from denoise_core.inference import batches, denoise_manifest, denoise_rows
 from denoise_core.model.denoiser import FloatArray
+from study_core.errors import BadInput
 
 
 class Halves:

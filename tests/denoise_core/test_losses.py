@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from denoise_core import losses
-from denoise_core.errors import BadInput
 from denoise_core.plans import LossPlan
+from study_core.errors import BadInput
 
 Floats = NDArray[np.float64]
 WAVELENGTH = 300.0 + 0.5 * np.arange(601)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from denoise_core.corpus.manifest import Manifest, manifest_of
 from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.store import Corpus, corpus_of, open_corpus
-from denoise_core.errors import BadInput
 from denoise_core.pairs import PairSampler
 from denoise_core.plans import DataPlan
+from study_core.errors import BadInput
 
 CPU = torch.device("cpu")
 PAIRWISE, LOO = DataPlan(noise2noise_pairwise=True), DataPlan(noise2noise_pairwise=False)

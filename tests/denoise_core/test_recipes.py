@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from denoise_core import recipes
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.thresholds import GATES
 from denoise_core.plans import LossPlan, TrainingPlan
+from study_core.errors import BadInput
 
 SEEDS = Path(__file__).resolve().parents[3] / "shared" / "seeds"
 NAMES = ("track_h", "act_of_god_seed", "act_of_god")

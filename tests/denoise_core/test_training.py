@@ -15,12 +15,12 @@ import torch
 
 from denoise_core.corpus.manifest import Manifest, manifest_of
 from denoise_core.corpus.store import Corpus, open_corpus
-from denoise_core.errors import BadInput, NonFiniteLoss, TrainingInterrupted
 from denoise_core.model.checkpoints import load_model
 from denoise_core.optimising import adjusted, learning_rate
 from denoise_core.plans import DataPlan, ModelPlan, OptimiserPlan, TrainingPlan
 from denoise_core.training import Hooks, TrainingInputs, TrainingReceipt, train
 from denoise_core.training_files import GpuUse
+from study_core.errors import BadInput, NonFiniteLoss, TrainingInterrupted
 
 
 @pytest.fixture(scope="module")

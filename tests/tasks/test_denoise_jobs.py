@@ -9,11 +9,11 @@ import pytest
 
 from denoise_core import recipes
 from denoise_core.corpus.store import Corpus, open_corpus
-from denoise_core.errors import BadInput
 from denoise_core.model.checkpoints import save_linear, save_plain
+from study_core.errors import BadInput
+from study_core.files import sha256_of, write_json
 from tasks import denoise, denoise_jobs
 from tasks.audit import Run
-from tasks.files import sha256_of, write_json
 
 
 @pytest.fixture

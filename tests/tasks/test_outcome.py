@@ -10,7 +10,7 @@ import pytest
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from denoise_core.errors import BadInput
+from study_core.errors import BadInput
 from tasks import audit, outcome
 from tasks.audit import Run
 from tasks.dispatch import JobLost

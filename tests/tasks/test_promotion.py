@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from study_core.files import sha256_of
+from study_core.gates import GateRecord
+from study_core.verdict import Verdict
 from tasks import promotion, registry
 from tasks.audit import Run
-from tasks.files import sha256_of
-from tasks.verdict import GateRecord, Verdict
 
 
 @pytest.fixture

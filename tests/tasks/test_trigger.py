@@ -8,9 +8,10 @@ import pytest
 from pydantic import BaseModel
 
 from flows.parameters import ActBPlan, WarmStartPlan
+from study_core.files import write_json
+from study_core.gates import GateRecord
+from study_core.verdict import Verdict
 from tasks import trigger
-from tasks.files import write_json
-from tasks.verdict import GateRecord, Verdict
 
 SOURCE = "0473400e-1111-2222-3333-444455556666"
 

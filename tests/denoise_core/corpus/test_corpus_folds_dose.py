@@ -22,8 +22,8 @@ from denoise_core.corpus.dose import (
 from denoise_core.corpus.folds import FOLDS, fold_counts, fold_manifests, folds_json, write_folds
 from denoise_core.corpus.manifest import read_manifest
 from denoise_core.corpus.store import Corpus, corpus_of, open_corpus
-from denoise_core.errors import BadInput
 from denoise_core.plans import FILM_FEATURES
+from study_core.errors import BadInput
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from denoise_core.corpus.manifest import (
     verify_manifest_hash,
     write_manifest,
 )
-from denoise_core.errors import BadInput
+from study_core.errors import BadInput
 
 PUBLISHED_PANEL_SHA256 = "10d6c12bb8dd61fc17596956010771d76ba21ed7aeacd57dddc8e29ccb12e7fe"
 

@@ -14,7 +14,7 @@ from denoise_core.corpus.manifest import COLUMNS, manifest_of, read_manifest, wr
 from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.statistics import lambda_stats, read_lambda_stats, write_lambda_stats
 from denoise_core.corpus.store import Corpus, corpus_of, open_corpus, pack
-from denoise_core.errors import BadInput
+from study_core.errors import BadInput
 
 GRID = np.linspace(300.0, 600.0, 61)
 CAPTURES = 4

@@ -12,7 +12,7 @@ import pytest
 from denoise_core.corpus.manifest import read_manifest, write_manifest
 from denoise_core.corpus.store import open_corpus, pack
 from denoise_core.corpus.stream import open_stream
-from denoise_core.errors import BadInput
+from study_core.errors import BadInput
 
 
 @pytest.fixture(scope="module")

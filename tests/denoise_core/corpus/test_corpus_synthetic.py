@@ -19,7 +19,7 @@ from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.statistics import read_lambda_stats
 from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.corpus.synthetic import generate
-from denoise_core.errors import BadInput
+from study_core.errors import BadInput
 
 PANEL = {"treatment_3/sample_J/12Oclock": 2, "treatment_5/sample_H/6Oclock": 2, "treatment_6/sample_I/6Oclock": 1}
 DOUBLED_SAMPLES = {1: "EH", 2: "FH", 3: "IJ", 4: "IJ", 5: "HJ"}

@@ -11,12 +11,12 @@ import pytest
 
 from denoise_core.corpus.manifest import Manifest, manifest_of
 from denoise_core.corpus.store import Corpus
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.audit import audit_predictions
 from denoise_core.evaluation.dips import DipErrors
 from denoise_core.evaluation.report import PanelAudit, rank, summarise
 from denoise_core.evaluation.scores import Scores, roi, tail
 from denoise_core.evaluation.thresholds import GATES, GateThresholds
+from study_core.errors import BadInput
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from denoise_core.evaluation.gates import GateRule, judge, passed, refused
 from denoise_core.evaluation.thresholds import (
     GATES,
     GateThresholds,
@@ -20,6 +19,7 @@ from denoise_core.evaluation.thresholds import (
     metric_rules,
     skill_rules,
 )
+from study_core.gates import GateRule, judge, passed, refused
 
 THRESHOLDS = GateThresholds()
 GROUP = "treatment_5/sample_H/6Oclock"

@@ -7,11 +7,11 @@ import pytest
 
 from denoise_core.corpus.manifest import Manifest, manifest_of
 from denoise_core.corpus.store import Corpus
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.audit import audit_predictions
 from denoise_core.evaluation.controls import fitted_control_predictions
 from denoise_core.evaluation.selection import offset_outliers, sister_groups, std_without_outliers, unseen_figures
 from denoise_core.evaluation.uncertainty import coverage
+from study_core.errors import BadInput
 
 GROUP = np.repeat(["a", "b"], 500)
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.signal import find_peaks
 
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.dips import dip_errors, find_dips, spurious_dips
 from denoise_core.evaluation.metrics import psnr_db, sam_deg
+from study_core.errors import BadInput
 
 WAVELENGTH = 300.0 + 0.5 * np.arange(601)
 CENTRES_NM = (335.0, 371.0, 400.5, 423.0, 447.5, 466.0)

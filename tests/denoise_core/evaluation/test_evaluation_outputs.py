@@ -12,11 +12,11 @@ import pytest
 
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.audit import audit_predictions
 from denoise_core.evaluation.outputs import write_audit
 from denoise_core.evaluation.predictions import read_predictions
 from denoise_core.evaluation.report import PanelAudit
+from study_core.errors import BadInput
 
 PUBLISHED_KEYS = {
     "manifest",

@@ -13,7 +13,6 @@ from small_models import GRID, L, captures, network, small
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from denoise_core.corpus.dose import dose_stats, film_features
-from denoise_core.errors import BadInput
 from denoise_core.model import checkpoints
 from denoise_core.model.checkpoints import load_model, save_checkpoint, save_plain, warm_start
 from denoise_core.model.denoiser import Denoiser
@@ -21,6 +20,7 @@ from denoise_core.model.mamba_uv import MambaUV
 from denoise_core.model.neural import load_denoiser
 from denoise_core.model.preprocess import Preprocess
 from denoise_core.plans import FILM_FEATURES
+from study_core.errors import BadInput
 
 
 def published_file(path: Path, seed: int = 0) -> tuple[MambaUV, AveragedModel]:

@@ -15,7 +15,6 @@ from scipy.ndimage import gaussian_filter1d
 from denoise_core.corpus.captures import Context
 from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.store import Corpus, corpus_of
-from denoise_core.errors import BadInput
 from denoise_core.evaluation.uncertainty import coverage
 from denoise_core.model.linear import (
     F,
@@ -38,6 +37,7 @@ from denoise_core.model.linear_filters import (
     typical_spectrum,
 )
 from denoise_core.model.neural import load_denoiser
+from study_core.errors import BadInput
 
 POINTS, REPLICATES = 81, 40
 

@@ -13,13 +13,13 @@ from small_models import L, captures, network, small
 
 from denoise_core.corpus.captures import Context
 from denoise_core.corpus.store import open_corpus
-from denoise_core.errors import BadInput
 from denoise_core.model import checkpoints
 from denoise_core.model.checkpoints import load_model, save_checkpoint
 from denoise_core.model.linear import fit_lmmse
 from denoise_core.model.mamba_uv import MambaUV
 from denoise_core.model.neural import NeuralDenoiser, load_denoiser
 from denoise_core.plans import ModelPlan
+from study_core.errors import BadInput
 
 
 class Shift:

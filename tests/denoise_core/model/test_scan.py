@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from denoise_core.errors import BadInput
 from denoise_core.model import scan_native
 from denoise_core.model.scan import BACKEND_VARIABLE, resolve_backend, selective_scan
+from study_core.errors import BadInput
 
 NAMES = ("y", "u", "delta", "A", "B", "C", "D", "z", "bias")
 TOLERANCE = 1e-5  # relative, float32 against float64

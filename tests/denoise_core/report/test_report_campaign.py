@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from denoise_core.corpus.store import open_corpus
-from denoise_core.errors import BadInput
 from denoise_core.report.campaign import (
     HTML,
     REVIEW,
@@ -19,6 +18,7 @@ from denoise_core.report.campaign import (
     write_campaign_report,
 )
 from denoise_core.report.campaign_blocks import against_table, fold_figures, over_folds_table, worst_captures
+from study_core.errors import BadInput
 
 LEVELS = {"model": 53.0, "raw": 46.0, "savgol_61_3": 49.0}
 

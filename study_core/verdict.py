@@ -1,7 +1,6 @@
-"""What a gate decided, as any core reports it: the file format between a core and promotion.
+"""What the gates decided about one candidate: the file format between a study and promotion, archive and triggers.
 
-A core's audit writes JSON with these fields; promotion, archive and triggers read nothing else, so they
-know nothing of the science behind a metric.
+They read nothing else, so they know nothing of the science behind a metric.
 """
 
 from __future__ import annotations
@@ -12,22 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.files import read_json
-
-_WORDS = {">=": "≥", "<=": "≤", ">": "above", "<": "below"}  # a cell that begins with ">" is a quotation in markdown
-
-
-class GateRecord(BaseModel):
-    """One rule's outcome. `value` None means the metric was missing or not a number: refused."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-    gate: str
-    metric: str
-    comparison: str
-    threshold: float | None
-    value: float | None
-    passed: bool
-    reason: str = ""
+from study_core.files import read_json
+from study_core.gates import GateRecord, passed
 
 
 class Verdict(BaseModel):
@@ -44,7 +29,7 @@ class Verdict(BaseModel):
 
     @property
     def passed(self) -> bool:
-        return bool(self.gates) and all(record.passed for record in self.gates)
+        return passed(self.gates)
 
     @property
     def failed_gates(self) -> tuple[str, ...]:
@@ -55,10 +40,13 @@ class Verdict(BaseModel):
         if not self.gates:
             return "REFUSED: no gate was evaluated"
         if self.passed:
-            return f"PASSED all {len({record.gate for record in self.gates})} gates"
+            vacuous = {record.gate for record in self.gates if record.vacuous}
+            judged = {record.gate for record in self.gates if not record.vacuous}
+            aside = f"; vacuous here: {', '.join(sorted(vacuous - judged))}" if vacuous - judged else ""
+            return f"PASSED all {len(judged)} gates{aside}"
         failures = [record for record in self.gates if not record.passed]
         named = ", ".join(
-            f"{record.metric} {'missing' if record.value is None else f'{record.value:.6g}'} "
+            f"{record.name} {'missing' if record.value is None else f'{record.value:.6g}'} "
             f"(needs {record.comparison} {record.threshold})"
             for record in failures
         )
@@ -68,12 +56,12 @@ class Verdict(BaseModel):
         """Rows for an artifact or a terminal, in the order of the gates."""
         return [
             {
-                "verdict": "pass" if record.passed else "FAIL",
+                "verdict": record.state,
                 "gate": record.gate,
-                "metric": record.metric,
+                "metric": record.name,
                 "value": record.value,
-                "needs": f"{_WORDS.get(record.comparison, record.comparison)} {record.threshold}",
-                "reason": record.reason,
+                "needs": record.needs,
+                "reason": record.vacuous or record.reason,
             }
             for record in self.gates
         ]
