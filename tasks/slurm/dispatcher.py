@@ -30,6 +30,7 @@ from tasks.slurm.local import Local
 from tasks.slurm.placing import Placer, chunks, describe
 from tasks.slurm.poller import Slurm
 from tasks.slurm.profiles import Profile
+from tasks.slurm.reach import reach
 from tasks.slurm.scheduler import Scheduler
 from tasks.slurm.snapshot import Snapshot
 from tasks.slurm.specs import Job, JobSpec, Outcome
@@ -102,7 +103,7 @@ class Dispatcher:
         """
         code = self._code or Snapshot.take(self.journal.root, _packages(specs))
         self._beat()
-        keys = [spec.key(code.identity) for spec in specs]
+        keys = [spec.key(reach(spec.function).identity) for spec in specs]
         with self.journal.lock() as lock:
             new = [
                 entry
@@ -115,8 +116,7 @@ class Dispatcher:
 
     def known(self, spec: JobSpec) -> dict[str, Any] | None:
         """The result that `submit` would reuse; None where it would run the job. Submits nothing."""
-        code = self._code or Snapshot.take(self.journal.root, _packages([spec]))
-        entry = self.journal.read(spec.key(code.identity))
+        entry = self.journal.read(spec.key(reach(spec.function).identity))
         result = self._ender.result(entry) if entry is not None and entry.state == "done" else None
         return None if result is None or damaged(result) else result
 
@@ -315,7 +315,7 @@ class Dispatcher:
         Only the nonce at the end of the job's name is drawn anew at each submission.
         """
         code = self._code or Snapshot.of(self.journal.root, _packages(specs))
-        entries = [self._new_entry(spec.key(code.identity), spec, code, ()) for spec in specs]
+        entries = [self._new_entry(spec.key(reach(spec.function).identity), spec, code, ()) for spec in specs]
         groups = list(chunks(entries, self._array_size())) if array else [[entry] for entry in entries]
         texts = []
         for group in groups:

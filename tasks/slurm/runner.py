@@ -229,7 +229,9 @@ def _call(run: _Run, context: Context) -> Any:
     if not origin.is_relative_to(Path(code["folder"]).resolve()):
         raise snapshot.CodeChanged(f"{module_name} was imported from {origin}, not from the snapshot")
     spec = run.entry["spec"]
-    return getattr(module, function_name)({**spec["arguments"], **spec.get("places", {})}, context)
+    from study_core.job import perform  # pydantic: half a second that only a job which runs has to pay
+
+    return perform(getattr(module, function_name), {**spec["arguments"], **spec.get("places", {})}, context)
 
 
 def _keep(run: _Run, result: Any) -> str:

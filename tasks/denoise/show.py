@@ -8,19 +8,20 @@ from typing import Any
 
 import pandas as pd
 
+from denoise_core.jobs.train import Trained
 from study_core.files import place, place_tree, sha256_of, write_json
 from tasks import audit
 from tasks.audit import Run
 from tasks.bundle import write_bundle
-from tasks.denoise import Data
-from tasks.denoise_jobs import PanelReport, Trained
+from tasks.denoise.inputs import Data
+from tasks.denoise.steps import PanelReport
 
 PAGE_CHARACTERS = 1_500_000  # an artifact may have two megabytes
 
 
 def collect(run: Run, trained: Trained, report: PanelReport | None) -> None:
     """Bring a training's logs and best checkpoint, and its panel audit, into the run's folder."""
-    place(trained.best, run.folder / trained.best.relative_to(trained.folder))
+    place(trained.best.path, run.folder / trained.best.path.relative_to(trained.folder))
     place_tree(trained.folder / "logs", run.folder / "logs")
     if report is not None:
         place_tree(report.folder, run.folder / "final_analytics" / "panel_eval")
@@ -39,7 +40,7 @@ def publish(run: Run, data: Data, trained: Trained | None, report: PanelReport) 
     audit.publish_table(run, "controls", controls, "The candidate beside the controls, same panel, same reference")
     audit.publish_markdown(run, "model-card", model_card(report, trained), "The verdict on half a page")
     if trained is not None:
-        rows = csv_rows(Path(trained.receipt["metrics_csv"]))
+        rows = csv_rows(trained.metrics_csv)
         audit.publish_table(run, "training-curve", rows, "One row an epoch, as in metrics.csv")
     document(run, data)
 
@@ -103,8 +104,7 @@ def model_card(report: PanelReport, trained: Trained | None) -> str:
         f"Checkpoint `{Path(best.candidate).name}`, SHA-256 `{best.candidate_sha256}`.",
     ]
     if trained is not None:
-        receipt = trained.receipt
-        lines += ["", f"Best epoch {receipt['best_epoch']} of {receipt['epochs_run']} run."]
+        lines += ["", f"Best epoch {trained.best_epoch} of {trained.epochs_run} run."]
     lines += ["", "| verdict | gate | metric | value | needs |", "|---|---|---|---|---|"]
     lines += [
         f"| {row['verdict']} | {row['gate']} | {row['metric']} | {_number(row['value'])} | {row['needs']} |"

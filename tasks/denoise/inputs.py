@@ -23,6 +23,8 @@ from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
 from study_core.files import copy, read_json, sha256_of
+from study_core.job import Content
+from study_core.plan import changed
 from tasks import promotion
 from tasks.audit import ROOT, Run, artifacts_root
 from tasks.slurm.profiles import load_profile
@@ -90,31 +92,13 @@ def recipe(name: str, default: str, profile: str, changes: Mapping[str, Mapping[
     return changed(recipes.named(chosen), changes)
 
 
-def changed(plan: TrainingPlan, changes: Mapping[str, Mapping[str, Any]]) -> TrainingPlan:
-    """A plan with some options of some sections replaced; a misspelt one is refused with the valid names."""
-    content = plan.model_dump()
-    for section, options in changes.items():
-        if not isinstance(content.get(section), dict):
-            raise BadInput(f"no section {section!r} in a training plan", remedy=f"one of {_sections(content)}")
-        for option, value in options.items():
-            if option not in content[section]:
-                raise BadInput(f"no option {section}.{option}", remedy=f"one of {', '.join(content[section])}")
-            content[section][option] = value
-    return TrainingPlan.model_validate(content)
-
-
-def _sections(content: Mapping[str, Any]) -> str:
-    return ", ".join(key for key, value in content.items() if isinstance(value, dict))
-
-
-def fold_data(corpus: str, fold: int) -> tuple[Corpus, dict[str, Manifest]]:
+def fold_data(corpus: Corpus, fold: int) -> dict[str, Manifest]:
     """A fold's three manifests, counted and checked before anything is submitted."""
-    opened = corpus_at(corpus)
-    parts = fold_manifests(opened, fold)
+    parts = fold_manifests(corpus, fold)
     manifests = {"train": parts.train, "val": parts.val, "test": parts.test}
     for manifest in manifests.values():
-        opened.rows(manifest)
-    return opened, {name: stored(part, f"fold_{fold:02d}_{name}") for name, part in manifests.items()}
+        corpus.rows(manifest)
+    return {name: stored(part, f"fold_{fold:02d}_{name}") for name, part in manifests.items()}
 
 
 def differences(plan: TrainingPlan) -> list[str]:
@@ -152,12 +136,13 @@ def receipt_of(checkpoint: Path) -> dict[str, Any] | None:
     return content if content and content.get("sha256") == sha256_of(checkpoint) else None
 
 
-def unseen_of(start: str | None, fold: int, corpus: str, checkpoint: Path) -> dict[str, Path]:
+def unseen_of(start: str | None, fold: int, corpus: Corpus, checkpoint: Path) -> dict[str, Content]:
     """The fold's model and manifests, for figures on its test groups; nothing for a start of unknown origin."""
     if start or ("prod" in checkpoint.parts and receipt_of(checkpoint) is None):
         return {}
-    _, manifests = fold_data(corpus, fold)
-    return {"checkpoint": checkpoint, **{name: part.path for name, part in manifests.items() if part.path}}
+    manifests = fold_data(corpus, fold)
+    parts = {name: Content(path=part.path, sha256=part.rows_sha256) for name, part in manifests.items() if part.path}
+    return {"checkpoint": Content.of(checkpoint), **parts}
 
 
 def record_start(run: Run, checkpoint: Path) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.parameters import PanelQAPlan
-from tasks import audit, denoise, orphans, outcome, showing
-from tasks import denoise_jobs as jobs
-from tasks.dispatch import job, on_cluster
+from tasks import audit, orphans, outcome
+from tasks.denoise import inputs, show, steps
+from tasks.denoise.parameters import PanelQAPlan
+from tasks.dispatch import on_cluster
 
 
 @flow(
@@ -23,15 +23,14 @@ def panel_qa(plan: PanelQAPlan) -> State[Any]:
     """
     where = plan.where
     run = audit.open_run("panel-qa", plan, label=plan.label)
-    data = denoise.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash, plan.training_manifest)
-    checkpoints = denoise.checkpoints_of(plan.checkpoints)[: plan.top_k]
+    data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash, plan.training_manifest)
+    checkpoints = inputs.checkpoints_of(plan.checkpoints)[: plan.top_k]
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
-        spec = jobs.audit_spec(
-            data, checkpoints, plan.gates, expected_hash=plan.panel.expected_hash,
+        report = steps.audit(
+            cluster, data, checkpoints, plan.gates, expected_hash=plan.panel.expected_hash,
             reference=plan.reference, device=where.device,
         )  # fmt: skip
-        report = jobs.panel_report(job(cluster, *cluster.send([spec])))
-    showing.publish(run, data, None, report)
+    show.publish(run, data, None, report)
     if report.best.passed:
         return outcome.conclude(run, report.best.sentence())
     return outcome.refused(run, report.best)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from study_core.files import read_json, write_text
 from study_core.verdict import Verdict
 from tasks import audit
 from tasks.audit import Run, artifacts_root
+from tasks.denoise.steps import PanelReport
 
 
-class _Report(Protocol):
-    @property
-    def verdicts(self) -> tuple[Verdict, ...]: ...
-
-
-def report(run: Run, judged: _Report, *, source: str) -> Path:
+def report(run: Run, judged: PanelReport, *, source: str) -> Path:
     """Rank everything that was judged: controls, Act of God, Act B. Production is untouched.
 
     The source run's verdict is read from its folder, where the two acts share one artifacts root.

@@ -6,37 +6,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from prefect.futures import PrefectFuture, as_completed
 
 from denoise_core.corpus.folds import FOLDS
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
+from denoise_core.jobs.denoise import Denoised
+from denoise_core.jobs.fold import FoldScored
+from denoise_core.jobs.train import Trained
 from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
 from study_core.files import place, place_tree, sha256_of, write_json, write_text
-from tasks import denoise as steps
-from tasks import denoise_jobs as jobs
+from study_core.job import received
 from tasks.audit import ROOT, Run, artifacts_root
-from tasks.dispatch import Cluster, JobLost, JobSpec, job
+from tasks.denoise import steps
+from tasks.denoise.inputs import BEST, fold_data
+from tasks.denoise.parameters import CrossValidationPlan
+from tasks.dispatch import Ask, Cluster, JobLost, job
 
 AUDIT_LOG = "auditing_manifest.log"
-
-
-class Settings(Protocol):
-    """The campaign's parameters that these steps read."""
-
-    @property
-    def corpus(self) -> str: ...
-    @property
-    def folds(self) -> tuple[int, ...]: ...
-    @property
-    def layout(self) -> str: ...
-    @property
-    def inference_batch_size(self) -> int: ...
-    @property
-    def output_root(self) -> str: ...
 
 
 @dataclass
@@ -44,16 +34,16 @@ class Fold:
     """One fold on its way: its job, its receipts, or why it failed."""
 
     number: int
-    spec: JobSpec
+    asked: Ask[Trained]
     corpus: Corpus
     manifests: Mapping[str, Manifest]
     root: Path
     device: str
-    trained: jobs.Trained | None = None
+    trained: Trained | None = None
     denoising: PrefectFuture[dict[str, Any]] | None = None
-    denoised: dict[str, Any] | None = None
+    denoised: Denoised | None = None
     evaluation: PrefectFuture[dict[str, Any]] | None = None
-    evaluated: dict[str, Any] | None = None
+    scored: FoldScored | None = None
     failure: str = ""
 
     @property
@@ -94,7 +84,7 @@ def _stamped(text: str) -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S} | {text}"
 
 
-def changes(plan: Any) -> dict[str, dict[str, Any]]:
+def changes(plan: CrossValidationPlan) -> dict[str, dict[str, Any]]:
     """The runbook's options as changes of the recipe: `--batch-size`, `--epochs`, `--patience` …"""
     options = {
         "bs": plan.batch_size,
@@ -116,41 +106,42 @@ def _name(number: int) -> str:
 
 
 def _checkpoint(root: Path, number: int) -> Path:
-    return root / "checkpoints" / _name(number) / steps.BEST
+    return root / "checkpoints" / _name(number) / BEST
 
 
-def _root(plan: Settings) -> Path:
+def _root(plan: CrossValidationPlan) -> Path:
     root = Path(plan.output_root) if plan.output_root else artifacts_root()
     return root if root.is_absolute() else ROOT / root
 
 
-def _fold(number: int, recipe: TrainingPlan, plan: Any) -> Fold:
+def _fold(number: int, recipe: TrainingPlan, plan: CrossValidationPlan, corpus: Corpus) -> Fold:
     """A fold with its manifests counted and checked."""
-    spec, manifests = jobs.fold_spec(number, recipe, plan.corpus, plan.where.device)
-    return Fold(number, spec, steps.corpus_at(plan.corpus), manifests, _root(plan), plan.where.device)
+    manifests = fold_data(corpus, number)
+    asked = steps.fold_training(number, recipe, corpus, manifests, plan.where.device)
+    return Fold(number, asked, corpus, manifests, _root(plan), plan.where.device)
 
 
-def prepare(run: Run, recipe: TrainingPlan, plan: Any) -> list[Fold]:
+def prepare(run: Run, recipe: TrainingPlan, plan: CrossValidationPlan, corpus: Corpus) -> list[Fold]:
     """Write and check every fold's manifests before anything is submitted."""
     folds = []
     for number in sorted(set(plan.folds)):
         opening = [_stamped(f"Starting fold_{number:02d}"), _stamped("Generating manifests")]
         run.event("fold", f"fold_{number:02d}: Generating manifests", fold=number)
-        fold = _fold(number, recipe, plan)
+        fold = _fold(number, recipe, plan, corpus)
         fold.add_lines(opening)
         counts = {name: len(manifest) for name, manifest in fold.manifests.items()}
         for name, manifest in fold.manifests.items():
             if manifest.path is not None:
                 place(manifest.path, fold.root / "manifests" / f"fold_{number:02d}" / f"{name}_manifest.csv")
         placed = ", ".join(f"manifests/fold_{number:02d}/{name}_manifest.csv" for name in counts)
-        fold.note(run, f"Generated manifests: {placed}", inputs=fold.spec.inputs)
+        fold.note(run, f"Generated manifests: {placed}", inputs=fold.asked.request.inputs())
         verified = ", ".join(f"{name}={rows}" for name, rows in counts.items())
         fold.note(run, f"Verified counts: {verified}", counts=counts)
         folds.append(fold)
     return folds
 
 
-def earlier(cluster: Cluster, recipe: TrainingPlan, plan: Any) -> list[Fold]:
+def earlier(cluster: Cluster, recipe: TrainingPlan, plan: CrossValidationPlan, corpus: Corpus) -> list[Fold]:
     """Folds not asked for this time that stand whole from before: same plan, data, code and outputs. Runs nothing.
 
     They stay in the summary, so that the runbook's `--folds 4` adds a row to it and takes none out.
@@ -159,35 +150,32 @@ def earlier(cluster: Cluster, recipe: TrainingPlan, plan: Any) -> list[Fold]:
     for number in sorted(set(FOLDS) - set(plan.folds)):
         if not _checkpoint(_root(plan), number).exists():
             continue  # before its manifests are made: a first fold has no others
-        fold = _fold(number, recipe, plan)
-        receipt = cluster.known(fold.spec)
-        if receipt is None:
-            continue
-        fold.trained = jobs.trained(fold.name, receipt)
-        if sha256_of(fold.checkpoint) != fold.trained.best_sha256:
+        fold = _fold(number, recipe, plan, corpus)
+        fold.trained = cluster.known(fold.asked)
+        if fold.trained is None or sha256_of(fold.checkpoint) != fold.trained.best.sha256:
             continue  # another plan's fold stands there by now
-        fold.denoised = (cluster.known(_denoising(fold, fold.trained, plan)) or {}).get("outputs")
+        fold.denoised = cluster.known(_denoising(fold, fold.trained, plan))
         if fold.denoised is not None:
-            fold.evaluated = cluster.known(_scoring(fold, fold.denoised))
-        if fold.evaluated is not None:
+            fold.scored = cluster.known(_scoring(fold, fold.denoised))
+        if fold.scored is not None:
             found.append(fold)
     return found
 
 
-def _denoising(fold: Fold, done: jobs.Trained, plan: Settings) -> JobSpec:
-    return jobs.denoise_spec(
-        f"fold_{fold.number:02d}", fold.corpus, fold.manifests, done.best,
+def _denoising(fold: Fold, done: Trained, plan: CrossValidationPlan) -> Ask[Denoised]:
+    return steps.denoising(
+        f"fold_{fold.number:02d}", fold.corpus, fold.manifests, done.best.path,
         layout=plan.layout, batch_size=plan.inference_batch_size, device=fold.device,
     )  # fmt: skip
 
 
-def _scoring(fold: Fold, outputs: Mapping[str, Any]) -> JobSpec:
-    return jobs.fold_evaluation_spec(f"fold_{fold.number:02d}", fold.corpus, fold.manifests, outputs)
+def _scoring(fold: Fold, outputs: Denoised) -> Ask[FoldScored]:
+    return steps.fold_scoring(f"fold_{fold.number:02d}", fold.corpus, fold.manifests, outputs)
 
 
 def trained(cluster: Cluster, folds: Sequence[Fold]) -> Iterator[Fold]:
     """Send all trainings as one array; yield each fold as its training ends well. A failed one is noted, not raised."""
-    sent = cluster.send([fold.spec for fold in folds], array=True)
+    sent = cluster.send([fold.asked for fold in folds], array=True)
     for handle, fold in zip(sent, folds, strict=True):
         if handle.key in cluster.reused:
             fold.note(cluster.run, "Skipping training: a whole checkpoint of this plan and these manifests exists")
@@ -198,16 +186,18 @@ def trained(cluster: Cluster, folds: Sequence[Fold]) -> Iterator[Fold]:
         if receipt is None:
             continue
         try:
-            fold.trained = jobs.trained(fold.name, receipt)
+            done = fold.asked.receipt(receipt)
+            done.best.checked()
         except (BadInput, OSError) as error:  # spoilt between its training and now: this fold's loss, no other's
             fold.fail(cluster.run, str(error), "unreadable_checkpoint")
             continue
-        _place_training(fold)
-        cluster.run.event("fold", f"fold_{fold.number:02d}: Checkpoint ready", sha256=fold.trained.best_sha256)
+        fold.trained = done
+        _place_training(fold, done)
+        cluster.run.event("fold", f"fold_{fold.number:02d}: Checkpoint ready", sha256=done.best.sha256)
         yield fold
 
 
-def denoise(cluster: Cluster, fold: Fold, plan: Settings) -> None:
+def denoise(cluster: Cluster, fold: Fold, plan: CrossValidationPlan) -> None:
     """Start denoising a fold's three splits; nobody waits for the slowest fold."""
     if fold.trained is None:
         return
@@ -225,14 +215,15 @@ def finish(cluster: Cluster, folds: Sequence[Fold]) -> None:
         fold = waits[future]
         receipt = _result(cluster, fold, future)
         if receipt is not None:
-            fold.denoised = receipt["outputs"]
-            for split, row in fold.denoised.items():
-                place_tree(Path(row["folder"]), fold.root / fold.denoised_folder / split)
+            fold.denoised = received(Denoised, receipt)
+            for split, output in fold.denoised.outputs.items():
+                place_tree(output.folder.path, fold.root / fold.denoised_folder / split)
             fold.evaluation = job.submit(cluster, *cluster.send([_scoring(fold, fold.denoised)]))
     for fold in folds:
         if fold.evaluation is not None:
-            fold.evaluated = _result(cluster, fold, fold.evaluation)
-            if fold.evaluated is not None:
+            result = _result(cluster, fold, fold.evaluation)
+            if result is not None:
+                fold.scored = received(FoldScored, result)
                 fold.note(cluster.run, "Fold completed")
 
 
@@ -255,14 +246,11 @@ def _place_logs(fold: Fold, logs: Path) -> None:
         fold.add_lines((logs / AUDIT_LOG).read_text(encoding="utf-8").splitlines())
 
 
-def _place_training(fold: Fold) -> None:
-    done = fold.trained
-    if done is None:
-        return
-    origin = {"sha256": done.best_sha256, "path": str(fold.corpus.root), **fold.spec.inputs}
+def _place_training(fold: Fold, done: Trained) -> None:
+    origin = {"sha256": done.best.sha256, "path": str(fold.corpus.root), **fold.asked.request.inputs()}
     for folder in (fold.root / "checkpoints" / fold.name, fold.root / "checkpoints" / "prod" / fold.name):
-        place(done.best, folder / steps.BEST)
-        write_json((folder / steps.BEST).with_suffix(".json"), origin)
+        place(done.best.path, folder / BEST)
+        write_json((folder / BEST).with_suffix(".json"), origin)
     _place_logs(fold, done.folder / "logs" / fold.name)
     speed = done.folder / f"fold_{fold.number:02d}_speed.json"
     if speed.exists():

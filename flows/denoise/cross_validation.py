@@ -5,8 +5,9 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.parameters import CrossValidationPlan
-from tasks import audit, campaign, campaign_review, denoise, orphans, outcome
+from tasks import audit, orphans, outcome
+from tasks.denoise import folds, inputs, review
+from tasks.denoise.parameters import CrossValidationPlan
 from tasks.dispatch import on_cluster
 
 
@@ -24,12 +25,13 @@ def cross_validation(plan: CrossValidationPlan) -> State[Any]:
     """
     where = plan.where
     run = audit.open_run("cross-validation", plan, label=plan.label)
-    recipe = denoise.recipe(plan.training.recipe, "track_h", where.profile, campaign.changes(plan))
-    audit.publish_plan(run, recipe.model_dump(mode="json"), denoise.differences(recipe))
-    folds = campaign.prepare(run, recipe, plan)
+    recipe = inputs.recipe(plan.training.recipe, "track_h", where.profile, folds.changes(plan))
+    audit.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
+    corpus = inputs.corpus_at(plan.corpus)
+    asked = folds.prepare(run, recipe, plan, corpus)
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh or not plan.skip_existing) as cluster:
-        for fold in campaign.trained(cluster, folds):
-            campaign.denoise(cluster, fold, plan)
-        campaign.finish(cluster, folds)
-        earlier = campaign.earlier(cluster, recipe, plan)
-    return campaign_review.summarise(run, folds, earlier)
+        for fold in folds.trained(cluster, asked):
+            folds.denoise(cluster, fold, plan)
+        folds.finish(cluster, asked)
+        earlier = folds.earlier(cluster, recipe, plan, corpus)
+    return review.summarise(run, asked, earlier)

@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import State
 from study_core.files import replacing
 from tasks import audit, outcome, promotion
 from tasks.audit import Run, artifacts_root
-from tasks.campaign import Fold
-from tasks.showing import publish_pieces, records
+from tasks.denoise.folds import Fold
+from tasks.denoise.show import publish_pieces, records
 
 
 def summarise(run: Run, asked: Sequence[Fold], earlier: Sequence[Fold] = ()) -> State[Any]:
@@ -51,14 +51,14 @@ def review_folds(run: Run, folds: Sequence[Fold]) -> None:
     from denoise_core.report.campaign import worst_examples, write_campaign_report
     from denoise_core.report.campaign_blocks import worst_captures
 
-    done = [fold for fold in folds if fold.evaluated and fold.trained and fold.denoised]
+    done = [fold for fold in folds if fold.scored and fold.trained and fold.denoised]
     if not done:
         return
     captures = pd.concat(
-        [pd.read_csv(fold.evaluated["captures"]).assign(fold=fold.number) for fold in done if fold.evaluated]
+        [pd.read_csv(fold.scored.captures.path).assign(fold=fold.number) for fold in done if fold.scored]
     )
-    outputs = {fold.number: Path(fold.denoised["test"]["folder"]) for fold in done if fold.denoised}
-    curves = {fold.number: pd.read_csv(fold.trained.receipt["metrics_csv"]) for fold in done if fold.trained}
+    outputs = {fold.number: fold.denoised.outputs["test"].folder.path for fold in done if fold.denoised}
+    curves = {fold.number: pd.read_csv(fold.trained.metrics_csv) for fold in done if fold.trained}
     with promotion.locked():  # a refused run appends to the same review
         report = write_campaign_report(
             run.folder,
@@ -73,7 +73,7 @@ def review_folds(run: Run, folds: Sequence[Fold]) -> None:
 
 def _figures(folds: Sequence[Fold]) -> pd.DataFrame:
     """One row a fold, split and method."""
-    done = [(fold.number, fold.evaluated["rows"]) for fold in folds if fold.evaluated]
+    done = [(fold.number, fold.scored.rows) for fold in folds if fold.scored]
     return pd.DataFrame([{"fold": number, **row} for number, rows in done for row in rows])
 
 
@@ -112,10 +112,10 @@ def _row(fold: Fold) -> dict[str, Any]:
         return base
     return {
         **base,
-        "best_epoch": done.receipt["best_epoch"],
-        "epochs_run": done.receipt["epochs_run"],
-        "best_sam_deg": done.receipt["best_sam_deg"],
+        "best_epoch": done.best_epoch,
+        "epochs_run": done.epochs_run,
+        "best_sam_deg": done.best_sam_deg,
         "checkpoint": str(fold.checkpoint.relative_to(fold.root)),
-        "checkpoint_sha256": done.best_sha256,
+        "checkpoint_sha256": done.best.sha256,
         "audit_log": f"logs/{fold.name}/auditing_manifest.log",
     }

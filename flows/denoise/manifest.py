@@ -5,10 +5,10 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.parameters import DenoisePlan
-from tasks import audit, denoise, orphans, outcome
-from tasks import denoise_jobs as jobs
-from tasks.dispatch import job, on_cluster
+from tasks import audit, orphans, outcome
+from tasks.denoise import inputs, steps
+from tasks.denoise.parameters import DenoisePlan
+from tasks.dispatch import on_cluster
 
 
 @flow(
@@ -20,14 +20,14 @@ def denoise_manifest(plan: DenoisePlan) -> State[Any]:
     """Write the denoised spectra of every row of a manifest; the default model is the one in production."""
     where = plan.where
     run = audit.open_run("denoise", plan, label=plan.label)
-    corpus, manifest = denoise.manifest_named(plan.corpus, plan.manifest)
-    checkpoint = denoise.model_or_production(plan.checkpoint)
+    corpus, manifest = inputs.manifest_named(plan.corpus, plan.manifest)
+    checkpoint = inputs.model_or_production(plan.checkpoint)
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
-        spec = jobs.denoise_spec(
+        asked = steps.denoising(
             plan.manifest, corpus, {"spectra": manifest}, checkpoint,
             layout=plan.layout, batch_size=plan.batch_size, device=where.device,
         )  # fmt: skip
-        receipt = job(cluster, *cluster.send([spec]))
-    output = receipt["outputs"]["spectra"]
-    audit.publish_table(run, "outputs", [{"manifest": plan.manifest, **output}])
-    return outcome.conclude(run, f"Denoised {output['spectra']} spectra: {output['folder']}")
+        output = cluster.run_one(asked).outputs["spectra"]
+    row = {"manifest": plan.manifest, "folder": str(output.folder.path), "sha256": output.folder.sha256}
+    audit.publish_table(run, "outputs", [{**row, "spectra": output.spectra, "rows": output.manifest_sha256}])
+    return outcome.conclude(run, f"Denoised {output.spectra} spectra: {output.folder.path}")

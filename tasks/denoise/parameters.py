@@ -12,52 +12,25 @@ from pydantic import BeforeValidator, Field
 
 from denoise_core.evaluation.thresholds import GateThresholds
 from study_core.plan import Frozen
+from tasks.parameters import Approval, Common, Number, Rate, Text
 
 RecipeName = Literal[
     "recommended", "act_of_god", "act_of_god_mini", "act_of_god_seed", "act_of_god_seed_mini", "track_h", "track_h_mini"
 ]
-# Empty or zero stands for "not given": the form shows one plain field for it, where a nullable type makes it ask for a
-# type first. JSON's null means the same.
-Text = Annotated[str, BeforeValidator(lambda value: value or "")]
-Number = Annotated[int, BeforeValidator(lambda value: value or 0)]
-Rate = Annotated[float, BeforeValidator(lambda value: value or 0.0)]
 
 
 def _default_corpus() -> str:
     return os.environ.get("GATED_CORPUS", "data/mini")
 
 
-def _default_profile() -> str:
-    return os.environ.get("GATED_PROFILE", "local")
+class OnCorpus(Common):
+    """What every flow of the denoiser asks for."""
 
-
-class Where(Frozen):
-    """Which computer does the work. Changing it changes no result's name."""
-
-    profile: str = Field(
-        default_factory=_default_profile, title="Site profile", description="A file of slurm_templates/, e.g. a100."
-    )
-    device: str = Field("auto", title="Device on the node", description="auto, cpu, cuda or cuda:N.")
-    detach: bool = Field(
-        False, title="Detach jobs", description="Leave jobs running when this flow run is cancelled or dies."
-    )
-    fresh: bool = Field(
-        False,
-        title="Start afresh",
-        description="Do everything again instead of reusing finished jobs of the same plan.",
-    )
-
-
-class Common(Frozen):
-    """What every flow asks for."""
-
-    label: Text = Field("", title="Label", description="Free text for the run's name; no part of its identity.")
     corpus: str = Field(
         default_factory=_default_corpus,
         title="Corpus folder",
         description="The seed's layout or packed; `python -m denoise_core corpus` makes a synthetic one.",
     )
-    where: Where = Field(default_factory=Where, title="Where it runs")
 
 
 class Training(Frozen):
@@ -96,14 +69,7 @@ class Panel(Frozen):
     )
 
 
-class Approval(Frozen):
-    """A person's sign-off before anything ships."""
-
-    ask: bool = Field(False, title="Ask a person before shipping")
-    timeout_hours: float = Field(72.0, gt=0, title="Wait for at most (hours)")
-
-
-class WarmStartPlan(Common):
+class WarmStartPlan(OnCorpus):
     """Act of God: warm start, train on everything but the panel, judge, ship or fail."""
 
     training: Training = Field(default_factory=Training, title="Training")
@@ -114,7 +80,7 @@ class WarmStartPlan(Common):
     approval: Approval = Field(default_factory=Approval, title="Sign-off")
 
 
-class ActBPlan(Common):
+class ActBPlan(OnCorpus):
     """Act B: calibrator head and rebalanced losses from the warm checkpoint, then the same gates."""
 
     source_run: Text = Field(
@@ -134,7 +100,7 @@ class ActBPlan(Common):
 _OWN = "0: the recipe's own."
 
 
-class CrossValidationPlan(Common):
+class CrossValidationPlan(OnCorpus):
     """The five-fold campaign of the runbook."""
 
     folds: tuple[int, ...] = Field(
@@ -162,7 +128,7 @@ class CrossValidationPlan(Common):
     output_root: Text = Field("", title="Output folder", description="Empty: artifacts/.")
 
 
-class PanelQAPlan(Common):
+class PanelQAPlan(OnCorpus):
     """Audit existing checkpoints on the panel."""
 
     checkpoints: tuple[str, ...] = Field((), title="Checkpoints", description="Files, or folders of checkpoints.")
@@ -181,7 +147,7 @@ class PanelQAPlan(Common):
     top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge")
 
 
-class DenoisePlan(Common):
+class DenoisePlan(OnCorpus):
     """A whole manifest through one checkpoint."""
 
     checkpoint: Text = Field("", title="Checkpoint", description="Empty: the model in production.")
