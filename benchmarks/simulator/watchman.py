@@ -1,0 +1,257 @@
+"""The invariants, watched while a history runs and judged at its end.
+
+    lost            every job has a verdict in the end, and every promise is kept
+    twice           no job runs twice to a result; no two runs write in one folder at a time
+    false           no verdict that nothing explains
+    monotone        attempts grow, an end is an end
+    bounded         tries and waits have a bound
+    whole           the journal can be read at any moment, and says at the end that nothing lives
+    cancelled       nothing is cancelled that nobody cancelled
+    error           no error of an observer ends a flow; an error of the disk names a path
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.simulator.cluster import Cluster, SlurmJob
+from benchmarks.simulator.flows import Flows
+from benchmarks.simulator.plan import Plan
+from benchmarks.simulator.site import REFUSED, Programs
+from benchmarks.simulator.world import Host, Process, World
+
+PATROL_S = 20.0
+MOST_TRIES = 30  # sbatches of one job, beside what the site did to it
+OVERLAP_S = 60.0  # an old attempt looks every few seconds whether another took over
+CANCEL_S = 60.0
+HELD_BEHIND_S = 900.0  # a faultless job is in the queue this long after the last fault of sbatch
+ENDS = ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One invariant that did not hold."""
+
+    kind: str
+    text: str
+
+
+class Watchman:
+    """Sees what the site, the nodes and the flows do."""
+
+    def __init__(self, world: World, plan: Plan, cluster: Cluster, programs: Programs, flows: Flows) -> None:
+        self.world, self.plan, self.cluster, self.programs, self.flows = world, plan, cluster, programs, flows
+        self.violations: list[Violation] = []
+        self._names = {spec.key(flows.code.identity): spec.name for spec in flows.specs}
+        self._does = {one.name: one.does for one in plan.works}
+        self._results: Counter[str] = Counter()
+        self._begun: Counter[str] = Counter()
+        self._working: dict[str, dict[Process, tuple[int, float]]] = {}
+        self._ended: dict[tuple[str, int], str] = {}
+        self._told: dict[str, str] = {}
+        self._attempts: dict[str, int] = {}
+        self._seen_cancellations = 0
+        flows.complain, flows.event = self.complain, self.event
+
+    def complain(self, kind: str, text: str) -> None:
+        """A violation."""
+        self.world.note(f"VIOLATION {kind}: {text}")
+        self.violations.append(Violation(kind, text))
+
+    # -- what the flows say
+    def event(self, event: dict[str, Any]) -> None:
+        """One audit line of a dispatcher."""
+        what, key, attempt = event["event"], event["key"], event.get("attempt", 0)
+        name = self._names[key]
+        more = " ".join(str(event[one]) for one in ("slurm_id", "cause", "text", "how", "took") if event.get(one))
+        self.world.note(f"event {what} {name} {attempt} {more}".replace("\n", " / ")[:200])
+        if what == "person" and event["took"] > CANCEL_S + 90.0 * ("sbatch-slow" in self.plan.kinds()):
+            self.complain("bounded", f"cancel of {name} hung for {event['took']:.0f} s")
+        if what in ENDS:
+            if (key, attempt) in self._ended:
+                self.complain("monotone", f"{name}, attempt {attempt}: {self._ended[key, attempt]}, then {what}")
+            self._ended[key, attempt] = what
+            self._told[key] = what
+        elif what in ("submitted", "reused", "attached"):
+            self._told.pop(key, None)
+
+    # -- what the nodes do
+    def begins(self, context: Any) -> None:
+        """A run enters the job's folder."""
+        key, process = context.folder.parent.name, self.world.gate()
+        others = self._alive(key)
+        if any(attempt == context.attempt for attempt, _ in others.values()):
+            self.complain("twice", f"two runs of attempt {context.attempt} write in the folder of {self._name(key)}")
+        self._working.setdefault(key, {})[process] = (context.attempt, self.world.now)
+        self._begun[key] += 1
+        self.world.note(f"work begins {self._name(key)} attempt {context.attempt}")
+
+    def stops(self, context: Any) -> None:
+        """A run leaves the folder."""
+        process = self.world.current
+        if process is not None:
+            self._working.get(context.folder.parent.name, {}).pop(process, None)
+
+    def commits(self) -> None:
+        """A run has written the result."""
+        process = self.world.gate()
+        job = next(one for one in self.cluster.jobs.values() if process in one.processes)
+        key = self._key_of(job)
+        if key is None:
+            return
+        self._results[key] += 1
+        self.world.note(f"result of {self._names[key]}")
+        if self._results[key] > 1:
+            self.complain("twice", f"{self._names[key]} ran {self._results[key]} times to a result")
+        if self._told.get(key) in ("failed", "cancelled"):
+            self.complain("false", f"{self._names[key]} was told as {self._told[key]}, and ran to a result")
+
+    def _alive(self, key: str) -> dict[Process, tuple[int, float]]:
+        found = {process: seen for process, seen in self._working.get(key, {}).items() if not process.dead}
+        self._working[key] = found
+        return found
+
+    def _name(self, folder: str) -> str:
+        return next((name for key, name in self._names.items() if key.startswith(folder)), folder)
+
+    def _member(self, job: SlurmJob) -> dict[str, Any]:
+        content = json.loads((job.script.parent / "submission.json").read_text())
+        member: dict[str, Any] = content["members"][int(job.id.partition("_")[2] or 0)]
+        return member
+
+    def _key_of(self, job: SlurmJob) -> str | None:
+        try:
+            return str(self._member(job)["key"])
+        except FileNotFoundError:
+            return None
+
+    # -- patrol
+    def patrol(self) -> None:
+        """Look around every so often while the history runs."""
+        self.world.spawn("watchman", Host("watch"), self._walk, PATROL_S)
+
+    def _walk(self) -> None:
+        while not self.violations:
+            self._journals()
+            self._cancellations()
+            self._tries()
+            for folder in list(self._working):
+                runs = self._alive(folder)
+                if len(runs) > 1 and min(self.world.now - since for _, since in runs.values()) > OVERLAP_S:
+                    self.complain("twice", f"two attempts of {self._name(folder)} wrote for a minute")
+            self.world.sleep(PATROL_S)
+
+    def _journals(self) -> list[dict[str, Any]]:
+        entries = []
+        for path in (self.flows.root / "jobs").glob("*/*/journal.json"):
+            try:
+                entry = json.loads(path.read_bytes())
+                numbers = [one["number"] for one in entry["attempts"]]
+            except (ValueError, KeyError) as error:
+                self.complain("whole", f"{path.parent.name}: {error!r}")
+                continue
+            if numbers != sorted(set(numbers)) or numbers[-1] < self._attempts.get(entry["key"], 0):
+                self.complain("monotone", f"{entry['spec']['name']}: attempts {numbers}")
+            self._attempts[entry["key"]] = numbers[-1]
+            entries.append(entry)
+        return entries
+
+    def _tries(self) -> None:
+        tried = Counter(token.partition(".")[0] for _, program, token in self.programs.calls if program == "sbatch")
+        harms = sum(len(one) for one in self.cluster.harms.values())
+        for name, times in tried.items():
+            if times > MOST_TRIES + 3 * harms:
+                self.complain("bounded", f"{name} was given to sbatch {times} times")
+
+    def _cancellations(self) -> None:
+        fresh = self.cluster.cancellations[self._seen_cancellations :]
+        self._seen_cancellations += len(fresh)
+        for _, job, by in fresh:
+            if self._unasked(job):
+                self.complain("cancelled", f"{by.name} cancelled {job.id} ({job.folder}), which nobody asked for")
+
+    def _unasked(self, job: SlurmJob) -> bool:
+        """Whether nothing explains that a dispatcher cancelled `job`."""
+        twins = sum(1 for one in self.cluster.jobs.values() if one.folder == job.folder and one.base != job.base)
+        try:
+            member = self._member(job)
+            entry = json.loads((Path(member["folder"]) / "journal.json").read_bytes())
+        except FileNotFoundError:
+            return False
+        if twins or entry["attempts"][-1]["token"] != job.folder:
+            return False
+        by = (entry["cancel"] or {}).get("by")
+        return by != "person" and self.flows.alive(entry["owner"]) and by is not None
+
+    # -- judgement
+    def judge(self, finished: bool) -> None:
+        """At the end: verdicts, promises, what is left."""
+        if self.violations:
+            return
+        self._cancellations()
+        self._tries()
+        if not finished:
+            left = {flow.owner: sorted(self._does.keys() - flow.outcomes.keys()) for flow in self.flows.flows}
+            active = [job.id for job in self.cluster.jobs.values() if job.ended is None and not job.purged]
+            self.complain("lost", f"no end after {self.world.now - self.world.processes[0].born:.0f} s: {left} {active}")
+            return
+        for flow in self.flows.flows:
+            for name, outcome in flow.outcomes.items():
+                self._verdict(name, outcome)
+        for entry in self._journals():
+            if entry["state"] == "live" and not self._refused():
+                self.complain("whole", f"{entry['spec']['name']} is live in the journal, and every flow is over")
+        self._held_behind()
+
+    def _refused(self) -> bool:
+        return any(flow.refused for flow in self.flows.flows)
+
+    def _verdict(self, name: str, outcome: Any) -> None:
+        harmed = self._harms(name)
+        does, kinds = self._does[name], self.plan.kinds()
+        if outcome.state == "done" and (outcome.result is None or does in ("bug", "unprintable")):
+            self.complain("false", f"{name} is done without a result")
+        if outcome.state == "cancelled" and not self._cancel_explained(harmed):
+            self.complain("false", f"{name} is told as cancelled, and nobody cancelled it")
+        if outcome.state == "failed":
+            excused = does in ("bug", "unprintable") or name.partition("-")[0] in REFUSED or len(harmed) >= 2
+            if not excused and not {"root-full", "node-full", "two-nodes"} & {*kinds}:
+                self.complain("false", f"{name} failed with {outcome.cause}: {outcome.message[:200]}")
+            if does in ("bug", "unprintable") and outcome.cause == "interrupted":
+                self.complain("false", f"{name} raised an error, and is told as interrupted")
+        starts = self._begun[outcome.key[:20]]
+        if does in ("bug", "unprintable") and starts > 2 + 2 * len(harmed) + sum(f.starts for f in self.flows.flows):
+            self.complain("bounded", f"{name}, which always fails, was started {starts} times")
+        if any("scancel by hand" in one for one in harmed) and outcome.state != "cancelled" and len(harmed) == 1:
+            flows_died = bool(self.flows.gone) or len(self.flows.flows) > 1
+            if not (flows_died or outcome.reused or does != "ok" and outcome.state == "failed"):
+                self.complain("false", f"{name} was cancelled by hand, and is told as {outcome.state}")
+
+    def _harms(self, name: str) -> list[str]:
+        found: list[str] = []
+        for token, harms in self.cluster.harms.items():
+            if token.partition(".")[0] == name or token.startswith("train-array"):
+                found += harms
+        return found
+
+    def _cancel_explained(self, harmed: list[str]) -> bool:
+        by_hand = any("scancel" in one for one in harmed)
+        return by_hand or "person-cancels" in self.plan.kinds() or (bool(self.flows.gone) and not self.plan.detach)
+
+    def _held_behind(self) -> None:
+        """A faultless job must not wait for one that is refused."""
+        ends = [end for name, spans in self.cluster.windows.items() if name.startswith("sb") for _, end, _ in spans]
+        calm = max([self.world.processes[0].born, *ends])
+        first: dict[str, float] = {}
+        for when, program, token in self.programs.calls:
+            if program == "sbatch":
+                first.setdefault(token.partition(".")[0], when)
+        if self.flows.gone or self.plan.array:
+            return
+        for name in self._does:
+            if name in first and first[name] > calm + HELD_BEHIND_S and name.partition("-")[0] not in REFUSED:
+                self.complain("bounded", f"{name} was first submitted {first[name] - calm:.0f} s after the last fault")
