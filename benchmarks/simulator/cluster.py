@@ -55,7 +55,7 @@ class Cluster:
         self.bad_nodes: set[str] = set()
         self.queue_wait: Callable[[SlurmJob], float] = lambda job: 5.0
         self.cancellations: list[tuple[float, SlurmJob, Process]] = []
-        self.harms: dict[str, list[str]] = {}  # token -> what the site did to the job
+        self.harms: list[tuple[SlurmJob, str]] = []  # what the site did to which job
         self.run_job: Callable[[SlurmJob, Process, int], int] = lambda job, process, rank: 0
         self._next = 1
 
@@ -75,7 +75,7 @@ class Cluster:
 
     def harm(self, job: SlurmJob, what: str) -> None:
         """The site's doing, so that a failure it explains is no false verdict."""
-        self.harms.setdefault(job.folder, []).append(what)
+        self.harms.append((job, what))
         self.world.note(f"site: {what} {job.id}")
 
     # -- what is shown

@@ -132,7 +132,7 @@ def simulated(world: World, disk: Disk, programs: Programs, reach: Callable[[str
     put(snapshot, "verify", lambda folder, expected: None)
     put(runner, "Sampler", lambda path, interval_s: _Sampler(path, interval_s, world))
     put(runner.slurm_id, "__defaults__", (_Environment(world),))
-    put(runner, "print", lambda *words, **_: _print(world, words))
+    put(runner, "print", lambda *words, file=None, **_: _print(world, words, "strict" if file is None else "backslashreplace"))
     if hasattr(poller, "_Queue"):
         put(poller, "_queue", functools.cache(lambda folder: poller._Queue(folder / "queue.json")))
     try:
@@ -146,8 +146,8 @@ def simulated(world: World, disk: Disk, programs: Programs, reach: Callable[[str
                 setattr(holder, name, old)
 
 
-def _print(world: World, words: tuple[object, ...]) -> None:
+def _print(world: World, words: tuple[object, ...], errors: str) -> None:
     process = world.gate()
     if process.log is not None:
-        with open(process.log, "a", errors="strict") as stream:
+        with open(process.log, "a", errors=errors) as stream:
             stream.write(" ".join(str(word) for word in words) + "\n")

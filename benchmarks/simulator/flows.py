@@ -24,6 +24,14 @@ PROFILE = load_profile("slurm-dev").model_copy(
 )
 
 
+def _on_nodes(profile: Profile, nodes: int) -> Profile:
+    """The profile as a person would write it: checked as a file's is."""
+    content = profile.model_dump()
+    for section in content["stages"].values():
+        section["nodes"] = nodes
+    return Profile.model_validate(content)
+
+
 @dataclass(eq=False)
 class Flow:
     """One flow run of the same work; a restart is a new run under a new owner."""
@@ -46,6 +54,7 @@ class Flows:
         self.hosts = [Host("login1", plan.skews[0]), Host("login2", plan.skews[1])]
         self.environ = {"PATH": "/usr/bin"}
         self.profile: Profile = PROFILE
+        self.nodes = 1
         self.flows: list[Flow] = []
         self.gone: set[str] = set()  # owners that died or gave up on an error
         self.owners: dict[str, Process] = {}
@@ -106,6 +115,8 @@ class Flows:
         sent: list[Job] = []
         dispatcher: Dispatcher | None = None
         try:
+            if self.nodes > 1:
+                self.profile = _on_nodes(self.profile, self.nodes)
             dispatcher = self.dispatcher(flow.owner, host, self.plan.detach)
             sent += dispatcher.submit(self.specs, array=self.plan.array)
             dispatcher.sweep()
@@ -122,7 +133,7 @@ class Flows:
         """As `on_cluster`: whatever ends the flow early takes its jobs along, unless they are detached."""
         self.world.note(f"flow error {error!r}")
         self.gone.add(flow.owner)
-        if isinstance(error, ValueError) and self.profile.section("train").nodes > 1:
+        if isinstance(error, ValueError) and self.nodes > 1:
             flow.over, flow.refused = True, str(error)
             return
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC

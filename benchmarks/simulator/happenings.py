@@ -35,7 +35,7 @@ class Happenings:
             if fault.kind == "leaking-environment":
                 self.flows.environ["SQUEUE_PARTITION"] = "other"
             elif fault.kind == "two-nodes":
-                self._two_nodes()
+                self.flows.nodes = 2
             elif fault.kind == "prolog-fails":
                 self.cluster.bad_nodes = {"g1", "g2"}
             elif fault.kind == "second-flow":
@@ -54,11 +54,6 @@ class Happenings:
             act(fault)
 
         return body
-
-    def _two_nodes(self) -> None:
-        profile = self.flows.profile
-        stages = {name: one.model_copy(update={"nodes": 2}) for name, one in profile.stages.items()}
-        self.flows.profile = profile.model_copy(update={"stages": stages})
 
     # -- crash points
     def reach(self, point: str) -> None:

@@ -69,6 +69,8 @@ class Watchman:
         name = self._names[key]
         more = " ".join(str(event[one]) for one in ("slurm_id", "cause", "text", "how", "took") if event.get(one))
         self.world.note(f"event {what} {name} {attempt} {more}".replace("\n", " / ")[:200])
+        if what == "remedy" and event.get("cause") == "vanished":
+            self._vanished(name, str(event.get("slurm_id", "")))
         if what == "person" and event["took"] > CANCEL_S + 90.0 * ("sbatch-slow" in self.plan.kinds()):
             self.complain("bounded", f"cancel of {name} hung for {event['took']:.0f} s")
         if what in ENDS:
@@ -78,6 +80,13 @@ class Watchman:
             self._told[key] = what
         elif what in ("submitted", "reused", "attached"):
             self._told.pop(key, None)
+
+    def _vanished(self, name: str, slurm_id: str) -> None:
+        """A job that still runs, or waits where everybody can see it, is told as lost."""
+        job = self.cluster.jobs.get(slurm_id)
+        shown = job is not None and job.state in ("PENDING", "RUNNING") and not job.purged
+        if shown and "queue-late" not in self.plan.kinds():
+            self.complain("false", f"{name} is told as vanished, and {slurm_id} is in the queue")
 
     # -- what the nodes do
     def begins(self, context: Any) -> None:
@@ -162,9 +171,8 @@ class Watchman:
 
     def _tries(self) -> None:
         tried = Counter(token.partition(".")[0] for _, program, token in self.programs.calls if program == "sbatch")
-        harms = sum(len(one) for one in self.cluster.harms.values())
         for name, times in tried.items():
-            if times > MOST_TRIES + 3 * harms:
+            if times > MOST_TRIES + 3 * len(self.cluster.harms):
                 self.complain("bounded", f"{name} was given to sbatch {times} times")
 
     def _cancellations(self) -> None:
@@ -226,17 +234,20 @@ class Watchman:
         starts = self._begun[outcome.key[:20]]
         if does in ("bug", "unprintable") and starts > 2 + 2 * len(harmed) + sum(f.starts for f in self.flows.flows):
             self.complain("bounded", f"{name}, which always fails, was started {starts} times")
-        if any("scancel by hand" in one for one in harmed) and outcome.state != "cancelled" and len(harmed) == 1:
+        by_hand = [one for one in harmed if "scancel by hand" in one]
+        if by_hand and len(harmed) == 1 and outcome.state != "cancelled" and self._could_be_known(by_hand[0]):
             flows_died = bool(self.flows.gone) or len(self.flows.flows) > 1
             if not (flows_died or outcome.reused or does != "ok" and outcome.state == "failed"):
                 self.complain("false", f"{name} was cancelled by hand, and is told as {outcome.state}")
 
+    def _could_be_known(self, harm: str) -> bool:
+        """Whether queue or accounting said for long enough that the job was cancelled, or everybody had seen it wait."""
+        spoiled = {"squeue", "sacct", "poll", "flow", "leaking", "root", "renamed", "newline", "het"}
+        calm = not any(kind.partition("-")[0] in spoiled for kind in self.plan.kinds())
+        return calm and ("trace" in harm or self.plan.keep_s >= 60.0 or self.plan.accounting == "works")
+
     def _harms(self, name: str) -> list[str]:
-        found: list[str] = []
-        for token, harms in self.cluster.harms.items():
-            if token.partition(".")[0] == name or token.startswith("train-array"):
-                found += harms
-        return found
+        return [what for job, what in self.cluster.harms if self._names.get(self._key_of(job) or "") == name]
 
     def _cancel_explained(self, harmed: list[str]) -> bool:
         by_hand = any("scancel" in one for one in harmed)

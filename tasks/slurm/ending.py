@@ -158,7 +158,9 @@ class Ender:
     def result(self, entry: Entry) -> dict[str, Any] | None:
         """The certified result of a done job."""
         if self._journal.marker(entry) is None:
-            return None
+            files.refresh(self._journal.folder(entry.key))  # another host saw it: this one may remember its absence
+            if self._journal.marker(entry) is None:
+                return None
         found = runner.read_result(self._journal.folder(entry.key))
         return found.value if found else None
 
