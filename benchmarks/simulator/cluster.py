@@ -12,6 +12,7 @@ from benchmarks.simulator.world import Host, Killed, Process, World
 
 ACTIVE = ("PENDING", "RUNNING", "COMPLETING", "REQUEUED")
 KILL_WAIT_S = 30.0
+SETTLES_S = 8.0  # a requeued job is shown as NODE_FAIL or PREEMPTED this long
 HELD = "launch failed requeued held"
 
 
@@ -57,6 +58,7 @@ class Cluster:
         self.cancellations: list[tuple[float, SlurmJob, Process]] = []
         self.harms: list[tuple[SlurmJob, str]] = []  # what the site did to which job
         self.run_job: Callable[[SlurmJob, Process, int], int] = lambda job, process, rank: 0
+        self.on_accept: Callable[[SlurmJob], None] = lambda job: None
         self._next = 1
 
     # -- faults
@@ -81,9 +83,8 @@ class Cluster:
     # -- what is shown
     def listed(self, job: SlurmJob) -> bool:
         """In squeue: from its acceptance until `keep_s` after its end."""
-        late = self.world.now - job.submitted < self.value("queue-late", 0.0)
         over = job.ended is not None and self.world.now - job.ended > self.keep_s
-        return not (job.purged or late or over)
+        return not (job.purged or over)
 
     def accounted(self, job: SlurmJob) -> str | None:
         """The state that accounting has heard of by now; None before the first."""
@@ -111,6 +112,7 @@ class Cluster:
             self.jobs[job_id] = job
             self._turn(job, "PENDING")
             self.world.note(f"site: accepted {job_id} {job.name}")
+            self.on_accept(job)
             self._start_later(job, self.queue_wait(job))
         return base
 
@@ -146,7 +148,8 @@ class Cluster:
 
         def body() -> int:
             status = self.run_job(job, process, rank)
-            if job.state in ("RUNNING", "COMPLETING") and all(one.ended or one is process for one in job.processes):
+            mine = process in job.processes  # not that of an earlier start, on a node that Slurm lost
+            if mine and job.state in ("RUNNING", "COMPLETING") and all(one.ended or one is process for one in job.processes):
                 job.exit_code = f"{status}:0"
                 end = "CANCELLED" if job.state == "COMPLETING" else "COMPLETED" if status == 0 else "FAILED"
                 self.world.note(f"site: {job.id} {end} {status}")
@@ -165,10 +168,12 @@ class Cluster:
             if number in process.handlers and not process.dead:
                 process.handlers[number](number, None)
 
-    def kill(self, job: SlurmJob, state: str, exit_code: str = "0:9") -> None:
-        """The processes are gone, and this is what Slurm says about it."""
+    def kill(self, job: SlurmJob, state: str, exit_code: str = "0:9", zombies: bool = False) -> None:
+        """The processes are gone, and this is what Slurm says about it; `zombies` go on where Slurm cannot see them."""
         job.exit_code = exit_code
         self._turn(job, state)
+        if zombies:
+            return
         mine = self.world.current
         for process in job.processes:
             if process is not mine:
@@ -176,12 +181,12 @@ class Cluster:
 
     def cancel(self, job: SlurmJob, by: Process | None) -> None:
         """scancel: a waiting job is gone at once; a running one is asked, then killed."""
-        if job.state not in ("PENDING", "RUNNING"):
+        if job.state not in ("PENDING", "RUNNING", "NODE_FAIL", "PREEMPTED"):
             return
         if by is not None:
             self.cancellations.append((self.world.now, job, by))
             self.world.note(f"scancel {job.id}")
-        if job.state == "PENDING":
+        if job.state != "RUNNING":
             self._turn(job, "CANCELLED")
             return
         self._turn(job, "COMPLETING")
@@ -192,20 +197,25 @@ class Cluster:
         if job.state == "COMPLETING":
             self.kill(job, "CANCELLED")
 
-    def requeue(self, job: SlurmJob, what: str, by_itself: bool = False) -> None:
+    def requeue(self, job: SlurmJob, what: str, *, by_itself: bool = False, zombies: bool = False) -> None:
         """Back into the queue: the processes are killed, the job will start again under its id."""
         if job.state != "RUNNING":
             return
         if not by_itself:
             self.harm(job, what)
         job.requeues += 1
-        self.kill(job, "NODE_FAIL" if what == "node failed" else "PREEMPTED")
-        job.ended, job.reason, job.exit_code = None, "BeginTime", "0:0"
-        self._turn(job, "PENDING")
-        self._start_later(job, 12.0 + self.queue_wait(job))
+        self.kill(job, "PREEMPTED" if what == "preempted" else "NODE_FAIL", zombies=zombies)
+        job.ended = None
+        self.world.spawn("slurmctld", Host("ctl"), lambda: self._put_back(job), SETTLES_S)
         mine = self.world.current
         if mine in job.processes and mine is not None:
             self.world.kill(mine)
+
+    def _put_back(self, job: SlurmJob) -> None:
+        if job.state in ("NODE_FAIL", "PREEMPTED"):
+            job.ended, job.reason, job.exit_code = None, "BeginTime", "0:0"
+            self._turn(job, "PENDING")
+            self._start_later(job, 12.0 + self.queue_wait(job))
 
     def release(self, job: SlurmJob) -> None:
         """scontrol release."""

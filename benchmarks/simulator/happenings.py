@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 from benchmarks.simulator.cluster import Cluster, SlurmJob
 from benchmarks.simulator.disk import Disk
@@ -23,6 +24,7 @@ class Happenings:
     def __init__(self, world: World, plan: Plan, disk: Disk, cluster: Cluster, flows: Flows) -> None:
         self.world, self.plan, self.disk, self.cluster, self.flows = world, plan, disk, cluster, flows
         self.on_commit: Callable[[], None] = lambda: None
+        self.on_damage: Callable[[SlurmJob], Path | None] = lambda job: None
         self._armed: list[Fault] = []
         self._site = Host("site")
 
@@ -61,7 +63,11 @@ class Happenings:
         process = self.world.gate()
         if point == "result_written":
             self.on_commit()
+        if point == "marker_written":
+            self._damage_result()
         for fault in self._armed:
+            if fault.kind == "damaged":
+                continue
             if fault.point == point and point in NODE_POINTS and process.name.startswith("runner"):
                 self._armed.remove(fault)
                 job = next(one for one in self.cluster.jobs.values() if process in one.processes)
@@ -76,7 +82,18 @@ class Happenings:
     def _flow_kill_point(self, fault: Fault) -> None:
         self._armed.append(fault)
 
-    _node_kill_point = _flow_kill_point
+    _node_kill_point = _damaged = _flow_kill_point
+
+    def _damage_result(self) -> None:
+        """The node's disk gave back other bytes than it was given."""
+        process = self.world.gate()
+        for fault in [one for one in self._armed if one.kind == "damaged"]:
+            job = next(one for one in self.cluster.jobs.values() if process in one.processes)
+            path = self.on_damage(job)
+            if path is not None:
+                self._armed.remove(fault)
+                self.cluster.harm(job, "result damaged")
+                path.write_bytes(path.read_bytes()[:-9])
 
     # -- processes and disks
     def _flow_kill(self, fault: Fault) -> None:
@@ -125,6 +142,11 @@ class Happenings:
     def _requeue(self, fault: Fault) -> None:
         if job := self._find(fault, "RUNNING"):
             self.cluster.requeue(job, "node failed")
+
+    def _node_lost(self, fault: Fault) -> None:
+        """Slurm no longer hears the node and starts the job elsewhere; its processes go on, and reach the disk."""
+        if job := self._find(fault, "RUNNING"):
+            self.cluster.requeue(job, "node lost", zombies=True)
 
     def _preempt(self, fault: Fault) -> None:
         if job := self._find(fault, "RUNNING"):

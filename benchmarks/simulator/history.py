@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.simulator import work as work_module
-from benchmarks.simulator.cluster import Cluster, SlurmJob, run_runner
+from benchmarks.simulator.cluster import ACTIVE, Cluster, SlurmJob, run_runner
 from benchmarks.simulator.disk import Disk
 from benchmarks.simulator.doors import simulated
 from benchmarks.simulator.flows import Flows
@@ -57,7 +57,7 @@ def run(plan: Plan, patch: Callable[[], AbstractContextManager[object]] | None =
         cluster.run_job = lambda job, process, rank: _node(job, process, rank)
         work_module.world, work_module.watch = world, watchman
         stack.enter_context(simulated(world, disk, programs, happenings.reach))
-        happenings.on_commit = watchman.commits
+        happenings.on_commit, happenings.on_damage = watchman.commits, watchman.damaged
         if patch is not None:
             stack.enter_context(patch())
         happenings.arrange()
@@ -70,7 +70,9 @@ def run(plan: Plan, patch: Callable[[], AbstractContextManager[object]] | None =
 
 def cluster_idle(cluster: Cluster) -> bool:
     """Nothing waits or runs any more."""
-    return not any(job.state in ("PENDING", "RUNNING", "COMPLETING") and not job.purged for job in cluster.jobs.values())
+    active = (*ACTIVE, "NODE_FAIL", "PREEMPTED")
+    over = [job.ended is not None or job.state not in active or job.purged for job in cluster.jobs.values()]
+    return all(over) and not any(one.name == "slurmctld" and not one.ended for one in cluster.world.processes)
 
 
 def _node(job: SlurmJob, process: Process, rank: int) -> int:

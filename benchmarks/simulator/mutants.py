@@ -22,7 +22,7 @@ from benchmarks.simulator.history import run
 from benchmarks.simulator.plan import UNMENDED, draw
 from tasks.slurm import commands, dispatcher, ending, files, journal, placing, poller, runner, tracking
 from tasks.slurm.scheduler import Answer, Memory, Reply, View
-from tasks.slurm.states import Listing, Row, read_history, read_queue
+from tasks.slurm.states import Listing, Meaning, Row, Verdict, read_history, read_queue
 
 Patch = Callable[[], AbstractContextManager[object]]
 UNFIT = ("AttributeError", "TypeError", "NameError", "KeyError")
@@ -74,6 +74,12 @@ def _empty_when_down(renew: Any) -> Any:
     return mutant
 
 
+def _settled_is_ended(meaning: Any) -> Any:
+    return lambda text: (
+        Meaning(Verdict.ENDED, found.cause) if (found := meaning(text)).verdict is Verdict.SETTLING else found
+    )
+
+
 def _always_whole(read: Callable[[str], Listing]) -> Callable[[str], Listing]:
     return lambda text: dataclasses.replace(read(text), whole=True)
 
@@ -92,7 +98,7 @@ GUARDS = (
     Mutant("a result without marker is not certified", _patch(ending.Ender, "certify", lambda _: lambda *_: False)),
     Mutant("an owner is dead to every sweep", _patch(dispatcher.Dispatcher, "_dead", lambda _: lambda *_: True)),
     Mutant("a cancellation is asked for once", _patch(tracking.Tracker, "_insist", lambda _: lambda *_: None)),
-    Mutant("SETTLING is an end at once", _patch(tracking, "LOST_RESULT_PATIENCE", lambda _: 0)),
+    Mutant("a job that Slurm is about to put back has ended", _patch(tracking, "meaning", _settled_is_ended)),
 )  # fmt: skip
 
 

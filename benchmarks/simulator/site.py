@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.simulator.cluster import ACTIVE, Cluster, SlurmJob
-from benchmarks.simulator.world import Process, World
+from benchmarks.simulator.world import Host, Process, World
 
 FAILED = "sbatch: error: Batch job submission failed: "
 TIMED_OUT = f"{FAILED}Socket timed out on send/recv operation"
@@ -208,12 +208,18 @@ class Sbatch:
         text = REFUSED.get(word) or next((PASSING[name] for name in PASSING if cluster.on(name)), None)
         if text:
             return self._say(1, err=text)
-        base = cluster.accept(self._script, self.process.environ)
         lie = next((LIES[name] for name in LIES if cluster.on(name)), None)
+        if lie and (late := cluster.value("accepted-late", 0.0)):
+            self._world.spawn("slurmctld", Host("ctl"), self._accept, late)  # the request is still in its queue
+            return self._say(1, err=lie)
+        base = cluster.accept(self._script, self.process.environ)
         if lie:
             self._world.note(f"sbatch lies about {base}")
             return self._say(1, err=lie)
         return self._say(0, out=f"{base}\n")
+
+    def _accept(self) -> None:
+        self._cluster.accept(self._script, self.process.environ)
 
     def _say(self, status: int, out: str = "", err: str = "") -> int:
         if out:

@@ -40,6 +40,11 @@ class Violation:
     text: str
 
 
+def same(one: str, other: str) -> bool:
+    """Whether two starts ("ATTEMPT PROCESS") are of one attempt."""
+    return one.partition(" ")[0] == other.partition(" ")[0]
+
+
 class Watchman:
     """Sees what the site, the nodes and the flows do."""
 
@@ -50,12 +55,12 @@ class Watchman:
         self._does = {one.name: one.does for one in plan.works}
         self._results: Counter[str] = Counter()
         self._begun: Counter[str] = Counter()
-        self._working: dict[str, dict[Process, tuple[int, float]]] = {}
+        self._working: dict[str, dict[Process, tuple[str, float]]] = {}
         self._ended: dict[tuple[str, int], str] = {}
         self._told: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
         self._seen_cancellations = 0
-        flows.complain, flows.event = self.complain, self.event
+        flows.complain, flows.event, cluster.on_accept = self.complain, self.event, self.accepted
 
     def complain(self, kind: str, text: str) -> None:
         """A violation."""
@@ -85,17 +90,17 @@ class Watchman:
         """A job that still runs, or waits where everybody can see it, is told as lost."""
         job = self.cluster.jobs.get(slurm_id)
         shown = job is not None and job.state in ("PENDING", "RUNNING") and not job.purged
-        if shown and "queue-late" not in self.plan.kinds():
+        if shown:
             self.complain("false", f"{name} is told as vanished, and {slurm_id} is in the queue")
 
     # -- what the nodes do
     def begins(self, context: Any) -> None:
         """A run enters the job's folder."""
         key, process = context.folder.parent.name, self.world.gate()
-        others = self._alive(key)
-        if any(attempt == context.attempt for attempt, _ in others.values()):
+        others, start = self._alive(key), f"{context.attempt} {process.name.rstrip('ab')}"
+        if any(other == start or not self._lost_node(one) for one, (other, _) in others.items() if same(other, start)):
             self.complain("twice", f"two runs of attempt {context.attempt} write in the folder of {self._name(key)}")
-        self._working.setdefault(key, {})[process] = (context.attempt, self.world.now)
+        self._working.setdefault(key, {})[process] = (start, self.world.now)
         self._begun[key] += 1
         self.world.note(f"work begins {self._name(key)} attempt {context.attempt}")
 
@@ -108,9 +113,9 @@ class Watchman:
     def commits(self) -> None:
         """A run has written the result."""
         process = self.world.gate()
-        job = next(one for one in self.cluster.jobs.values() if process in one.processes)
-        key = self._key_of(job)
-        if key is None:
+        job = next((one for one in self.cluster.jobs.values() if process in one.processes), None)
+        key = self._key_of(job) if job is not None else None
+        if key is None:  # a lost node's: no marker certifies what it wrote
             return
         self._results[key] += 1
         self.world.note(f"result of {self._names[key]}")
@@ -119,7 +124,35 @@ class Watchman:
         if self._told.get(key) in ("failed", "cancelled"):
             self.complain("false", f"{self._names[key]} was told as {self._told[key]}, and ran to a result")
 
-    def _alive(self, key: str) -> dict[Process, tuple[int, float]]:
+    def accepted(self, job: SlurmJob) -> None:
+        """The site has one job more: it must not be one that everybody could see to be there, or to be done."""
+        member = self._member(job)
+        twins = [one for one in self.cluster.jobs.values() if one is not job and self._member(one) == member]
+        shown = [one.id for one in twins if one.state in ("PENDING", "RUNNING") and self.world.now - one.submitted > 60.0]
+        if shown and not {"accepted-late", "sbatch-slow"} & {*self.plan.kinds()} and not self._blind():
+            self.complain("twice", f"{job.id} was ordered, and {shown} of the same attempt could be seen")
+        if self._results[member["key"]] and self._told.get(member["key"]) is None and not self._late(job):
+            self.complain("twice", f"{job.id} was ordered, and {self._names[member['key']]} has its result")
+
+    def _late(self, job: SlurmJob) -> bool:
+        """Whether the site accepted it long after it was ordered."""
+        ordered = [when for when, program, token in self.programs.calls if program == "sbatch" and token == job.folder]
+        return self.world.now - ordered[-1] > 1.0
+
+    def _blind(self) -> bool:
+        return any(kind.startswith(("squeue", "root", "leaking")) for kind in self.plan.kinds())
+
+    def damaged(self, job: SlurmJob) -> Path:
+        """The result of `job`, which does not count any more."""
+        member = self._member(job)
+        self._results[member["key"]] -= 1
+        return Path(member["folder"]) / "result.json"
+
+    def _lost_node(self, process: Process) -> bool:
+        """Whether this is a run that Slurm gave up without being able to end it."""
+        return not any(process in job.processes for job in self.cluster.jobs.values())
+
+    def _alive(self, key: str) -> dict[Process, tuple[str, float]]:
         found = {process: seen for process, seen in self._working.get(key, {}).items() if not process.dead}
         self._working[key] = found
         return found
