@@ -1,4 +1,4 @@
-"""The site's jobs and nodes: accepted, started, requeued, killed, cancelled, forgotten. The runner on them is the real one."""
+"""The site's jobs and nodes: accepted, started, requeued, killed, cancelled, forgotten. They run the real runner."""
 
 from __future__ import annotations
 
@@ -149,7 +149,11 @@ class Cluster:
         def body() -> int:
             status = self.run_job(job, process, rank)
             mine = process in job.processes  # not that of an earlier start, on a node that Slurm lost
-            if mine and job.state in ("RUNNING", "COMPLETING") and all(one.ended or one is process for one in job.processes):
+            if (
+                mine
+                and job.state in ("RUNNING", "COMPLETING")
+                and all(one.ended or one is process for one in job.processes)
+            ):
                 job.exit_code = f"{status}:0"
                 end = "CANCELLED" if job.state == "COMPLETING" else "COMPLETED" if status == 0 else "FAILED"
                 self.world.note(f"site: {job.id} {end} {status}")

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import psutil
+
 import study_core.files as base
 import tasks.slurm
 from benchmarks.simulator.disk import Disk, SimulatedLocks, SimulatedOs, SimulatedTime
@@ -54,7 +55,9 @@ class _Sampler:
 
 
 def _modules() -> list[ModuleType]:
-    names = [one.name for one in pkgutil.iter_modules(tasks.slurm.__path__, "tasks.slurm.") if "__main__" not in one.name]
+    names = [
+        one.name for one in pkgutil.iter_modules(tasks.slurm.__path__, "tasks.slurm.") if "__main__" not in one.name
+    ]
     return [base, *(importlib.import_module(name) for name in names)]
 
 
@@ -132,7 +135,11 @@ def simulated(world: World, disk: Disk, programs: Programs, reach: Callable[[str
     put(snapshot, "verify", lambda folder, expected: None)
     put(runner, "Sampler", lambda path, interval_s: _Sampler(path, interval_s, world))
     put(runner.slurm_id, "__defaults__", (_Environment(world),))
-    put(runner, "print", lambda *words, file=None, **_: _print(world, words, "strict" if file is None else "backslashreplace"))
+    put(
+        runner,
+        "print",
+        lambda *words, file=None, **_: _print(world, words, "strict" if file is None else "backslashreplace"),
+    )
     if hasattr(poller, "_Queue"):
         put(poller, "_queue", functools.cache(lambda folder: poller._Queue(folder / "queue.json")))
     try:

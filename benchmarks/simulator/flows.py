@@ -1,4 +1,4 @@
-"""Flow processes as `tasks.dispatch` makes them: submit, sweep, wait; on an error withdraw; started again by an operator."""
+"""Flow processes as `tasks.dispatch` makes them: submit, sweep, wait; on an error withdraw; then started again."""
 
 from __future__ import annotations
 

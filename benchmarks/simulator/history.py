@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 import types
@@ -19,6 +18,7 @@ from benchmarks.simulator.flows import Flows
 from benchmarks.simulator.happenings import Happenings
 from benchmarks.simulator.plan import Plan
 from benchmarks.simulator.site import Programs
+from benchmarks.simulator.verdicts import judge
 from benchmarks.simulator.watchman import Violation, Watchman
 from benchmarks.simulator.world import EPOCH, Process, World
 from tasks.slurm import runner
@@ -55,7 +55,7 @@ def run(plan: Plan, patch: Callable[[], AbstractContextManager[object]] | None =
         waits = {one.name: one.wait for one in plan.works}
         cluster.queue_wait = lambda job: waits.get(job.name.partition(".")[0], 5.0)
         cluster.run_job = lambda job, process, rank: _node(job, process, rank)
-        work_module.world, work_module.watch = world, watchman
+        work_module.STAGE.world, work_module.STAGE.watch = world, watchman
         stack.enter_context(simulated(world, disk, programs, happenings.reach))
         happenings.on_commit, happenings.on_damage = watchman.commits, watchman.damaged
         if patch is not None:
@@ -64,7 +64,7 @@ def run(plan: Plan, patch: Callable[[], AbstractContextManager[object]] | None =
         flows.start(0)
         watchman.patrol()
         finished = world.run(lambda: bool(watchman.violations) or (flows.over() and cluster_idle(cluster)), LIMIT_S)
-        watchman.judge(finished)
+        judge(watchman, finished)
         return Told(plan, tuple(watchman.violations), tuple(world.record), world.now - EPOCH)
 
 
@@ -89,8 +89,3 @@ def _code(folder: Path) -> Snapshot:
     module.work = work_module.work  # type: ignore[attr-defined]
     sys.modules[MODULE] = module
     return Snapshot(place, MODULE, MODULE)
-
-
-def remove(folder: Path) -> None:
-    """As a cleaner of temporary folders does."""
-    shutil.rmtree(folder, ignore_errors=True)

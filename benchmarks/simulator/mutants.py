@@ -1,10 +1,10 @@
 """Mends taken back, one at a time: after how many histories does the simulator find each?
 
 Two tables. `GUARDS`: what the dispatcher has always done against doubles, losses and false verdicts, each made
-ineffective. `KINDS`: the kinds of fault that trials on real sites showed, each with the behaviour from before its mend and
-with the faults that wake it. A kind that the shipped code does not stand yet (`plan.UNMENDED`) is its own mutant: its
-faults are let in, nothing is patched. An entry without `patch` for a kind that was mended cannot be taken back from
-outside and is reported as such; so is a patch that no longer fits the code.
+ineffective. `BY_KIND`: the kinds of fault that trials on real sites showed, each with the behaviour from before its
+mend. A kind that the shipped code does not stand yet (`plan.UNMENDED`) is its own mutant: its faults are let in, and
+nothing is patched. An entry without `patch` for a kind that was mended cannot be taken back from outside,
+and is reported so; so is a patch that no longer fits the code.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ def _always_whole(read: Callable[[str], Listing]) -> Callable[[str], Listing]:
 
 
 GUARDS = (
-    Mutant("a second Slurm job of an attempt may claim it too", _patch(runner._Run, "claim", lambda _: lambda self: True)),
+    Mutant("two Slurm jobs may claim one attempt", _patch(runner._Run, "claim", lambda _: lambda self: True)),
     Mutant("a run that was superseded goes on", _patch(runner._Run, "superseded", lambda _: lambda self: None)),
-    Mutant("a doubtful sbatch is believed lost at once", _patch(placing.Placer, "_surely_lost", lambda _: lambda *_: True)),
+    Mutant("a doubtful sbatch is lost at once", _patch(placing.Placer, "_surely_lost", lambda _: lambda *_: True)),
     Mutant("sbatch's own reply file is not read", _patch(poller.Slurm, "recall", lambda _: lambda self, submission: (
         Answer(Reply.DOUBTFUL) if submission.reply.exists() else None))),
     Mutant("a doubt counts as never ordered", _patch(poller.Slurm, "recall", lambda _: lambda self, submission: None)),
@@ -149,8 +149,9 @@ def _unwritable_text(mark: Any) -> Any:
 
 def _leaky(run_it: Any) -> Any:
     def mutant(self: Any, arguments: Any) -> Any:
-        done = commands.subprocess.run(
-            list(arguments), capture_output=True, text=True, timeout=20.0, check=False, env={**commands.os.environ}
+        subprocess, os = vars(commands)["subprocess"], vars(commands)["os"]  # the simulated ones
+        done = subprocess.run(
+            list(arguments), capture_output=True, text=True, timeout=20.0, check=False, env=dict(os.environ)
         )
         return commands.Exit(done.returncode, done.stdout, done.stderr)
 
@@ -180,8 +181,14 @@ def _clocks_judge(_: Any) -> Any:
 
 BY_KIND = (
     Mutant("an observer's error ends the flow", _patch(poller.Slurm, "view", _observer_raises), 1),
-    Mutant("one strange row voids the queue", _patch(poller, "read_queue", lambda r: _all_or_nothing(read_queue, 7)), 2),
-    Mutant("one strange row voids accounting", _patch(poller, "read_history", lambda r: _all_or_nothing(read_history, 10)), 2),
+    Mutant(
+        "one strange row voids the queue", _patch(poller, "read_queue", lambda r: _all_or_nothing(read_queue, 7)), 2
+    ),
+    Mutant(
+        "one strange row voids accounting",
+        _patch(poller, "read_history", lambda r: _all_or_nothing(read_history, 10)),
+        2,
+    ),
     Mutant("no bound on tries and holds", None, 3),
     Mutant("refusals judged by any word", _patch(poller, "answer", _any_word), 4),
     Mutant("two runners under one id", None, 5),
@@ -219,7 +226,10 @@ def table(histories: int, seed: int, *, as_json: bool = False) -> int:
         rows.append(row)
         if not as_json:
             why = str(row["why"]).replace("\n", " / ")[:110]
-            print(f"{row['kind'] or '':>4} {row['mutant']:<50} {row['how']:<10} {row['found'] or '-':>6}  {why}", flush=True)
+            print(
+                f"{row['kind'] or '':>4} {row['mutant']:<50} {row['how']:<10} {row['found'] or '-':>6}  {why}",
+                flush=True,
+            )
     if as_json:
         print(json.dumps(rows))
     return int(any(row["found"] is None for row in rows))

@@ -20,13 +20,15 @@ WINDOWS: dict[str, tuple[float, float, float, float]] = {
 }  # fmt: skip
 EVENTS = (
     "requeue", "preempt", "node-kill", "time-limit", "flow-kill", "flow-kill-point", "node-kill-point", "flow-stop",
-    "person-cancels", "node-lost", "damaged", "cancelled-by-hand", "purged-by-hand", "renamed", "poll-removed", "sweeper", "second-flow",
+    "node-lost", "damaged", "person-cancels",
+    "cancelled-by-hand", "purged-by-hand", "renamed", "poll-removed", "sweeper", "second-flow",
     "leaking-environment", "two-nodes",
 )  # fmt: skip
 TOGETHER = (  # what bites only in company
     ("flow-stop", "sweeper"), ("flow-stop", "person-cancels", "sbatch-slow"), ("second-flow", "flow-kill-point"),
-    ("sbatch-lies", "accepted-late"), ("sbatch-lies", "accepted-late", "person-cancels"), ("sbatch-lies", "flow-kill"), ("person-cancels", "scancel-lost"), ("sweeper", "second-flow"),
-    ("sacct-down", "node-kill"), ("purged-by-hand",), ("renamed",), ("sbatch-lies", "het-rows"),
+    ("sbatch-lies", "accepted-late"), ("sbatch-lies", "accepted-late", "person-cancels"), ("sbatch-lies", "flow-kill"),
+    ("person-cancels", "scancel-lost"), ("sweeper", "second-flow"), ("sacct-down", "node-kill"), ("purged-by-hand",),
+    ("renamed",), ("sbatch-lies", "het-rows"), ("node-lost", "sacct-down"), ("damaged", "second-flow"),
 )  # fmt: skip
 # What wakes each kind of fault that trials on real sites showed (kind 8, a profile of somebody else's, has no history):
 # names of faults, of works, or first words of a job's name.
@@ -125,10 +127,14 @@ def _work(rng: random.Random, number: int, barred: set[str]) -> Work:
 
 
 def _fault(rng: random.Random, kind: str, works: int) -> Fault:
-    at = rng.uniform(0.0, 8.0) if kind.startswith(EARLY) and rng.random() < 0.7 else rng.uniform(1.0, 150.0)
+    at = rng.uniform(1.0, 150.0)
+    if kind.startswith(EARLY) and rng.random() < 0.8:
+        at = rng.choice((0.0, 0.0, rng.uniform(0.0, 8.0)))  # the first sbatch comes within a second
     low, high, least, most = WINDOWS.get(kind, (0.0, 0.0, 0.0, 0.0))
     if kind in ("het-rows", "newline-name"):
         at = rng.uniform(0.0, 20.0)
     points = DISPATCHER_POINTS if kind == "flow-kill-point" else NODE_POINTS
     value = rng.uniform(least, most) if most else rng.uniform(30.0, 240.0)
-    return Fault(kind, round(at, 1), round(rng.uniform(low, high), 1), round(value, 1), rng.randrange(works), rng.choice(points))
+    return Fault(
+        kind, round(at, 1), round(rng.uniform(low, high), 1), round(value, 1), rng.randrange(works), rng.choice(points)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 from benchmarks.simulator.history import Told, run
 from benchmarks.simulator.plan import Plan
@@ -31,8 +32,17 @@ def _simpler(plan: Plan) -> Iterator[Plan]:
         last = len(plan.works) - 1
         if all(fault.target != last for fault in plan.faults):
             yield replace(plan, works=plan.works[:-1], array=False)
-    calm = {"array": False, "nfs_s": 0.0, "skews": (0.0, 0.0), "keep_s": 300.0, "lag_s": 1.0, "accounting": "works"}
-    yield from (replace(plan, **{name: value}) for name, value in calm.items() if getattr(plan, name) != value)
+    calm: dict[str, Any] = {
+        "array": False,
+        "nfs_s": 0.0,
+        "skews": (0.0, 0.0),
+        "keep_s": 300.0,
+        "lag_s": 1.0,
+        "accounting": "works",
+    }
+    for name, value in calm.items():
+        if getattr(plan, name) != value:
+            yield replace(plan, **{name: value})
 
 
 def shown(told: Told, *, whole: bool = False) -> str:

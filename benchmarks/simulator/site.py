@@ -1,7 +1,7 @@
 """A Slurm site as its programs show it: what sbatch, squeue, sacct, scancel and scontrol answer, truly or not.
 
-The faults are windows of time, kept by name: `site.on("sbatch-lies")` is true while one of them is open. What happens to
-jobs (start, requeue, kill, cancellation by hand) is in `cluster`; here are the words.
+The faults are windows of time, kept by name: `cluster.on("sbatch-lies")` is true while one of them is open. What
+happens to jobs (start, requeue, kill, cancellation by hand) is in `cluster`; here are the words.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Programs:
     def __getattr__(self, name: str) -> Any:
         return getattr(real_subprocess, name)
 
-    def Popen(self, argv: list[str], *, stdout: int, stderr: int, env: dict[str, str], pass_fds: Any = (), **_: Any) -> Any:
+    def Popen(
+        self, argv: list[str], *, stdout: int, stderr: int, env: dict[str, str], pass_fds: Any = (), **_: Any
+    ) -> Any:
         """sbatch: a process of its own, which outlives its caller and holds the lock it inherits."""
         if self._cluster.on("sbatch-eagain"):
             raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -165,7 +167,9 @@ class Programs:
         if job is None or job.purged:
             return 1, "", "slurm_load_jobs error: Invalid job id specified"
         if words[0] == "show":
-            found = f"JobId={job.id} JobName={job.name} JobState={job.state} Reason={job.reason} Restarts={job.requeues}"
+            found = (
+                f"JobId={job.id} JobName={job.name} JobState={job.state} Reason={job.reason} Restarts={job.requeues}"
+            )
             return 0, f"{found} NodeList={job.node}\n", ""
         if words[0] == "requeue":
             self._cluster.requeue(job, "requeued", by_itself=True)

@@ -1,13 +1,13 @@
 """The invariants, watched while a history runs and judged at its end.
 
-    lost            every job has a verdict in the end, and every promise is kept
-    twice           no job runs twice to a result; no two runs write in one folder at a time
-    false           no verdict that nothing explains
-    monotone        attempts grow, an end is an end
-    bounded         tries and waits have a bound
-    whole           the journal can be read at any moment, and says at the end that nothing lives
-    cancelled       nothing is cancelled that nobody cancelled
-    error           no error of an observer ends a flow; an error of the disk names a path
+lost            every job has a verdict in the end, and every promise is kept
+twice           no job runs twice to a result; no two runs write in one folder at a time
+false           no verdict that nothing explains
+monotone        attempts grow, an end is an end
+bounded         tries and waits have a bound
+whole           the journal can be read at any moment, and says at the end that nothing lives
+cancelled       nothing is cancelled that nobody cancelled
+error           no error of an observer ends a flow; an error of the disk names a path
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from typing import Any
 from benchmarks.simulator.cluster import Cluster, SlurmJob
 from benchmarks.simulator.flows import Flows
 from benchmarks.simulator.plan import Plan
-from benchmarks.simulator.site import REFUSED, Programs
+from benchmarks.simulator.site import Programs
 from benchmarks.simulator.world import Host, Process, World
 
 PATROL_S = 20.0
 MOST_TRIES = 30  # sbatches of one job, beside what the site did to it
 OVERLAP_S = 60.0  # an old attempt looks every few seconds whether another took over
 CANCEL_S = 60.0
-HELD_BEHIND_S = 900.0  # a faultless job is in the queue this long after the last fault of sbatch
 ENDS = ("done", "failed", "cancelled")
 
 
@@ -52,9 +51,9 @@ class Watchman:
         self.world, self.plan, self.cluster, self.programs, self.flows = world, plan, cluster, programs, flows
         self.violations: list[Violation] = []
         self._names = {spec.key(flows.code.identity): spec.name for spec in flows.specs}
-        self._does = {one.name: one.does for one in plan.works}
+        self.does = {one.name: one.does for one in plan.works}
         self._results: Counter[str] = Counter()
-        self._begun: Counter[str] = Counter()
+        self.begun: Counter[str] = Counter()
         self._working: dict[str, dict[Process, tuple[str, float]]] = {}
         self._ended: dict[tuple[str, int], str] = {}
         self._told: dict[str, str] = {}
@@ -101,7 +100,7 @@ class Watchman:
         if any(other == start or not self._lost_node(one) for one, (other, _) in others.items() if same(other, start)):
             self.complain("twice", f"two runs of attempt {context.attempt} write in the folder of {self._name(key)}")
         self._working.setdefault(key, {})[process] = (start, self.world.now)
-        self._begun[key] += 1
+        self.begun[key] += 1
         self.world.note(f"work begins {self._name(key)} attempt {context.attempt}")
 
     def stops(self, context: Any) -> None:
@@ -128,7 +127,9 @@ class Watchman:
         """The site has one job more: it must not be one that everybody could see to be there, or to be done."""
         member = self._member(job)
         twins = [one for one in self.cluster.jobs.values() if one is not job and self._member(one) == member]
-        shown = [one.id for one in twins if one.state in ("PENDING", "RUNNING") and self.world.now - one.submitted > 60.0]
+        shown = [
+            one.id for one in twins if one.state in ("PENDING", "RUNNING") and self.world.now - one.submitted > 60.0
+        ]
         if shown and not {"accepted-late", "sbatch-slow"} & {*self.plan.kinds()} and not self._blind():
             self.complain("twice", f"{job.id} was ordered, and {shown} of the same attempt could be seen")
         if self._results[member["key"]] and self._told.get(member["key"]) is None and not self._late(job):
@@ -178,16 +179,25 @@ class Watchman:
 
     def _walk(self) -> None:
         while not self.violations:
-            self._journals()
-            self._cancellations()
-            self._tries()
+            self.look_around()
             for folder in list(self._working):
                 runs = self._alive(folder)
                 if len(runs) > 1 and min(self.world.now - since for _, since in runs.values()) > OVERLAP_S:
                     self.complain("twice", f"two attempts of {self._name(folder)} wrote for a minute")
             self.world.sleep(PATROL_S)
 
-    def _journals(self) -> list[dict[str, Any]]:
+    def look_around(self) -> None:
+        """Journals, cancellations and tries so far."""
+        self.journals()
+        self._cancellations()
+        self._tries()
+
+    def harms(self, name: str) -> list[str]:
+        """What the site did to a job, under any of its ids."""
+        return [what for job, what in self.cluster.harms if self._names.get(self._key_of(job) or "") == name]
+
+    def journals(self) -> list[dict[str, Any]]:
+        """Every journal there is; a complaint about one that cannot be read, or whose attempts went back."""
         entries = []
         for path in (self.flows.root / "jobs").glob("*/*/journal.json"):
             try:
@@ -227,75 +237,3 @@ class Watchman:
             return False
         by = (entry["cancel"] or {}).get("by")
         return by != "person" and self.flows.alive(entry["owner"]) and by is not None
-
-    # -- judgement
-    def judge(self, finished: bool) -> None:
-        """At the end: verdicts, promises, what is left."""
-        if self.violations:
-            return
-        self._cancellations()
-        self._tries()
-        if not finished:
-            left = {flow.owner: sorted(self._does.keys() - flow.outcomes.keys()) for flow in self.flows.flows}
-            active = [job.id for job in self.cluster.jobs.values() if job.ended is None and not job.purged]
-            self.complain("lost", f"no end after {self.world.now - self.world.processes[0].born:.0f} s: {left} {active}")
-            return
-        for flow in self.flows.flows:
-            for name, outcome in flow.outcomes.items():
-                self._verdict(name, outcome)
-        for entry in self._journals():
-            if entry["state"] == "live" and not self._refused():
-                self.complain("whole", f"{entry['spec']['name']} is live in the journal, and every flow is over")
-        self._held_behind()
-
-    def _refused(self) -> bool:
-        return any(flow.refused for flow in self.flows.flows)
-
-    def _verdict(self, name: str, outcome: Any) -> None:
-        harmed = self._harms(name)
-        does, kinds = self._does[name], self.plan.kinds()
-        if outcome.state == "done" and (outcome.result is None or does in ("bug", "unprintable")):
-            self.complain("false", f"{name} is done without a result")
-        if outcome.state == "cancelled" and not self._cancel_explained(harmed):
-            self.complain("false", f"{name} is told as cancelled, and nobody cancelled it")
-        if outcome.state == "failed":
-            excused = does in ("bug", "unprintable") or name.partition("-")[0] in REFUSED or len(harmed) >= 2
-            if not excused and not {"root-full", "node-full", "two-nodes"} & {*kinds}:
-                self.complain("false", f"{name} failed with {outcome.cause}: {outcome.message[:200]}")
-            if does in ("bug", "unprintable") and outcome.cause == "interrupted":
-                self.complain("false", f"{name} raised an error, and is told as interrupted")
-        starts = self._begun[outcome.key[:20]]
-        if does in ("bug", "unprintable") and starts > 2 + 2 * len(harmed) + sum(f.starts for f in self.flows.flows):
-            self.complain("bounded", f"{name}, which always fails, was started {starts} times")
-        by_hand = [one for one in harmed if "scancel by hand" in one]
-        if by_hand and len(harmed) == 1 and outcome.state != "cancelled" and self._could_be_known(by_hand[0]):
-            flows_died = bool(self.flows.gone) or len(self.flows.flows) > 1
-            if not (flows_died or outcome.reused or does != "ok" and outcome.state == "failed"):
-                self.complain("false", f"{name} was cancelled by hand, and is told as {outcome.state}")
-
-    def _could_be_known(self, harm: str) -> bool:
-        """Whether queue or accounting said for long enough that the job was cancelled, or everybody had seen it wait."""
-        spoiled = {"squeue", "sacct", "poll", "flow", "leaking", "root", "renamed", "newline", "het"}
-        calm = not any(kind.partition("-")[0] in spoiled for kind in self.plan.kinds())
-        return calm and ("trace" in harm or self.plan.keep_s >= 60.0 or self.plan.accounting == "works")
-
-    def _harms(self, name: str) -> list[str]:
-        return [what for job, what in self.cluster.harms if self._names.get(self._key_of(job) or "") == name]
-
-    def _cancel_explained(self, harmed: list[str]) -> bool:
-        by_hand = any("scancel" in one for one in harmed)
-        return by_hand or "person-cancels" in self.plan.kinds() or (bool(self.flows.gone) and not self.plan.detach)
-
-    def _held_behind(self) -> None:
-        """A faultless job must not wait for one that is refused."""
-        ends = [end for name, spans in self.cluster.windows.items() if name.startswith("sb") for _, end, _ in spans]
-        calm = max([self.world.processes[0].born, *ends])
-        first: dict[str, float] = {}
-        for when, program, token in self.programs.calls:
-            if program == "sbatch":
-                first.setdefault(token.partition(".")[0], when)
-        if self.flows.gone or self.plan.array:
-            return
-        for name in self._does:
-            if name in first and first[name] > calm + HELD_BEHIND_S and name.partition("-")[0] not in REFUSED:
-                self.complain("bounded", f"{name} was first submitted {first[name] - calm:.0f} s after the last fault")

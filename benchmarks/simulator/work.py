@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.simulator.world import World
 
 STEP_S = 6.0
-world: World  # set for each history
-watch: Any  # history.Watchman: told when work begins and ends
 
 
 class Interrupted(RuntimeError):
@@ -23,14 +22,25 @@ class NonFinite(ArithmeticError):
     job_cause = "nan_loss"
 
 
+@dataclass
+class Stage:
+    """Where the work is done; set anew for each history."""
+
+    world: World = None  # type: ignore[assignment]
+    watch: Any = None  # watchman.Watchman: told when work begins and ends
+
+
+STAGE = Stage()
+
+
 def work(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
     """Goes on from the step that an earlier run saved."""
     saved = context.folder / "steps"
     done = len(saved.read_bytes()) if saved.exists() else 0
-    watch.begins(context)
+    STAGE.watch.begins(context)
     try:
         while done * STEP_S < arguments["seconds"]:
-            world.sleep(STEP_S)
+            STAGE.world.sleep(STEP_S)
             done += 1
             saved.write_bytes(b"x" * done)
             if context.should_stop():
@@ -43,5 +53,5 @@ def work(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
         if arguments["does"] == "nan" and context.adjustments["lr_factor"] == 1.0:
             raise NonFinite("loss is NaN")
     finally:
-        watch.stops(context)
+        STAGE.watch.stops(context)
     return {"steps": done}

@@ -242,6 +242,8 @@ class Dispatcher:
                 entry = self.journal.read(job.key)
                 if entry is None or entry.state != "live" or not still(entry):
                     continue
+                if (self.journal.marker(entry) or {}).get("state") == "done":
+                    continue  # it has its result already: whoever looks next tells so
                 if entry.cancel is None:
                     entry.cancel = {"at": self._clock(), "by": self.owner}
                     self._tell("cancelling", entry)
