@@ -40,6 +40,7 @@ class Watch:
     state: str = ""
     state_since: float = 0.0
     missing_since: float | None = None
+    followed: str = ""  # Slurm id that state and absence are about
     seen_live: bool = False
     insisted: float = 0.0
 
@@ -218,6 +219,8 @@ class Tracker:
             if kept != base:
                 self._handles[submission.token] = (kept, known_at)
         job_id = submission.member_id(entry.attempt.index, self._handles[submission.token][0])
+        if watch.followed != job_id:  # another process may have moved the job on: the clocks below start anew
+            watch.followed, watch.state, watch.missing_since = job_id, "", None
         row = _row_of(view, job_id, entry) if view else None
         self._report(watch, entry, row, job_id, view.at if view else 0.0)
         self._tell_restarts(watch, entry, job_id)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.simulator.history import run
-from benchmarks.simulator.plan import WINDOWS, draw
+from benchmarks.simulator.plan import WINDOWS, Fault, Plan, Work, draw
 from benchmarks.simulator.shrinking import shown, shrink
 
 HISTORIES, SEED = int(os.environ.get("GATED_HISTORIES", "500")), int(os.environ.get("GATED_SEED", "0"))
@@ -26,6 +26,29 @@ def test_no_invariant_breaks(part: int) -> None:
     for seed in range(SEED + part, SEED + HISTORIES, 4):
         told = run(draw(seed))
         assert not told.violations, shown(shrink(told))
+
+
+def test_a_second_watcher_does_not_take_the_absence_of_one_attempt_for_that_of_the_next() -> None:
+    plan = Plan(
+        seed=474,
+        works=(Work("job-0", "ok", 48.0, 40.0), Work("job-1", "ok", 68.0, 5.0)),
+        faults=(
+            Fault("sbatch-limit", 53.0, 111.0),
+            Fault("damaged", 55.8, point="marker_written"),
+            Fault("second-flow", 113.8),
+        ),
+        array=False,
+        detach=False,
+        accounting="absent",
+        keep_s=5.0,
+        lag_s=1.0,
+        nfs_s=0.0,
+        skews=(0.0, 45.0),
+        tick_s=3.0,
+    )
+    told = run(plan)
+    assert not told.violations, shown(told)
+    assert any("vanished" in line for line in told.record)
 
 
 def test_a_seed_is_a_history() -> None:
