@@ -12,7 +12,7 @@ from benchmarks.simulator.world import Host, Killed, Process, World
 
 ACTIVE = ("PENDING", "RUNNING", "COMPLETING", "REQUEUED")
 KILL_WAIT_S = 30.0
-SETTLES_S = 8.0  # a requeued job is shown as NODE_FAIL or PREEMPTED this long
+SETTLES_S = 12.0  # a requeued job is shown as NODE_FAIL or PREEMPTED this long
 HELD = "launch failed requeued held"
 
 
