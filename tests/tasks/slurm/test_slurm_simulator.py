@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,25 +29,28 @@ def test_no_invariant_breaks(part: int) -> None:
         assert not told.violations, shown(shrink(told))
 
 
+CALM = Plan(
+    seed=1, works=(), faults=(), array=False, detach=False, accounting="works", keep_s=300.0, lag_s=1.0, nfs_s=0.0,
+    skews=(0.0, 0.0), tick_s=1.0,
+)  # fmt: skip
+
+
+def test_a_twin_that_is_accepted_after_a_cancellation_by_hand_does_nothing() -> None:
+    lie, late = Fault("sbatch-lies", 0.0, 33.3), Fault("accepted-late", 0.0, 191.7, 43.7)
+    faults = (lie, late, Fault("cancelled-by-hand", 16.4), Fault("flow-kill", 22.7))
+    told = run(replace(CALM, works=(Work("job-0", "ok", 92.0, 1.0),), faults=faults))
+    assert not told.violations, shown(told)
+    assert sum("site: accepted" in line for line in told.record) == 2
+    assert any("cancelled outside this dispatcher" in line for line in told.record)
+
+
 def test_a_second_watcher_does_not_take_the_absence_of_one_attempt_for_that_of_the_next() -> None:
-    plan = Plan(
-        seed=474,
-        works=(Work("job-0", "ok", 48.0, 40.0), Work("job-1", "ok", 68.0, 5.0)),
-        faults=(
-            Fault("sbatch-limit", 53.0, 111.0),
-            Fault("damaged", 55.8, point="marker_written"),
-            Fault("second-flow", 113.8),
-        ),
-        array=False,
-        detach=False,
-        accounting="absent",
-        keep_s=5.0,
-        lag_s=1.0,
-        nfs_s=0.0,
-        skews=(0.0, 45.0),
-        tick_s=3.0,
+    works = (Work("job-0", "ok", 48.0, 40.0), Work("job-1", "ok", 68.0, 5.0))
+    limit, damage = Fault("sbatch-limit", 53.0, 111.0), Fault("damaged", 55.8, point="marker_written")
+    faults = (limit, damage, Fault("second-flow", 113.8))
+    told = run(
+        replace(CALM, works=works, faults=faults, accounting="absent", keep_s=5.0, skews=(0.0, 45.0), tick_s=3.0)
     )
-    told = run(plan)
     assert not told.violations, shown(told)
     assert any("vanished" in line for line in told.record)
 
