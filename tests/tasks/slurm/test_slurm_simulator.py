@@ -44,6 +44,15 @@ def test_a_twin_that_is_accepted_after_a_cancellation_by_hand_does_nothing() -> 
     assert any("cancelled outside this dispatcher" in line for line in told.record)
 
 
+def test_an_order_in_doubt_is_not_forgotten_when_the_next_try_meets_a_limit() -> None:
+    lie, late = Fault("sbatch-lies", 0.0, 20.0), Fault("accepted-late", 0.0, 122.7, 73.7)
+    faults = (lie, late, Fault("sbatch-limit", 20.0, 145.0))
+    told = run(replace(CALM, works=(Work("job-0", "ok", 114.0, 5.0),), faults=faults))
+    assert not told.violations, shown(told)
+    assert any("event held" in line for line in told.record)
+    assert sum("site: accepted" in line for line in told.record) == 1
+
+
 def test_a_second_watcher_does_not_take_the_absence_of_one_attempt_for_that_of_the_next() -> None:
     works = (Work("job-0", "ok", 48.0, 40.0), Work("job-1", "ok", 68.0, 5.0))
     limit, damage = Fault("sbatch-limit", 53.0, 111.0), Fault("damaged", 55.8, point="marker_written")
