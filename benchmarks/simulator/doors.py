@@ -13,7 +13,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import psutil
@@ -23,7 +23,7 @@ import tasks.slurm
 from benchmarks.simulator.disk import Disk, SimulatedLocks, SimulatedOs, SimulatedTime
 from benchmarks.simulator.site import Programs
 from benchmarks.simulator.world import World
-from tasks.slurm import faults, files, poller, runner, snapshot, submit, watching  # noqa: F401  (loaded to be patched)
+from tasks.slurm import dispatcher, faults, files, poller, runner, snapshot, submit, watching  # noqa: F401  (loaded to be patched)
 
 
 class _Face:
@@ -62,6 +62,7 @@ def _modules() -> list[ModuleType]:
 
 
 MODULES = _modules()
+IDENTITY = "simulated"  # of the job function's code: the same in every history
 
 
 def _faces(world: World, disk: Disk, programs: Programs) -> dict[str, Any]:
@@ -132,6 +133,8 @@ def simulated(world: World, disk: Disk, programs: Programs, reach: Callable[[str
     put(files, "read_lines", seen(files.read_lines, list))
     put(watching.Stamped.__init__, "__defaults__", (peek,))
     put(faults, "reach", reach)
+    if hasattr(dispatcher, "reach"):
+        put(dispatcher, "reach", lambda function: SimpleNamespace(identity=IDENTITY))
     put(snapshot, "verify", lambda folder, expected: None)
     put(runner, "Sampler", lambda path, interval_s: _Sampler(path, interval_s, world))
     put(runner.slurm_id, "__defaults__", (_Environment(world),))

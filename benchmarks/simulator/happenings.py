@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.simulator.cluster import Cluster, SlurmJob
 from benchmarks.simulator.disk import Disk
+from benchmarks.simulator.doors import IDENTITY
 from benchmarks.simulator.flows import Flows
 from benchmarks.simulator.plan import WINDOWS, Fault, Plan
 from benchmarks.simulator.world import EPOCH, Host, World
@@ -196,7 +197,7 @@ class Happenings:
 
     def _person_cancels(self, fault: Fault) -> None:
         spec, begun = self.flows.specs[fault.target], self.world.now
-        key = spec.key(self.flows.code.identity)
+        key = spec.key(IDENTITY)
         try:
             dispatcher = self.flows.dispatcher("person", self.flows.hosts[1], True)
             entry = dispatcher.journal.read(key)

@@ -7,13 +7,14 @@ import tempfile
 import types
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from benchmarks.simulator import work as work_module
 from benchmarks.simulator.cluster import ACTIVE, Cluster, SlurmJob, run_runner
 from benchmarks.simulator.disk import Disk
-from benchmarks.simulator.doors import simulated
+from benchmarks.simulator.doors import IDENTITY, simulated
 from benchmarks.simulator.flows import Flows
 from benchmarks.simulator.happenings import Happenings
 from benchmarks.simulator.plan import Plan
@@ -88,4 +89,5 @@ def _code(folder: Path) -> Snapshot:
     module.__file__ = str(place / f"{MODULE}.py")
     module.work = work_module.work  # type: ignore[attr-defined]
     sys.modules[MODULE] = module
-    return Snapshot(place, MODULE, MODULE)
+    known: dict[str, Any] = {"folder": place, "sha256": MODULE, "identity": IDENTITY}
+    return Snapshot(**{one.name: known[one.name] for one in fields(Snapshot)})

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.simulator.cluster import Cluster, SlurmJob
+from benchmarks.simulator.doors import IDENTITY
 from benchmarks.simulator.flows import Flows
 from benchmarks.simulator.plan import Plan
 from benchmarks.simulator.site import Programs
@@ -50,7 +51,7 @@ class Watchman:
     def __init__(self, world: World, plan: Plan, cluster: Cluster, programs: Programs, flows: Flows) -> None:
         self.world, self.plan, self.cluster, self.programs, self.flows = world, plan, cluster, programs, flows
         self.violations: list[Violation] = []
-        self._names = {spec.key(flows.code.identity): spec.name for spec in flows.specs}
+        self._names = {spec.key(IDENTITY): spec.name for spec in flows.specs}
         self.does = {one.name: one.does for one in plan.works}
         self._results: Counter[str] = Counter()
         self.begun: Counter[str] = Counter()
