@@ -39,7 +39,7 @@ class Disk:
         process = self.world.gate()
         full = any(path.startswith(folder) for folder in self.full)
         if full or (process.host.name in self.full_hosts and path.startswith(self.shared)):
-            raise OSError(errno.ENOSPC, real_os.strerror(errno.ENOSPC))
+            raise OSError(errno.ENOSPC, real_os.strerror(errno.ENOSPC), path)
 
     def unseen(self, path: Any) -> bool:
         """Whether this host still believes that `path` is not there."""

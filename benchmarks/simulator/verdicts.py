@@ -9,7 +9,7 @@ from tasks.slurm.dispatcher import Outcome
 
 HELD_BEHIND_S = 900.0  # a faultless job is in the queue this long after the last fault of sbatch
 ALWAYS_FAIL = ("bug", "unprintable")
-# faults after which nobody can know that a job was cancelled by hand
+# faults after which nobody can know that a job was cancelled by hand (accepted-late: it may have been a surplus twin)
 SPOILED = {"squeue", "sacct", "poll", "flow", "leaking", "root", "renamed", "newline", "het"}
 
 
@@ -66,7 +66,7 @@ def _by_hand(watchman: Watchman, name: str, outcome: Outcome, harms: list[str]) 
     if len(harms) != 1 or "scancel by hand" not in harms[0] or outcome.state == "cancelled":
         return
     plan, flows = watchman.plan, watchman.flows
-    calm = not any(kind.partition("-")[0] in SPOILED for kind in plan.kinds())
+    calm = not any(kind.partition("-")[0] in SPOILED or kind == "accepted-late" for kind in plan.kinds())
     known = calm and ("trace" in harms[0] or plan.keep_s >= 60.0 or plan.accounting == "works")
     asked_again = bool(flows.gone) or len(flows.flows) > 1 or outcome.reused
     failed_itself = watchman.does[name] != "ok" and outcome.state == "failed"

@@ -133,7 +133,9 @@ class Watchman:
         ]
         if shown and not {"accepted-late", "sbatch-slow"} & {*self.plan.kinds()} and not self._blind():
             self.complain("twice", f"{job.id} was ordered, and {shown} of the same attempt could be seen")
-        if self._results[member["key"]] and self._told.get(member["key"]) is None and not self._late(job):
+        certified = "person-cancels" not in self.plan.kinds() or any(Path(member["folder"]).glob("marker-*.json"))
+        known = self._results[member["key"]] and certified  # else its node died in between, and nobody has looked yet
+        if known and self._told.get(member["key"]) is None and not self._late(job):
             self.complain("twice", f"{job.id} was ordered, and {self._names[member['key']]} has its result")
 
     def _late(self, job: SlurmJob) -> bool:
