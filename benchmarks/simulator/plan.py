@@ -113,7 +113,7 @@ def draw(seed: int, with_kinds: frozenset[int] | None = None) -> Plan:
         keep_s=rng.choice((5.0, 60.0, 300.0, 300.0)),
         lag_s=rng.choice((0.5, 1.0, 5.0, 30.0)),
         nfs_s=rng.choice((0.0, 0.0, 3.0, 15.0)),
-        skews=(0.0, 45.0 if ahead > 45.0 and "clock-ahead" in barred else ahead),
+        skews=(0.0, max(-20.0, min(20.0, ahead)) if "clock-ahead" in barred else ahead),
         tick_s=rng.choice((1.0, 2.0, 3.0)),
     )
 
