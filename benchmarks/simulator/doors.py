@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import logging
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator
@@ -133,6 +134,7 @@ def simulated(world: World, disk: Disk, programs: Programs, reach: Callable[[str
     put(files, "read_lines", seen(files.read_lines, list))
     put(watching.Stamped.__init__, "__defaults__", (peek,))
     put(faults, "reach", reach)
+    put(logging.getLogger("tasks.slurm"), "disabled", True)  # the record says it
     if hasattr(dispatcher, "reach"):
         put(dispatcher, "reach", lambda function: SimpleNamespace(identity=IDENTITY))
     put(snapshot, "verify", lambda folder, expected: None)

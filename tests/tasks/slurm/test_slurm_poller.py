@@ -79,6 +79,7 @@ def test_the_text_of_the_questions() -> None:
 def test_a_snapshot_left_half_written_by_a_killed_process_is_asked_anew(lab: Lab) -> None:
     (poller,) = _pollers(lab, 1)
     lab.dispatcher().submit([JobSpec("job", "slurm_jobs:echo")])
+    (lab.folder / "poll").mkdir(exist_ok=True)
     (lab.folder / "poll" / "queue.json").write_text('{"at": 1')
     view = poller.view([])
     assert view is not None
