@@ -28,6 +28,8 @@ FLOOR_S = 4.0
 MEMORY_S = 20.0
 ABSENT_S = 600.0  # how long "this site has no accounting" is believed
 FORGET_S = 3600.0
+QUESTION_S = 600.0  # a question that nobody repeats is dropped: its job has ended otherwise
+MOST_QUESTIONS = 200  # in one sacct: a command line has an end
 MAX_ARRAY_SIZE = 1001  # slurm.conf's own default
 
 
@@ -163,28 +165,37 @@ class Slurm:
         return {one: _memory(answers.get(one), absent) for one in what}
 
     def _ask(self, state: dict[str, Any], what: Sequence[str], since: float) -> None:
+        """Note the questions; once it is time, put those about ids, or those about names, in one sacct."""
         now = self._clock()
-        wants: dict[str, float] = state.setdefault("wants", {})
+        wants: dict[str, Any] = {one: dict(want) for one, want in state.get("wants", {}).items()}
         for one in what:
-            wants.setdefault(one, since)
-        answers: dict[str, Any] = state.setdefault("answers", {})
-        for name in [name for name, known in answers.items() if now - known["at"] > FORGET_S]:
-            del answers[name]
-        if not wants or now - state.get("tried", float("-inf")) < self._memory:
-            return
-        if now - state.get("absent", float("-inf")) < ABSENT_S:
+            wants.setdefault(one, {"since": since})["asked"] = now
+        wants = {one: want for one, want in wants.items() if now - want["asked"] < QUESTION_S}  # nobody asks any more
+        answers = {one: known for one, known in state.get("answers", {}).items() if now - known["at"] <= FORGET_S}
+        state.update(wants=wants, answers=answers)
+        waited = now - state.get("tried", float("-inf"))
+        if not wants or waited < self._memory or now - state.get("absent", float("-inf")) < ABSENT_S:
             return
         state["tried"] = now
-        done = self.commands.run(sacct_arguments(wants))
+        chosen = self._chosen(state, wants)
+        done = self.commands.run(sacct_arguments(chosen))
         if done.status == 0:
             listing = read_history(done.out)
             if listing.whole:
-                for one in wants:
+                for one in chosen:
                     found = [row.__dict__ for row in listing.rows.values() if one in (row.id, row.name)]
-                    answers[one] = {"at": now, "rows": found}
-                state["wants"] = {}
+                    siblings = sum(1 for row in listing.rows.values() if _base(row.id) == _base(one)) - len(found)
+                    answers[one] = {"at": now, "rows": found, "siblings": siblings}
+                    del wants[one]
         elif "accounting storage is disabled" in done.err:
             state["absent"] = now
+
+    def _chosen(self, state: dict[str, Any], wants: dict[str, Any]) -> dict[str, float]:
+        """Questions of one kind, for sacct takes ids or names: by turns, where there are both."""
+        kinds = {by_id: [one for one in wants if _is_id(one) is by_id] for by_id in (True, False)}
+        by_id = not state.get("by_id", False) if all(kinds.values()) else bool(kinds[True])
+        state["by_id"] = by_id
+        return {one: wants[one]["since"] for one in kinds[by_id][:MOST_QUESTIONS]}
 
     def max_array_size(self) -> int:
         """MaxArraySize of the cluster, asked once and kept."""
@@ -200,16 +211,23 @@ class Slurm:
 
 
 def sacct_arguments(wants: dict[str, float]) -> list[str]:
-    """One sacct for all questions: by id where only ids are asked, else all of the user's jobs since the oldest."""
-    fields = ["-o", ",".join(HISTORY_FIELDS)]
-    if all(one.replace("_", "").isdigit() for one in wants):
-        ids = sorted({one.partition("_")[0] for one in wants})
-        return ["sacct", "-n", "-P", *fields, "-j", ",".join(ids)]
+    """One sacct for these ids, or for these names since the oldest of them: never for a window of everything."""
+    asked = ["sacct", "-n", "-P", "-o", ",".join(HISTORY_FIELDS)]
+    if all(map(_is_id, wants)):
+        return [*asked, "-j", ",".join(sorted({_base(one) for one in wants}))]
     since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(min(wants.values()) - 60))
-    return ["sacct", "-n", "-P", *fields, "-u", str(os.getuid()), "-S", since]
+    return [*asked, "-u", str(os.getuid()), "-S", since, f"--name={','.join(sorted(wants))}"]
+
+
+def _is_id(one: str) -> bool:
+    return one.replace("_", "").isdigit()
+
+
+def _base(one: str) -> str:
+    return one.partition("_")[0]
 
 
 def _memory(known: dict[str, Any] | None, absent: bool) -> Memory:
     if known is None:
         return Memory(absent=absent)
-    return Memory(tuple(Row(**row) for row in known["rows"]), known["at"], absent)
+    return Memory(tuple(Row(**row) for row in known["rows"]), known["at"], absent, known["siblings"])
