@@ -5,7 +5,7 @@ ready := .venv/.ready
 export OPENBLAS_NUM_THREADS ?= 1
 bin := .venv/bin
 
-.PHONY: run up test test-real lint bench slurm-up slurm-down verify picture clean help
+.PHONY: run up test test-real lint bench simulate slurm-up slurm-down verify picture clean help
 
 run: $(ready)          ## the main job: fold 02 if needed, the warm start, its verdict
 	$(bin)/python -m deployments.house run --corpus '$(CORPUS)'
@@ -24,6 +24,9 @@ lint: $(ready)         ## style, types, import contracts
 
 bench: $(ready)        ## the CPU benchmarks, under ten minutes (HOW=--smoke: one)
 	$(bin)/python -m benchmarks.all $(HOW)
+
+simulate: $(ready)     ## HISTORIES= seeded histories of a faulty site, network and disk, from SEED=
+	OMP_NUM_THREADS=1 $(bin)/python -m benchmarks.simulator --histories $(or $(HISTORIES),2000) --seed $(or $(SEED),0)
 
 slurm-up:              ## a real Slurm on this machine (root only for apt)
 	slurm_templates/lab/slurm-up.sh

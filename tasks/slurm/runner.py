@@ -98,6 +98,8 @@ class _Run:
             return "the job is no longer in the journal"
         if entry.get("cancel"):
             return "the job was cancelled"
+        if entry.get("state", "live") != "live":  # a twin that the site accepted late, or scancel by hand and a requeue
+            return f"the job ended as {entry['state']}"
         if entry["attempts"][-1]["number"] != self.number:
             return f"attempt {entry['attempts'][-1]['number']} has taken over"
         return None
