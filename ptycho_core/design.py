@@ -50,6 +50,15 @@ class LensProbe(Frozen):
     dimple_sigma: float = 0.13
 
 
+class BaseDesign(Frozen):
+    """Where object and probe come from: the formulas of the study, or a base .npz (named by its hash)."""
+
+    sha256: str = Field("", description="Of the base .npz; empty: own object and probe")
+    object: Literal["synthetic", "file"] = Field("synthetic", description="The study's object, or the file's")
+    scan: Literal["design", "file"] = Field("design", description="The study's scan, or the file's positions")
+    tile: bool = Field(False, description="Repeat an object that is smaller than the scan")
+
+
 class Seeds(Frozen):
     """Every random stream of the study."""
 
@@ -86,6 +95,7 @@ class StudyDesign(Frozen):
     guard_px: int = Field(128, description="Width of the band between the halves; at least N: no pixel is in both")
     scan: ScanDesign = ScanDesign(half_rows=640, cols=1280, step_px=16)
     probe: LensProbe = LensProbe()
+    base: BaseDesign = BaseDesign()
     seeds: Seeds = Seeds()
     metrics: MetricsDesign = MetricsDesign()
     lit_energy: float = Field(0.9, gt=0, lt=1, description="Share of the probe inside the disc that counts as lit")
@@ -120,6 +130,9 @@ class StudyDesign(Frozen):
             ("metrics.ms_ssim_levels", levels, f"{window} * 2^(levels-1) <= N = {self.N}",
              window * 2 ** (levels - 1) <= self.N),
             ("metrics.frc_block", self.metrics.frc_block, f"<= N = {self.N}", self.metrics.frc_block <= self.N),
+            ("base", self.base.model_dump(), "a file's object or scan needs a base file, tiling a file's object",
+             (bool(self.base.sha256) or (self.base.object, self.base.scan) == ("synthetic", "design"))
+             and (not self.base.tile or self.base.object == "file")),
             ("seeds.training", list(self.seeds.training), "at least one, unique",
              bool(self.seeds.training) and len({*self.seeds.training}) == len(self.seeds.training)),
         ]  # fmt: skip
