@@ -157,6 +157,13 @@ class StudyDesign(Frozen):
         """JSON-ready; `StudyDesign.model_validate` takes it back."""
         return self.model_dump(mode="json")
 
+    def for_data(self, dose: float) -> StudyDesign:
+        """The part that decides the data of one dose, everything else at a fixed value: two studies that differ only
+        in metrics, other doses or training seeds share their data and its hashes."""
+        seeds = self.seeds.model_copy(update={"training": (0,), "reconstruction": 0})
+        metrics = MetricsDesign(ms_ssim_levels=1, frc_block=8)
+        return self.model_copy(update={"doses": (dose,), "seeds": seeds, "metrics": metrics})
+
     def sha256(self) -> str:
         """The name of the study: equal designs have equal hashes on every machine."""
         return identity(self)

@@ -3,7 +3,9 @@
     <hub>/design.json
     <hub>/run_manifest.json                                what generate made, with hashes
     <hub>/dose_<int>/simulated_raw.npz  canonical.npz      counts as drawn; all positions after rounding
-    <hub>/dose_<int>/train.npz  test.npz  truth.npz        datasets (keys: `npz`); only the comparison opens truth.npz
+    <hub>/dose_<int>/train.npz  test.npz                   datasets (keys: `npz`)
+    <hub>/dose_<int>/truth.npz                             the object; only the comparison opens it
+    <hub>/dose_<int>/truth_train.npz                       the train half alone, for the supervised Baseline
     <hub>/dose_<int>/generate.log
     <hub>/dose_<int>/<view>/<view>_train.npz  <view>_test.npz        missing where the view was skipped
     <hub>/dose_<int>/<view>/spacing_<split>.json  skip_<split>.json  metrics_bundle.json
@@ -108,6 +110,9 @@ class Layout:
 
     def truth(self, dose: float) -> Path:
         return self.dose(dose) / "truth.npz"
+
+    def truth_train(self, dose: float) -> Path:
+        return self.dose(dose) / "truth_train.npz"
 
     def generate_log(self, dose: float) -> Path:
         return self.dose(dose) / "generate.log"

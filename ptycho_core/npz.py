@@ -12,7 +12,8 @@ Keys of a dataset (`train.npz`, `test.npz`, `<view>_<split>.npz`); n patterns of
 | groups | int64 (g, C) | views only: rows of this file |
 | metadata | uint8 | JSON: see `contract.Metadata` |
 
-`truth.npz`: objectTruth complex64 (H, W), train_pixels and test_pixels bool (H, W): the pixels a half's patches cover.
+`truth.npz`: objectTruth complex64 (H, W), train_pixels and test_pixels bool (H, W): the rectangles that the patches of
+a half cover. `truth_train.npz`: objectTruth alone, NaN outside the train half's rectangle.
 `simulated_raw.npz`: counts (uint16 or uint32) of every position, with xcoords, ycoords as they were drawn.
 """
 

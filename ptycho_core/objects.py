@@ -39,4 +39,4 @@ def synthetic_object(shape: tuple[int, int], seed: int) -> NDArray[np.complex64]
     t = dead_leaves(shape, seed)
     other = dead_leaves(shape, seed + SECOND_SEED)
     transmission = np.exp(-ABSORPTION * (0.7 * t + 0.3 * other)) * np.exp(1j * PHASE * (t - t.mean()))
-    return transmission.astype(np.complex64)
+    return np.asarray(transmission, dtype=np.complex64)

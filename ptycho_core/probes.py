@@ -40,7 +40,7 @@ def lens(n: int, design: LensProbe | None = None) -> NDArray[np.complex64]:
 def normalised(probe: Complex) -> NDArray[np.complex64]:
     """The same probe with a sum of abs² of 1, as complex64."""
     wide = probe.astype(np.complex128)
-    return (wide / np.sqrt(np.sum(np.abs(wide) ** 2))).astype(np.complex64)
+    return np.asarray(wide / np.sqrt(np.sum(np.abs(wide) ** 2)), dtype=np.complex64)
 
 
 @dataclass(frozen=True)
