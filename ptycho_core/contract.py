@@ -68,9 +68,13 @@ class Dataset:
         """Rates are s2 times the far-field intensity."""
         return self.metadata.s**2
 
+    def counts_of(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Photon counts of some patterns (len(rows), N, N), DC centred."""
+        return np.asarray(np.rint((self.diffraction[rows] * np.float64(self.metadata.s)) ** 2), dtype=np.int32)
+
     def counts(self) -> NDArray[np.int32]:
-        """Photon counts (n, N, N)."""
-        return np.rint((self.diffraction * np.float64(self.metadata.s)) ** 2).astype(np.int32)
+        """Photon counts of all patterns (n, N, N)."""
+        return self.counts_of(np.arange(len(self.diffraction)))
 
 
 def read_dataset(path: Path, *, truth_allowed: bool = False) -> Dataset:
