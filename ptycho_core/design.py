@@ -101,6 +101,8 @@ class StudyDesign(Frozen):
     lit_energy: float = Field(0.9, gt=0, lt=1, description="Share of the probe inside the disc that counts as lit")
     min_groups: int = Field(12, ge=1, description="A view with fewer groups is skipped")
     n_groups: int = Field(0, ge=0, description="Groups per split before filtering; 0: one per position")
+    iterations: int = Field(1500, ge=1, description="Of a training; the supervised arm takes half of them")
+    epochs: int = Field(100, ge=1, description="Of an LSQML reconstruction")
     n_images: int = Field(0, ge=0, description="Positions kept per split, drawn with the subsampling seed; 0: all")
 
     @model_validator(mode="after")
@@ -162,7 +164,9 @@ class StudyDesign(Frozen):
         in metrics, other doses or training seeds share their data and its hashes."""
         seeds = self.seeds.model_copy(update={"training": (0,), "reconstruction": 0})
         metrics = MetricsDesign(ms_ssim_levels=1, frc_block=8)
-        return self.model_copy(update={"doses": (dose,), "seeds": seeds, "metrics": metrics})
+        return self.model_copy(update={
+            "doses": (dose,), "seeds": seeds, "metrics": metrics, "iterations": 1, "epochs": 1,
+        })  # fmt: skip
 
     def sha256(self) -> str:
         """The name of the study: equal designs have equal hashes on every machine."""
@@ -180,15 +184,15 @@ def get_study_design(size: Size = "full") -> StudyDesign:
     Raises:
         BadInput: no such size.
     """
-    one_seed = Seeds(training=(0,))
+    small = {"N": 64, "guard_px": 64, "seeds": Seeds(training=(0,)), "iterations": 300}
     if size == "full":
         return StudyDesign()
     if size == "cluster64":
         return StudyDesign(N=64, guard_px=64, scan=ScanDesign(half_rows=320, cols=640, step_px=8))
     if size == "mini":
-        return StudyDesign(N=64, guard_px=64, scan=ScanDesign(half_rows=192, cols=384, step_px=8), seeds=one_seed)
+        return StudyDesign.model_validate({**small, "scan": ScanDesign(half_rows=192, cols=384, step_px=8)})
     if size == "smoke":
-        return StudyDesign(N=64, guard_px=64, scan=ScanDesign(half_rows=128, cols=256, step_px=8), seeds=one_seed)
+        return StudyDesign.model_validate({**small, "scan": ScanDesign(half_rows=128, cols=256, step_px=8)})
     raise BadInput(f"no size {size!r}", remedy=f"one of {', '.join(SIZES)}")
 
 

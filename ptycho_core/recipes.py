@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ptycho_core.design import Size
+from ptycho_core.design import StudyDesign
 from study_core.plan import Frozen
 
 Arm = Literal["pinn", "baseline"]
@@ -37,9 +37,9 @@ class Recipe(Frozen):
     state_every: int = Field(50, ge=1, description="Iterations between saved states")
 
 
-def recipe_for(size: Size, arm: Arm = "pinn", gridsize: int = 2, seed: int = 0) -> Recipe:
-    """The study's recipe: 300 iterations for one CPU (mini, smoke), 1500 on a cluster; the Baseline takes half."""
-    iterations = 300 if size in ("mini", "smoke") else 1500
+def recipe_for(design: StudyDesign, arm: Arm = "pinn", gridsize: int = 2, seed: int = 0) -> Recipe:
+    """The study's recipe; the Baseline takes half of the iterations and sees every photon."""
     if arm == "baseline":
-        return Recipe(arm=arm, gridsize=1, seed=seed, iterations=iterations // 2, thinning=1.0)
-    return Recipe(arm=arm, gridsize=gridsize, seed=seed, iterations=iterations)
+        half = max(1, design.iterations // 2)
+        return Recipe(arm=arm, gridsize=1, seed=seed, iterations=half, thinning=1.0)
+    return Recipe(arm=arm, gridsize=gridsize, seed=seed, iterations=design.iterations)
