@@ -135,6 +135,8 @@ def validate_dataset_contract(
         raise BadInput(f"patterns of {n} px, the design says N = {design.N}", remedy="use the hub of this design")
     if metadata.design_sha256 != design.for_data(metadata.dose).sha256():
         raise BadInput("made for another study design", remedy="use another --hub, or " + GENERATE_AGAIN)
+    if metadata.view != (view or ALL):
+        raise BadInput(f"holds view {metadata.view}, expected {view or ALL}", remedy="name the right file")
     _check_split(arrays["ycoords"], metadata, split, design)
     _check_groups(arrays, view or ALL, gridsize, design)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ptycho_core.design import SPLITS, get_study_design
 from ptycho_core.layout import Layout, default_hub, open_hub
-from study_core.files import place
 from studies.fly64_dose_overlap import phase
+from study_core.files import place
 
 
 def patched_names(hub: Path) -> list[Path]:

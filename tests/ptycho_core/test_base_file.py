@@ -20,7 +20,7 @@ def base_file(path: Path, **changes: Any) -> Path:
     """A good base file for the smoke study but for `changes`; None leaves a key out."""
     ys, xs = (grid.ravel().astype(float) for grid in np.meshgrid(np.arange(40, 320, 8), np.arange(40, 240, 8)))
     arrays = {
-        "probeGuess": lens(64).astype(np.complex128) * 3, "objectGuess": synthetic_object((400, 330), 5).astype(complex),
+        "probeGuess": lens(64).astype(complex) * 3, "objectGuess": synthetic_object((400, 330), 5).astype(complex),
         "xcoords": xs, "ycoords": ys, "xcoords_start": xs, **changes,
     }  # fmt: skip
     np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
