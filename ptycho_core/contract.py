@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ptycho_core.design import ALL, Split, StudyDesign
+from ptycho_core.forward import BATCH
 from ptycho_core.grouping import EPSILON, nearest_spacing
 from ptycho_core.npz import METADATA, read_arrays
 from study_core.errors import BadInput
@@ -74,7 +75,11 @@ class Dataset:
 
     def counts(self) -> NDArray[np.int32]:
         """Photon counts of all patterns (n, N, N)."""
-        return self.counts_of(np.arange(len(self.diffraction)))
+        result = np.empty(self.diffraction.shape, np.int32)
+        for start in range(0, len(result), BATCH):
+            rows = np.arange(start, min(start + BATCH, len(result)))
+            result[rows] = self.counts_of(rows)
+        return result
 
 
 def read_dataset(path: Path, *, truth_allowed: bool = False) -> Dataset:
@@ -198,12 +203,14 @@ def _check_amplitude(amplitude: NDArray[np.float32], metadata: Metadata) -> None
         raise BadInput("key diffraction is negative", row=int(np.argwhere(amplitude < 0)[0][0]), remedy=store)
     if amplitude.max() >= AMPLITUDE_LIMIT:
         raise BadInput(f"diffraction looks like counts: largest value {amplitude.max():.4g}", remedy=store)
-    photons = (amplitude * np.float64(metadata.s)) ** 2
-    error = np.abs(photons - np.rint(photons)) - np.maximum(COUNT_TOLERANCE, FLOAT_EPSILON * photons)
-    if (error > 0).any():
-        row = int(np.argwhere(error > 0)[0][0])
-        raise BadInput("diffraction looks like intensity: (s · diffraction)² is not whole", row=row, remedy=store)
-    totals = photons.sum(axis=(1, 2))
+    totals = np.empty(len(amplitude))
+    for start in range(0, len(amplitude), BATCH):
+        photons = (amplitude[start : start + BATCH] * np.float64(metadata.s)) ** 2
+        error = np.abs(photons - np.rint(photons)) - np.maximum(COUNT_TOLERANCE, FLOAT_EPSILON * photons)
+        if (error > 0).any():
+            row = start + int(np.argwhere(error > 0)[0][0])
+            raise BadInput("diffraction looks like intensity: (s · diffraction)² is not whole", row=row, remedy=store)
+        totals[start : start + BATCH] = photons.sum(axis=(1, 2))
     spread = float(np.sqrt(totals.var() / _independent(len(totals)) + metadata.dose / len(totals)))
     if abs(totals.mean() - metadata.dose) > 5 * spread:
         what = f"mean total is {totals.mean():.5g} photons, expected {metadata.dose:g} within {5 * spread:.2g}"

@@ -15,7 +15,8 @@ from study_core.errors import BadInput
 
 Complex = NDArray[np.complexfloating]
 Whole = NDArray[np.int64]
-_BATCH = 256  # patterns whose exit waves are in memory at once
+BATCH = 256
+"""Patterns whose exit waves, or whose counts in double precision, are in memory at once."""
 
 
 def cut(image: NDArray[Any], ys: Whole, xs: Whole, n: int) -> NDArray[Any]:
@@ -40,8 +41,8 @@ def intensities(image: Complex, probe: Complex, ys: Whole, xs: Whole) -> NDArray
     n = len(probe)
     result = np.empty((len(ys), n, n))
     wide = probe.astype(np.complex128)
-    for start in range(0, len(ys), _BATCH):
-        part = slice(start, start + _BATCH)
+    for start in range(0, len(ys), BATCH):
+        part = slice(start, start + BATCH)
         # |FFT| does not see where the origin of the exit wave is, so only the pattern is shifted
         far = np.fft.fft2(wide * cut(image, ys[part], xs[part], n), norm="ortho")
         result[part] = np.fft.fftshift(far.real**2 + far.imag**2, axes=(1, 2))
@@ -54,6 +55,21 @@ def dose_scale(intensity: NDArray[np.float64], dose: float) -> float:
 
 
 def photons(intensity: NDArray[np.float64], s2: float, seed: int) -> NDArray[np.unsignedinteger]:
-    """Poisson counts of s² A², in the smallest of uint16 and uint32 that holds them."""
-    counts = np.random.default_rng(seed).poisson(s2 * intensity)
-    return counts.astype(np.uint16 if counts.max(initial=0) < 2**16 else np.uint32)
+    """Poisson counts of s² A², in the smallest of uint16 and uint32 that holds them.
+
+    Drawn a few patterns at a time, which is the same stream as all at once in a fraction of the memory.
+    """
+    rng, parts = np.random.default_rng(seed), []
+    for start in range(0, len(intensity), BATCH):
+        drawn = rng.poisson(s2 * intensity[start : start + BATCH])
+        parts.append(drawn.astype(np.uint16 if drawn.max(initial=0) < 2**16 else np.uint32))
+    counts: NDArray[np.unsignedinteger] = np.concatenate(parts)
+    return counts
+
+
+def amplitudes(counts: NDArray[np.unsignedinteger], s: float) -> NDArray[np.float32]:
+    """sqrt(counts) / s as it is stored."""
+    result = np.empty(counts.shape, np.float32)
+    for start in range(0, len(counts), BATCH):
+        result[start : start + BATCH] = np.sqrt(counts[start : start + BATCH].astype(np.float64)) / s
+    return result

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ptycho_core.base import Base, make_base
 from ptycho_core.contract import validate_dataset_contract
 from ptycho_core.design import ALL, SPLITS, Split, StudyDesign, dose_name
-from ptycho_core.forward import dose_scale, intensities, photons
+from ptycho_core.forward import amplitudes, dose_scale, intensities, photons
 from ptycho_core.layout import Layout
 from ptycho_core.npz import write_arrays
 from study_core.files import locked, peek_json, sha256_of, write_json
@@ -43,7 +43,7 @@ def canonicalise(base: Base, simulated: Simulated, design: StudyDesign, dose: fl
     """Counts to the dataset's keys: amplitude, whole-pixel positions, flat start; with metadata of split `all`."""
     s = float(np.sqrt(simulated.s2))
     arrays: Arrays = {
-        "diffraction": (np.sqrt(simulated.counts) / s).astype(np.float32),
+        "diffraction": amplitudes(simulated.counts, s),
         "xcoords": np.rint(base.scan.x),
         "ycoords": np.rint(base.scan.y),
         "probeGuess": base.probe,

@@ -43,7 +43,7 @@ def test_parameters_and_start(inputs: int, parameters: int):
     assert patch.shape == (4, 64, 64)
     assert (patch.abs() - 0.85).abs().mean() < 0.05
     assert abs(patch.real.mean() - 0.85) < 0.05
-    assert patch.angle().abs().mean() < 0.2
+    assert patch.angle().abs().mean() < 0.25
 
 
 def test_new_networks_leave_the_global_stream_alone():
