@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from benchmarks.harness import parser, report
+from ptycho_core.base import make_base
 from ptycho_core.bundle import channels
 from ptycho_core.design import Size, get_study_design
 from ptycho_core.forward import dose_scale, intensities, photons
-from ptycho_core.generation import make_base
 from ptycho_core.grouping import form_groups
 from ptycho_core.network import new_network
 from ptycho_core.physics import Optics, canvas_of, held_out_loss
@@ -57,12 +57,12 @@ def measured(size: Size, repeats: int) -> dict[str, Any]:
     def network(bf16: bool) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             patches = net(shown)
-        torch.view_as_real(patches).square().mean().backward()
+        torch.autograd.backward(torch.view_as_real(patches).square().mean())
 
     patches = net(shown).detach().requires_grad_()
 
     def physics() -> None:
-        held_out_loss(optics.rates(optics.assemble(patches, canvas)), held, 0.7).backward()
+        torch.autograd.backward(held_out_loss(optics.rates(optics.assemble(patches, canvas)), held, 0.7))
 
     parts = {
         "network bf16, forward and backward": best_ms(lambda: network(True), repeats),
