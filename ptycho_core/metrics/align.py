@@ -31,12 +31,12 @@ def align(image: Complex, reference: Complex, mask: Mask) -> Aligned:
     """Least-squares complex factor over the mask; the shift is that which would bring the image onto the reference."""
     found, wanted = image[mask].astype(np.complex128), reference[mask].astype(np.complex128)
     energy = float((np.abs(found) ** 2).sum())
-    factor = np.vdot(found, wanted) / energy if energy > 0 else complex(1)
+    factor = complex(np.vdot(found, wanted)) / energy if energy > 0 else complex(1)
     scaled = image.astype(np.complex128) * factor
     box = bounding_box(mask)
     lit = mask[box]
     one, other = (np.where(lit, values[box] - values[mask].mean(), 0) for values in (scaled, reference))
-    return Aligned(scaled, float(abs(factor)), measured_shift(one, other))
+    return Aligned(scaled, abs(factor), measured_shift(one, other))
 
 
 def measured_shift(image: Complex | NDArray[np.floating], reference: Complex | NDArray[np.floating],

@@ -66,7 +66,7 @@ def test_garbage_outside_the_mask_is_not_seen(phase: np.ndarray):
 def test_too_small_a_mask_names_the_level(phase: np.ndarray):
     mask = np.zeros(phase.shape, bool)
     mask[40:70, 40:70] = True
-    with pytest.raises(BadInput, match="MS-SSIM level 3: .* windows are lit, 64 are needed"):
+    with pytest.raises(BadInput, match=r"MS-SSIM level 3: .* windows are lit, 64 are needed"):
         ms_ssim(phase, phase, mask)
     with pytest.raises(BadInput, match="no block of 32 px is wholly lit"):
         ring_correlation(phase, phase, mask)
