@@ -1,11 +1,11 @@
 """Where everything of a run lies below its folder: every name is written here once.
 
-windows.jsonl corpus.json                              the labelled windows (`corpus.windows.Window`), counts, hashes
+windows.jsonl corpus.json                              the labelled windows (`corpus.windows.Window`), counts
 embeddings/<model>/ L<l>_pos.npy L<l>_neg.npy          per-residue float16, windows × window length × width
                     L<l>_meta.json                     keys, strata, groups, parts, hashes, in the arrays' order
                     store.json shards/                 what it was made from; finished shards of an unfinished store
 cavs/<model>/       L<l>_concept_v1.npy L<l>_pattern_v1.npy L<l>_random_<nn>_v1.npy
-                    L<l>_{scaler,pca,probe,centred}_v1.safetensors L<l>_report_v1.json L<l>_manifest_v1.json
+                    L<l>_{scaler,pca,probe,centred,folds}_v1.safetensors L<l>_report_v1.json L<l>_manifest_v1.json
 evaluations/<model>/ projection_eval.json thresholds.json controls.json nulls.npz oof_scores.csv plots/
 detections/<input>/ predictions.json hits.tsv detection_summary.json tracks/<accession>.png
 logs/               indexing_corrections.jsonl
@@ -106,6 +106,10 @@ class CavFiles:
 
     def centred(self, layer: int) -> Path:
         return self.root / f"L{layer}_centred_{self.version}.safetensors"
+
+    def folds(self, layer: int) -> Path:
+        """Both probes of every fold in the model's own space, for scores of proteins that a fold has not seen."""
+        return self.root / f"L{layer}_folds_{self.version}.safetensors"
 
     def report(self, layer: int) -> Path:
         return self.root / f"L{layer}_report_{self.version}.json"
