@@ -42,8 +42,8 @@ class ConceptSpec(Frozen):
     name: str = "C2H2"
     pattern: str | None = Field(
         r"C.{2,4}C.{3}[LIVMFYWC].{8}H.{3,5}H",
-        description="Regular expression of one occurrence: two cysteines and two histidines around a zinc ion, with the "
-        "hydrophobic residue of the core; spacing as published for the classical finger.",
+        description="Regular expression of one occurrence: two cysteines and two histidines around a zinc ion, with "
+        "the hydrophobic residue of the core; spacing as published for the classical finger.",
     )
     ligand_residues: str | None = Field(
         "CH",
@@ -64,7 +64,7 @@ class DataPlan(Frozen):
     off_shift_min: int = Field(9, ge=1)
     off_shift_max: int = Field(19, ge=1)
     off_iou_max: float = Field(
-        0.65, gt=0, le=1, description="Overlap of an `off` window with any known span, less than"
+        0.65, gt=0, le=1, description="IOU of an `off` window with any known span, less than"
     )
     unknown_max: float = Field(0.10, ge=0, le=1, title="Share of letters outside the twenty, at most")
     dropped_max: float = Field(0.05, ge=0, le=1, title="Share of rows that the guardrail may drop, at most")
