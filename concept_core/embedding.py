@@ -34,7 +34,7 @@ def pieces(lengths: Sequence[int], longest: int, overlap: int) -> list[Piece]:
     """How sequences are cut for a model that takes `longest` residues.
 
     >>> [(one.start, one.end, one.keep_from, one.keep_to) for one in pieces([10], 6, 4)]
-    [(0, 6, 0, 4), (2, 8, 4, 6), (4, 10, 6, 10)]
+    [(0, 6, 0, 4), (3, 9, 4, 6), (4, 10, 6, 10)]
     """
     overlap = min(overlap, longest // 2)
     found = []

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 TOKENS = ("<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<null_1>", "<mask>")
 CLS, PAD, EOS, MASK = 0, 1, 2, 32
 FIRST_RESIDUE, LAST_RESIDUE = 4, 23
 """Numbers of the twenty residues: L … C."""
-_NUMBER = {token: number for number, token in enumerate(TOKENS)}
+_TABLE = np.full(256, TOKENS.index("X"), dtype=np.int64)
+for _number, _token in enumerate(TOKENS):
+    if len(_token) == 1:
+        _TABLE[ord(_token)] = _number
 
 
-def numbers(sequence: str) -> list[int]:
-    """Token numbers of a sequence's letters, without `<cls>` and `<eos>`; a letter that is none becomes X.
+def token_numbers(sequence: str) -> npt.NDArray[np.int64]:
+    """A sequence's tokens between `<cls>` and `<eos>`; a letter that is none becomes X.
 
-    >>> numbers("CH")
-    [23, 21]
+    >>> token_numbers("CH").tolist()
+    [0, 23, 21, 2]
     """
-    unknown = _NUMBER["X"]
-    return [_NUMBER.get(letter, unknown) for letter in sequence]
+    inside = _TABLE[np.frombuffer(sequence.encode("ascii", "replace"), dtype=np.uint8)]
+    return np.concatenate([[CLS], inside, [EOS]])

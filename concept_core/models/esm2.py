@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from concept_core.models.alphabet import PAD, token_numbers
 from concept_core.models.protein_lm import FloatArray
 from concept_core.models.registry import Registered, checked_folder
 from study_core.device import device_for
@@ -32,15 +33,20 @@ class Esm2:
     num_layers: int
     max_residues: int
     network: Any
-    tokenizer: Any
     device: str
     autocast: bool
     causal: bool = False
 
     def tokens(self, sequences: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token numbers and attention mask, (sequences, longest + 2) on the device; residue i is token i + 1."""
-        batch = self.tokenizer([" ".join(letters) for letters in sequences], return_tensors="pt", padding=True)
-        return batch["input_ids"].to(self.device), batch["attention_mask"].to(self.device)
+        import torch
+
+        longest = max(len(letters) for letters in sequences) + 2
+        ids_BT = np.full((len(sequences), longest), PAD, dtype=np.int64)
+        for row, letters in enumerate(sequences):
+            ids_BT[row, : len(letters) + 2] = token_numbers(letters)
+        ids = torch.from_numpy(ids_BT).to(self.device)
+        return ids, (ids != PAD).long()
 
     def hidden_states(self, sequences: Sequence[str], layers: Sequence[int]) -> list[Mapping[int, FloatArray]]:
         """See `ProteinLM`. The attention mask is always given: without it padding would change every state."""
@@ -48,8 +54,6 @@ class Esm2:
 
         ids_BT, mask_BT = self.tokens(sequences)
         lengths = [len(letters) for letters in sequences]
-        if ids_BT.shape[1] != max(lengths) + 2 or mask_BT.sum(1).tolist() != [length + 2 for length in lengths]:
-            raise BadInput(f"model {self.name}: a residue is not one token", remedy="is this ESM-2's tokenizer?")
         with torch.inference_mode(), torch.autocast(self.device.split(":")[0], torch.bfloat16, self.autocast):
             states = self.network.esm(ids_BT, attention_mask=mask_BT, output_hidden_states=True).hidden_states
         wanted = {layer: states[layer].float().cpu().numpy() for layer in layers}
@@ -69,7 +73,7 @@ def open_esm2(model: Registered, *, device: str, dtype: str, untrained_seed: int
         raise BadInput(f"model {model.name}: no config.json", file=folder, remedy="copy the whole model folder")
     config = EsmConfig.from_pretrained(folder, local_files_only=True)
     _check_config(model, config, folder)
-    tokenizer = _tokenizer(model)
+    _check_tokenizer(model)
     if untrained_seed is None:
         network = _load(EsmForMaskedLM, config, folder, model.name)
     else:
@@ -82,7 +86,7 @@ def open_esm2(model: Registered, *, device: str, dtype: str, untrained_seed: int
     bf16 = dtype == "bf16" or (dtype == "auto" and place.startswith("cuda"))
     return Esm2(
         name=model.name, hidden_size=config.hidden_size, num_layers=config.num_hidden_layers,
-        max_residues=model.entry.max_seq_len - 2, network=network.eval().to(place), tokenizer=tokenizer, device=place,
+        max_residues=model.entry.max_seq_len - 2, network=network.eval().to(place), device=place,
         autocast=bf16,
     )  # fmt: skip
 
@@ -92,8 +96,8 @@ def _quiet_and_offline() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     import transformers
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _check_config(model: Registered, config: Any, folder: Path) -> None:
@@ -113,10 +117,9 @@ def _check_config(model: Registered, config: Any, folder: Path) -> None:
         raise BadInput(what, file=folder, remedy=f"correct {model.registry}")
 
 
-def _tokenizer(model: Registered) -> Any:
+def _check_tokenizer(model: Registered) -> None:
+    """The folder's alphabet must be ESM-2's: letters become tokens by our table, which is much faster than its code."""
     from transformers import EsmTokenizer
-
-    from concept_core.models.alphabet import numbers
 
     folder = model.tokenizer
     if folder is None or not (folder / "vocab.txt").is_file():
@@ -125,11 +128,10 @@ def _tokenizer(model: Registered) -> Any:
         )
     tokenizer = EsmTokenizer.from_pretrained(folder, local_files_only=True)
     letters = "ACDEFGHIKLMNPQRSTVWYX"
-    if tokenizer(" ".join(letters))["input_ids"] != [0, *numbers(letters), 2]:
+    if tokenizer(" ".join(letters))["input_ids"] != token_numbers(letters).tolist():
         raise BadInput(
             f"model {model.name}: vocab.txt is not ESM-2's alphabet", file=folder, remedy="take the model's own file"
         )
-    return tokenizer
 
 
 def _load(network: Any, config: Any, folder: Path, name: str) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from concept_core.corpus.homology import related, word_index
 from concept_core.corpus.rows import Protein
-from concept_core.models.alphabet import CLS, EOS, PAD, numbers
+from concept_core.models.alphabet import CLS, EOS, PAD, token_numbers
 from study_core.errors import BadInput
 
 
@@ -81,7 +81,7 @@ def crops(
         if matches and not with_concept:
             continue
         occurrences += [(len(kept), first, end) for first, end in matches]
-        kept.append(np.array(numbers(sequence), dtype=np.int64))
+        kept.append(token_numbers(sequence)[1:-1])
     if not kept:
         raise BadInput("every protein is a relative of an evaluation protein", remedy="give more sequences")
     if with_concept and not occurrences:
