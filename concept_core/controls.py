@@ -93,8 +93,8 @@ def pssm_scores(windows: Sequence[Window], rows: Rows, *, width: int | None = No
     """Best-offset score of every window by a matrix of training windows of other folds; held out: of all of them."""
     scores = np.zeros(len(windows))
     for fold in np.unique(rows.folds):
-        outside = np.flatnonzero(rows.folds == fold)
-        inside = np.flatnonzero((rows.folds >= 0) & (rows.folds != fold))
+        outside = np.flatnonzero(rows.folds == fold).tolist()
+        inside = np.flatnonzero((rows.folds >= 0) & (rows.folds != fold)).tolist()
         matrix = fit_pssm([windows[number] for number in inside], width=width)
         for number in outside:
             scores[number] = matrix.track(windows[number].letters).max()

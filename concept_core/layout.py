@@ -6,7 +6,8 @@ embeddings/<model>/ L<l>_pos.npy L<l>_neg.npy          per-residue float16, wind
                     store.json shards/                 what it was made from; finished shards of an unfinished store
 cavs/<model>/       L<l>_concept_v1.npy L<l>_pattern_v1.npy L<l>_random_<nn>_v1.npy
                     L<l>_{scaler,pca,probe,centred,folds}_v1.safetensors L<l>_report_v1.json L<l>_manifest_v1.json
-evaluations/<model>/ projection_eval.json thresholds.json controls.json nulls.npz oof_scores.csv plots/
+evaluations/<model>/ projection_eval.json thresholds.json controls.json nulls.npz oof_scores.csv proteins.csv
+                    facts.json plots/
 detections/<input>/ predictions.json hits.tsv detection_summary.json tracks/<accession>.png
 logs/               indexing_corrections.jsonl
 smoke_test_metrics.json
@@ -143,6 +144,16 @@ class EvaluationFiles:
     @property
     def scores(self) -> Path:
         return self.root / "oof_scores.csv"
+
+    @property
+    def proteins(self) -> Path:
+        """Whole proteins of the detection test, a row a protein and source."""
+        return self.root / "proteins.csv"
+
+    @property
+    def facts(self) -> Path:
+        """Integrity counts and settings: with the tables, all that a verdict is computed from."""
+        return self.root / "facts.json"
 
     @property
     def plots(self) -> Path:

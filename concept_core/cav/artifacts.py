@@ -50,6 +50,13 @@ class Cav:
         return self.folds.centred[-1]
 
 
+def write_array(path: Path, array: Floats) -> Path:
+    """An array as .npy, float64."""
+    with replacing(path) as temporary:
+        np.save(temporary, np.asarray(array, dtype=np.float64), allow_pickle=False)
+    return path
+
+
 def write_vector(path: Path, vector_d: Floats) -> Path:
     """A direction as .npy, float32."""
     with replacing(path) as temporary:

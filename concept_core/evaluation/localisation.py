@@ -53,13 +53,8 @@ def summary(ious: Floats) -> Located:
     """Median IOU, share above .75, share of at least .5 (Recall@1), mean. NaN without proteins."""
     if not len(ious):
         return Located(float("nan"), float("nan"), float("nan"), float("nan"), 0)
-    return Located(
-        float(np.median(ious)),
-        float((ious > GOOD).mean()),
-        float((ious >= RECALLED).mean()),
-        float(ious.mean()),
-        len(ious),
-    )
+    good, recalled = (ious > GOOD).mean(), (ious >= RECALLED).mean()
+    return Located(float(np.median(ious)), float(good), float(recalled), float(ious.mean()), len(ious))
 
 
 class Heatmap(NamedTuple):

@@ -44,7 +44,7 @@ def average_precision(positives: Floats, negatives: Floats) -> float:
 
 @dataclass(frozen=True)
 class StratumScores:
-    """Figures of one feature set on one part. AP of a stratum has the stratum's own prevalence, `ap_all` the whole's."""
+    """Figures of one feature set on one part. A stratum's AP has its own prevalence, `ap_all` the whole's."""
 
     auroc: dict[str, float]
     ap: dict[str, float]

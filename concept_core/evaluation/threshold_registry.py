@@ -37,7 +37,7 @@ def precision_at_recall(positives: Floats, recall: float) -> float:
 
 
 def false_positive_rate(negatives: Floats, rate: float) -> float:
-    """The smallest threshold at which at most `rate` of the negatives are hits: just above the first that must not be."""
+    """The smallest threshold at which at most `rate` of the negatives are hits: just above the first too many."""
     allowed = math.floor(rate * len(negatives) + 1e-9)
     descending = np.sort(negatives)[::-1]
     return float(np.nextafter(descending[allowed], np.inf)) if allowed < len(negatives) else float(descending[-1])

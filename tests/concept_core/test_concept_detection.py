@@ -9,6 +9,7 @@ from concept_core import detection
 from concept_core.corpus.windows import best_overlap, overlap
 from concept_core.evaluation import localisation
 from concept_core.evaluation.threshold_registry import ThresholdRegistry, rates
+from concept_core.plans import DetectionPlan
 
 
 def test_cumulative_sums_equal_the_mean_of_every_window() -> None:
@@ -59,9 +60,8 @@ def test_confidence_follows_the_protein_null() -> None:
     )  # fmt: skip
 
     def said(best: float) -> tuple[int, float]:
-        one = detection.call(
-            "P", 41, np.array([best]), np.array([best]), registry, method="f1_max", reach=14, suppress=21
-        )
+        track, plan = np.array([best]), DetectionPlan(threshold_method="f1_max")
+        one = detection.call("P", 41, track, track, registry, plan)
         return one.confidence, one.z
 
     assert said(2.0) == (3, 1.5)
