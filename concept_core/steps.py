@@ -13,7 +13,7 @@ from concept_core.jobs.concept_eval import ConceptEval, Role, ScanSource, Source
 from concept_core.jobs.embed import Embed
 from concept_core.jobs.scan import Scan
 from concept_core.jobs.train_cav import TrainCav, TrainedCav
-from concept_core.models.registry import ModelEntry, checked_folder, chosen_layers, registered
+from concept_core.models.registry import ModelEntry, chosen_layers, located, portable, registered
 from concept_core.plans import ConceptPlan
 from study_core.job import Content
 from study_core.plan import Frozen
@@ -45,15 +45,14 @@ def networks(plan: ConceptPlan, registry: Path) -> tuple[Network, ...]:
 
 def _network(plan: ConceptPlan, registry: Path, name: str, role: NetworkRole, seed: int | None) -> Network:
     found = registered(registry, name)
-    folder = checked_folder(found)
-    apart = found.tokenizer is not None and found.tokenizer != folder
+    folder, tokenizer = located(found)
     layers = chosen_layers(plan.model, found.entry)
     return Network(
         role=role,
         name=f"{name}_untrained" if seed is not None else name,
-        entry=found.entry,
+        entry=portable(found),
         model=Content.of(folder),
-        tokenizer=Content.of(found.tokenizer) if apart and found.tokenizer else None,
+        tokenizer=Content.of(tokenizer) if tokenizer else None,
         untrained_seed=seed,
         layers=tuple(sorted({0, *layers})),
     )

@@ -95,11 +95,14 @@ def _write_shard(
     for row, one in enumerate(shown):
         users.setdefault(one.letters, []).append(row)
     width = shown[0].end - shown[0].start
-    tapped = {layer: np.empty((len(shown), width, model.hidden_size), dtype=np.float16) for layer in layers}
+    tapped: dict[int, npt.NDArray[np.float16]] = {}
     for number, states in residue_states(model, letters, layers, tokens_per_batch=budget, overlap=overlap):
         for row in users[letters[number]]:
             for layer in layers:
-                tapped[layer][row] = states[layer][shown[row].start : shown[row].end]
+                size = (len(shown), width, states[layer].shape[1])  # layer 0 may be narrower
+                tapped.setdefault(layer, np.empty(size, dtype=np.float16))[row] = states[layer][
+                    shown[row].start : shown[row].end
+                ]
     for layer, array in tapped.items():
         if not np.isfinite(array).all():
             what = f"model {model.name}: a state of layer {layer} is not finite in half precision"

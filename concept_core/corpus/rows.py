@@ -115,8 +115,8 @@ def read_rows(file: Path, *, unknown_max: float = 0.10) -> list[Row]:
     return rows
 
 
-def read_fasta(file: Path, *, unknown_max: float = 0.10) -> list[Protein]:
-    """The records of a FASTA file (gzip by suffix `.gz`), in order.
+def read_fasta(file: Path, *, unknown_max: float = 0.10, repeated: bool = False) -> list[Protein]:
+    """The records of a FASTA file (gzip by suffix `.gz`), in order. `repeated`: of equal ids the first counts.
 
     Raises:
         BadInput: no such file, no record, letters before the first header, an empty or repeated id, no protein.
@@ -129,6 +129,8 @@ def read_fasta(file: Path, *, unknown_max: float = 0.10) -> list[Protein]:
             raise BadInput("header without an id", file=file, row=number, remedy="`>` and the accession")
         accession = words[0]
         if accession in seen:
+            if repeated:
+                continue
             what = f"id {accession} again (first in record {seen[accession]})"
             raise BadInput(what, file=file, row=number, remedy="ids must be unique")
         seen[accession] = number

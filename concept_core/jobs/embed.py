@@ -36,15 +36,12 @@ class Embedded(Receipt):
 
 def embed(request: Embed, context: Context) -> Embedded:
     """Write the store below the job's folder; finished shards of an earlier attempt are kept."""
+    return embed_into(EmbeddingFiles(context.folder / "store"), request, context)
+
+
+def embed_into(files: EmbeddingFiles, request: Embed, context: Context) -> Embedded:
+    """The same, into `files`."""
     windows = read_windows(request.windows.checked())
-    folder = request.model.checked()
-    tokenizer = request.tokenizer.checked() if request.tokenizer else folder
-    registered = Registered(
-        name=request.name, entry=request.entry, folder=folder, tokenizer=tokenizer, registry=Path("model_registry.yaml")
-    )
-    model = open_model(
-        registered, device=request.device, dtype=request.plan.dtype, untrained_seed=request.untrained_seed
-    )
     made = Made(
         model=request.name,
         model_sha256=request.model.sha256,
@@ -54,7 +51,9 @@ def embed(request: Embed, context: Context) -> Embedded:
         context=request.plan.context,
         overlap=request.plan.overlap,
     )
-    files = EmbeddingFiles(context.folder / "store")
+    model = open_model(
+        _registered(request), device=request.device, dtype=request.plan.dtype, untrained_seed=request.untrained_seed
+    )
     residues = write_store(
         files,
         windows,
@@ -66,3 +65,11 @@ def embed(request: Embed, context: Context) -> Embedded:
         should_stop=context.should_stop,
     )
     return Embedded(store=Content.of(files.root), windows=len(windows), residues=residues)
+
+
+def _registered(request: Embed) -> Registered:
+    folder = request.model.checked()
+    tokenizer = request.tokenizer.checked() if request.tokenizer else folder
+    return Registered(
+        name=request.name, entry=request.entry, folder=folder, tokenizer=tokenizer, registry=Path("model_registry.yaml")
+    )

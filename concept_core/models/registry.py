@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from concept_core.models.protein_lm import ProteinLM
 from concept_core.plans import ModelPlan
 from study_core.errors import BadInput
-from study_core.files import sha256_of
+from study_core.files import peek_json, sha256_of
 from study_core.plan import Frozen
 
 Family = Literal["esm2", "house", "unirep"]
@@ -92,10 +92,16 @@ def _entry(file: Path, name: str, fields: Any) -> ModelEntry:
 
 
 def registered(file: Path, name: str) -> Registered:
-    """The entry `name` with absolute paths. Raises BadInput where there is none, naming those there are."""
+    """The entry `name` with absolute paths; a model folder of one of the registered sizes may stand for it.
+
+    Raises:
+        BadInput: no such entry (those there are are named), or a folder of a size that no entry has.
+    """
     models = read_registry(file)
     if name not in models:
-        raise BadInput(f"no model {name!r}", file=file, remedy=f"one of {', '.join(models)}")
+        if (Path(name) / "config.json").is_file():
+            return _folder(file, Path(name), models)
+        raise BadInput(f"no model {name!r}", file=file, remedy=f"one of {', '.join(models)}, or a model's folder")
     entry = models[name]
 
     def absolute(path: str | None) -> Path | None:
@@ -105,6 +111,19 @@ def registered(file: Path, name: str) -> Registered:
     return Registered(
         name=name, entry=entry, folder=folder, tokenizer=absolute(entry.tokenizer_path) or folder, registry=file
     )
+
+
+def _folder(file: Path, folder: Path, models: dict[str, ModelEntry]) -> Registered:
+    """The entry of a folder's size, its paths replaced."""
+    config = peek_json(folder / "config.json") or {}
+    size = config.get("hidden_size"), config.get("num_hidden_layers")
+    for name, entry in models.items():
+        if entry.family == "esm2" and (entry.hidden_size, entry.num_layers) == size:
+            path = folder.resolve()
+            moved = entry.model_copy(update={"checkpoint_path": str(path), "tokenizer_path": None, "sha256": None})
+            return Registered(name=name, entry=moved, folder=path, tokenizer=path, registry=file)
+    what = f"hidden_size {size[0]} with {size[1]} layers is not registered"
+    raise BadInput(what, file=folder / "config.json", remedy=f"add an entry to {file}")
 
 
 def chosen_layers(plan: ModelPlan, entry: ModelEntry) -> tuple[int, ...]:
@@ -135,6 +154,22 @@ def open_model(
     from concept_core.models.esm2 import open_esm2
 
     return open_esm2(model, device=device, dtype=dtype, untrained_seed=untrained_seed)
+
+
+def portable(model: Registered) -> ModelEntry:
+    """The entry less what says where it lies: moving a model renames no result."""
+    return model.entry.model_copy(update={"checkpoint_path": None, "tokenizer_path": None, "sha256": None, "note": ""})
+
+
+def located(model: Registered) -> tuple[Path, Path | None]:
+    """The model's folder (UniRep: its file), and its tokenizer's where that lies elsewhere. Raises BadInput."""
+    if model.entry.family == "unirep":
+        from concept_core.models.unirep import weights_file
+
+        return weights_file(model), None
+    folder = checked_folder(model)
+    apart = model.tokenizer is not None and model.tokenizer != folder and model.tokenizer.is_dir()
+    return folder, model.tokenizer if apart else None
 
 
 def checked_folder(model: Registered) -> Path:
