@@ -73,9 +73,7 @@ class Trained:
     controls: tuple[TrainedCav, ...]
 
     def sources(self) -> list[Source]:
-        found = [
-            steps.source(network.role, one) for network in self.networks for one in self.by_network[network.name]
-        ]
+        found = [steps.source(network.role, one) for network in self.networks for one in self.by_network[network.name]]
         named = {"bag20": "bag20", "dipeptide": "dipeptide"}
         return found + [steps.source(named[one.source], one) for one in self.controls]  # type: ignore[arg-type]
 
@@ -114,7 +112,7 @@ class Study:
     def train(self, *, layer: int | None = None) -> Trained:
         """CAVs of every network and control (of one layer above 0 and layer 0, where one is named); placed under cavs/."""
         windows, stores = self.windows(), self.embed()
-        networks = steps.networks(self.plan, self.registry)
+        """CAVs of every network and control, placed under cavs/; of one layer above 0 and layer 0 where one is named."""
         found: dict[str, tuple[TrainedCav, ...]] = {}
         for network in networks:
             if layer is not None and layer not in network.layers:
@@ -144,9 +142,7 @@ class Study:
         windows, trained = self.windows(), self.train()
         scans = []
         for network in trained.networks:
-            request = steps.scan_request(
-                self.plan, network, trained.by_network[network.name], windows, self.device
-            )
+            request = steps.scan_request(self.plan, network, trained.by_network[network.name], windows, self.device)
             made = self.local.ask(scan, request, Scanned, f"scan-{network.name}")
             scans.append(ScanSource(name=network.name, role=network.role, tracks=made.tracks))
         wanted = steps.eval_request(
