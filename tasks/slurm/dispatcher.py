@@ -85,7 +85,7 @@ class Dispatcher:
         self.scheduler: Scheduler = scheduler or self._own_scheduler()
         self._placer = Placer(self.journal, self.scheduler, profile, self._tell, clock)
         self._ender = Ender(self.journal, self.scheduler, profile, self._tell, clock)
-        self._tracker = Tracker(self.journal, self.scheduler, self._placer, self._ender, profile, clock)
+        self._tracker = Tracker(self.journal, self.scheduler, self._placer, self._ender, profile, self._tell, clock)
         self._beaten = self._troubled = float("-inf")
 
     def _own_scheduler(self) -> Scheduler:
@@ -190,7 +190,7 @@ class Dispatcher:
         ready: list[tuple[Entry, list[str]]] = []
         for entry in entries:
             ids = self._tracker.dependencies(entry)
-            if ids is not None:
+            if ids is not None and (not array or self._placer.may_try(entry)):
                 ready.append((entry, ids))
             elif entry.state == "live":
                 self.journal.write(entry)
@@ -199,7 +199,7 @@ class Dispatcher:
                 self._placer.place(group, array=len(group) > 1, lock=lock, after=ready[0][1])
             return
         for entry, ids in ready:
-            if self._placer.has_room():
+            if self._placer.may_try(entry) and self._placer.has_room():
                 self._placer.place([entry], array=False, lock=lock, after=ids)
             else:
                 self.journal.write(entry)  # waits in the journal for a place

@@ -20,6 +20,8 @@ from tasks.slurm.watching import last_lines
 # what slurmstepd and the kernel write when memory ran out; Slurm's state then often says FAILED
 _MEMORY = re.compile(r"oom[-_ ]kill|exceeded .*memory limit|out of memory: killed", re.IGNORECASE)
 
+MOST_RELEASES = 2  # of one Slurm job that is held after a failed launch; then the next attempt is another job
+
 
 class Ender:
     """Ends attempts in the journal; the methods that write expect the caller to hold the journal's lock."""
@@ -42,6 +44,8 @@ class Ender:
         own = [line for line in self._journal.starts(entry.key) if line["attempt"] == entry.attempt.number]
         stops = [line for line in own if line["event"] == "stop"]
         message = f"Slurm job {slurm_id} ended as {row.state}" + (f" on {row.node}" if row.node else "")
+        if cause == "cancelled" and entry.attempt.releases > MOST_RELEASES:
+            return "launch_failed", f"Slurm job {slurm_id} could not be started: launch failed requeued held, again"
         if cause == "cancelled":
             never = not any(line["event"] == "start" for line in own)
             return ("dependency" if entry.after and never else "cancelled"), message

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.slurm import files
-from tasks.slurm.commands import Commands, Programs, answer, submitted_id
+from tasks.slurm.commands import Commands, Programs, submitted_id
 from tasks.slurm.journal import Submission
+from tasks.slurm.replies import answer
 from tasks.slurm.scheduler import Answer, Memory, Reply, View
 from tasks.slurm.shared import Shared, log
 from tasks.slurm.states import HISTORY_FIELDS, QUEUE_FORMAT, Row, read_history, read_queue
@@ -114,6 +115,10 @@ class Slurm:
         """scancel in batches that fit a command line."""
         for start in range(0, len(ids), 500):
             self.commands.run(["scancel", *ids[start : start + 500]])
+
+    def release(self, slurm_id: str) -> None:
+        """A job that runs or is gone by now needs none: the next look tells."""
+        self.commands.run(["scontrol", "release", slurm_id])
 
     def exclude(self, slurm_id: str, nodes: Sequence[str]) -> bool:
         """Slurm refuses it for a job that runs (again)."""

@@ -172,7 +172,7 @@ def read_queue(text: str) -> Listing:
 HISTORY_FIELDS = ("JobID", "State", "NodeList", "Submit", "Start", "End", "ExitCode", "MaxRSS", "TotalCPU", "JobName")
 
 
-_STEP = re.compile(r"([^.\[]*(?:\[[^\]]*\]?)?)(?:\.(.*))?", re.DOTALL)  # "7.batch", "4_[0-99,...]"
+_STEP = re.compile(r"([^.\[]*(?:\[[^\]]*\]?)?[^.]*)(?:\.(.*))?", re.DOTALL)  # "7.batch", "4_[0-99,...]"
 
 
 def read_history(text: str) -> Listing:

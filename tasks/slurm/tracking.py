@@ -13,11 +13,11 @@ from tasks.slurm.ending import Ender, restarts
 from tasks.slurm.journal import Entry, Journal, Submission
 from tasks.slurm.placing import Placer, claimant
 from tasks.slurm.profiles import Profile
-from tasks.slurm.remedies import excluded_nodes
 from tasks.slurm.scheduler import Memory, Scheduler, View
 from tasks.slurm.shared import log
 from tasks.slurm.specs import Job, Outcome
 from tasks.slurm.states import Row, Verdict, meaning
+from tasks.slurm.waiting import Waiter
 from tasks.slurm.watching import Stamped, Tail
 
 INSIST_S = 10.0
@@ -44,6 +44,7 @@ class Watch:
     followed: str = ""  # Slurm id that state and absence are about
     seen_live: bool = False
     insisted: float = 0.0
+    reason: str = ""  # why it waits, as last seen
 
     def show(self, fields: dict[str, Any]) -> None:
         """Tell `on_progress`."""
@@ -71,10 +72,12 @@ class Tracker:
         placer: Placer,
         ender: Ender,
         profile: Profile,
+        tell: Callable[..., None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._journal, self._scheduler, self._placer, self._ender = journal, scheduler, placer, ender
         self._profile, self._clock = profile, clock
+        self._waiter = Waiter(journal, scheduler, ender, profile, tell, self._locked_entry, clock)
         self._submissions: dict[str, Submission] = {}
         self._handles: dict[str, tuple[str, float]] = {}
 
@@ -152,6 +155,7 @@ class Tracker:
         for watch, entry in waiting:
             token = entry.attempt.token
             if not token:
+                self._report_unplaced(watch, entry)
                 self._try_place(entry)
             elif self._handle(placed[token]) is None:
                 if token not in settled:  # once for all members of an array
@@ -194,14 +198,19 @@ class Tracker:
         return self._scheduler.remember(sorted(asked), min(asked.values())) if asked else {}
 
     def _try_place(self, entry: Entry) -> None:
+        if not entry.cancel and not self._placer.may_try(entry):
+            return
         with self._locked_entry(entry) as (held, lock):
             if held is not None:
                 self._place(held, lock)
 
     def _place(self, entry: Entry, lock: int) -> None:
         """Submit the newest attempt if its dependencies and the caps allow it; else it waits in the journal."""
+        if entry.cancel:
+            self._ender.cancelled_unplaced(entry)
+            return
         ids = self.dependencies(entry)
-        if ids is not None and self._placer.has_room():
+        if ids is not None and self._placer.may_try(entry) and self._placer.has_room():
             self._placer.place([entry], array=False, lock=lock, after=ids)
 
     def dependencies(self, entry: Entry) -> list[str] | None:
@@ -254,7 +263,7 @@ class Tracker:
         if found.verdict in (Verdict.WAITING, Verdict.RUNNING) and entry.cancel:
             self._insist(watch, job_id)
         elif found.verdict is Verdict.WAITING:
-            self._leave_out(watch, entry, job_id)
+            self._waiter.attend(watch, entry, row, job_id)
         if found.verdict not in (Verdict.SETTLING, Verdict.ENDED):
             return
         patience = self._profile.marker_grace_seconds
@@ -346,6 +355,15 @@ class Tracker:
             elapsed = self._clock() - row.started if row.started and row.state != "PENDING" else 0.0
             watch.show({**seen, "elapsed_s": round(max(0.0, elapsed), 1)})
 
+    def _report_unplaced(self, watch: Watch, entry: Entry) -> None:
+        """Not in the queue: for want of a place, or put off by the site, whose words are the reason."""
+        one = entry.attempt
+        state = "HELD" if one.held_until else "WAITING"
+        seen = {"state": state, "reason": one.said, "node": "", "attempt": one.number, "slurm_id": ""}
+        if watch.on_progress is not None and seen != watch.shown:
+            watch.shown = seen
+            watch.show({**seen, "elapsed_s": 0.0})
+
     def _report_end(self, watch: Watch, outcome: Outcome) -> None:
         """How it ended, with the last numbers that the job published: it may have ended between two looks."""
         if watch.on_progress is None:
@@ -377,23 +395,6 @@ class Tracker:
         with self._locked_entry(entry) as (held, _):
             if held is not None:
                 self._ender.tell_restarts(held, job_id)
-
-    def _leave_out(self, watch: Watch, entry: Entry, job_id: str) -> None:
-        """A job that waits for its next start stays away from a node that failed it twice."""
-        ends = restarts(self._starts(watch), entry.attempt.number, waiting=True)
-        past = [(one.end["cause"], one.end["node"]) for one in entry.round() if one.end]
-        bad = [node for node in excluded_nodes([*past, *ends]) if node not in entry.attempt.exclude]
-        if not bad or self._clock() - watch.insisted < INSIST_S:
-            return
-        with self._locked_entry(entry) as (held, _):
-            if held is None:
-                return
-            watch.insisted = self._clock()
-            site = self._profile.section(held.spec["stage"]).exclude  # Slurm replaces the list, it does not add to it
-            nodes = sorted({*held.attempt.exclude, *bad})
-            if self._scheduler.exclude(job_id, [*filter(None, [site]), *nodes]):
-                self._ender.leave_out(held, nodes, job_id)
-                self._journal.write(held)
 
     def _starts(self, watch: Watch) -> list[dict[str, Any]]:
         return watch.starts.read(watch.job.folder / "starts.jsonl") or []

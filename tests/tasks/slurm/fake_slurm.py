@@ -50,7 +50,8 @@ class FakeSlurm:
         """Change how it behaves.
 
         lie=N: the next N submissions are accepted but report an error; squeue, sacct, sbatch = "down" (with an error),
-        "garbled", "forgets"; refuse=text: sbatch's refusal; late=seconds: accepted jobs appear that much later;
+        "garbled", "forgets"; refuse=text: sbatch's refusal, with refuse_name=text of such
+        scripts alone; late=seconds: accepted jobs appear that much later;
         strangers=[(id, name)]: rows of the same user that no dispatcher made.
         """
         with self.state() as state:
@@ -78,7 +79,7 @@ class FakeSlurm:
             knobs = state["knobs"]
             if knobs.get("sbatch") == "down":
                 return Exit(1, "", "sbatch: error: Unable to contact slurm controller (connect failure)")
-            if knobs.get("refuse"):
+            if knobs.get("refuse") and knobs.get("refuse_name", "") in script.read_text():
                 return Exit(1, "", knobs["refuse"])
         if self.crash == "survivor":
             if os.fork() == 0:  # sbatch goes on by itself, holding the inherited lock, while its caller dies
@@ -92,7 +93,7 @@ class FakeSlurm:
         with self.state() as state:
             if state["knobs"].get("lie", 0) > 0:
                 state["knobs"]["lie"] -= 1
-                return Exit(1, "", TIMEOUT)
+                return Exit(1, "", state["knobs"].get("lie_text", TIMEOUT))
         reply.write_text(f"{number}\n")
         return Exit(0, f"{number}\n", "")
 
@@ -179,6 +180,8 @@ class FakeSlurm:
     def _scontrol(self, arguments: list[str]) -> Exit:
         if arguments[1:3] == ["show", "config"]:
             return Exit(0, "MaxArraySize            = 101\n", "")
+        if arguments[1] == "release":
+            self.set(arguments[2], "PENDING", reason="None")
         if arguments[1] == "update":
             fields = dict(one.split("=") for one in arguments[2:])
             self.set(fields["JobId"], self.jobs()[fields["JobId"]]["state"], excluded=fields["ExcNodeList"])
