@@ -56,5 +56,3 @@ def crop(data: Dataset, side: int) -> NDArray[np.int64]:
     top, left = data.y.min() - n // 2, data.x.min() - n // 2
     inside = (data.y + n // 2 <= top + side) & (data.x + n // 2 <= left + side)
     return np.flatnonzero(inside).astype(np.int64)
-
-

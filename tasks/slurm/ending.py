@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -96,12 +97,24 @@ class Ender:
         self._tell("failed", entry, cause=cause, text=message)
 
     def tell_restarts(self, entry: Entry, slurm_id: str) -> None:
-        """Slurm's own requeues are remedies inside one attempt, and audited as such. Does not write the entry."""
+        """Slurm's own requeues are remedies inside one attempt, and audited as such."""
+        self._write(entry, slurm_id)
+
+    def _write(self, entry: Entry, slurm_id: str) -> None:
+        """Keep the entry, then tell of the restarts that it counts: a write that fails is tried again untold."""
+        fresh = self._count_restarts(entry)
+        self._journal.write(entry)
+        self._tell_each(entry, fresh, slurm_id)
+
+    def _count_restarts(self, entry: Entry) -> list[tuple[str, str]]:
         found = restarts(self._journal.starts(entry.key), entry.attempt.number)
-        for cause, node in found[entry.attempt.restarts_told :]:
+        fresh, entry.attempt.restarts_told = found[entry.attempt.restarts_told :], len(found)
+        return fresh
+
+    def _tell_each(self, entry: Entry, fresh: Sequence[tuple[str, str]], slurm_id: str) -> None:
+        for cause, node in fresh:
             action = f"requeued: {remedies.TABLE[cause].action}"
             self._tell("remedy", entry, cause=cause, action=action, node=node, slurm_id=slurm_id)
-        entry.attempt.restarts_told = len(found)
 
     def leave_out(self, entry: Entry, nodes: Sequence[str], slurm_id: str) -> None:
         """Keep the attempt's next start away from nodes that failed it twice. Does not write the entry."""
@@ -110,7 +123,6 @@ class Ender:
 
     def failed(self, entry: Entry, cause: str, message: str, slurm_id: str, node: str) -> bool:
         """End the newest attempt; True when a remedy opened another one, which is still to be placed."""
-        self.tell_restarts(entry, slurm_id)
         entry.attempt.end = {"cause": cause, "node": node, "slurm_id": slurm_id, "at": self._clock()}
         past = [(one.end["cause"], one.end["node"]) for one in entry.round() if one.end]
         decision = remedies.decide(past, Adjustments(**entry.attempt.adjustments))
@@ -126,9 +138,13 @@ class Ender:
             exclude=sorted({*entry.attempt.exclude, *decision.exclude}),
             remedy=f"{cause}: {decision.action}",
         )
+        fresh, ended = self._count_restarts(entry), copy.copy(entry)
+        entry.attempts = [*entry.attempts, next_one]
+        self._journal.write(entry)  # told once it is on disk: a write that fails is tried again
+        self._tell_each(ended, fresh, slurm_id)
         self._tell(
             "remedy",
-            entry,
+            ended,
             cause=cause,
             action=decision.action,
             adjustments=next_one.adjustments,
@@ -136,15 +152,12 @@ class Ender:
             slurm_id=slurm_id,
             node=node,
         )
-        entry.attempts.append(next_one)
-        self._journal.write(entry)
         return True
 
     def _close(self, entry: Entry, state: str, cause: str, message: str, slurm_id: str, node: str) -> None:
-        self.tell_restarts(entry, slurm_id)
         entry.attempt.end = {"cause": cause, "node": node, "slurm_id": slurm_id, "at": self._clock()}
         entry.state, entry.cause, entry.message, entry.ended = state, cause, message, self._clock()
-        self._journal.write(entry)
+        self._write(entry, slurm_id)
 
     def _remedies(self, entry: Entry) -> tuple[str, ...]:
         lines = self._journal.starts(entry.key)
@@ -158,7 +171,9 @@ class Ender:
     def result(self, entry: Entry) -> dict[str, Any] | None:
         """The certified result of a done job."""
         if self._journal.marker(entry) is None:
-            return None
+            files.refresh(self._journal.folder(entry.key))  # another host saw it: this one may remember its absence
+            if self._journal.marker(entry) is None:
+                return None
         found = runner.read_result(self._journal.folder(entry.key))
         return found.value if found else None
 

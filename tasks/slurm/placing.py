@@ -62,7 +62,7 @@ class Placer:
         )
         return render(self._profile, order)
 
-    def _order(self, submission: Submission, entries: Sequence[Entry], lock: int) -> None:
+    def _order(self, submission: Submission, entries: Sequence[Entry], lock: int, *, again: bool = False) -> None:
         environment = self._profile.exported(submission.stage)
         environment["PYTHONPATH"] = entries[0].code["folder"]
         answer = self._scheduler.order(submission, environment, lock)
@@ -75,7 +75,8 @@ class Placer:
                 self._refuse(entry, answer.text)
         elif answer.reply is Reply.LATER:
             self._later = self._clock() + RETRY_SECONDS
-            self._withdraw(entries)
+            if not again:  # else the earlier order may still be accepted: its name must stay known
+                self._withdraw(entries)
             self._tell("held", entries[0], text=answer.text)
         else:
             self._tell("doubt", entries[0], text=answer.text)
@@ -124,10 +125,10 @@ class Placer:
         if found:
             self._accept(submission, found, how)
             return True
-        if not self._surely_lost(submission, view, memory):
+        if self._clock() < self._later or not self._surely_lost(submission, view, memory):
             return False
         self._tell("resubmitted", own[0], text="sbatch's job is in neither queue nor accounting")
-        self._order(submission, own, lock)
+        self._order(submission, own, lock, again=True)
         return True
 
     def _search(

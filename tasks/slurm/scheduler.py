@@ -50,11 +50,15 @@ class View:
 
 @dataclass(frozen=True)
 class Memory:
-    """What the accounting knows about one id or name. `at` is None until it answered; `absent`: the site has none."""
+    """What the accounting knows about one id or name. `at` is None until it answered; `absent`: the site has none.
+
+    `siblings` counts the rows of other members of the same array.
+    """
 
     rows: tuple[Row, ...] = ()
     at: float | None = None
     absent: bool = False
+    siblings: int = 0
 
 
 class Scheduler(Protocol):

@@ -15,6 +15,7 @@ from tasks.slurm.placing import Placer, claimant
 from tasks.slurm.profiles import Profile
 from tasks.slurm.remedies import excluded_nodes
 from tasks.slurm.scheduler import Memory, Scheduler, View
+from tasks.slurm.shared import log
 from tasks.slurm.specs import Job, Outcome
 from tasks.slurm.states import Row, Verdict, meaning
 from tasks.slurm.watching import Stamped, Tail
@@ -40,8 +41,24 @@ class Watch:
     state: str = ""
     state_since: float = 0.0
     missing_since: float | None = None
+    followed: str = ""  # Slurm id that state and absence are about
     seen_live: bool = False
     insisted: float = 0.0
+
+    def show(self, fields: dict[str, Any]) -> None:
+        """Tell `on_progress`."""
+        self._call(self.on_progress, fields)
+
+    def say(self, text: str) -> None:
+        """Tell `on_log`."""
+        self._call(self.on_log, text)
+
+    def _call(self, listener: Callable[[Job, Any], None] | None, value: Any) -> None:
+        try:
+            if listener is not None:
+                listener(self.job, value)
+        except Exception:  # who listens must not decide what happens to the job
+            log.exception("what %s shows was not taken", self.job.name)
 
 
 class Tracker:
@@ -218,6 +235,8 @@ class Tracker:
             if kept != base:
                 self._handles[submission.token] = (kept, known_at)
         job_id = submission.member_id(entry.attempt.index, self._handles[submission.token][0])
+        if watch.followed != job_id:  # another process may have moved the job on: the clocks below start anew
+            watch.followed, watch.state, watch.missing_since = job_id, "", None
         row = _row_of(view, job_id, entry) if view else None
         self._report(watch, entry, row, job_id, view.at if view else 0.0)
         self._tell_restarts(watch, entry, job_id)
@@ -325,7 +344,7 @@ class Tracker:
         if seen != watch.shown:
             watch.shown = seen
             elapsed = self._clock() - row.started if row.started and row.state != "PENDING" else 0.0
-            watch.on_progress(watch.job, {**seen, "elapsed_s": round(max(0.0, elapsed), 1)})
+            watch.show({**seen, "elapsed_s": round(max(0.0, elapsed), 1)})
 
     def _report_end(self, watch: Watch, outcome: Outcome) -> None:
         """How it ended, with the last numbers that the job published: it may have ended between two looks."""
@@ -335,7 +354,7 @@ class Tracker:
         row = outcome.accounting
         seen = {"node": row["nodes"], "attempt": outcome.attempts, "slurm_id": row["slurm_ids"].rpartition(" ")[2]}
         fields = {**watch.shown, **seen, **published.get("fields", {}), "reason": outcome.cause}
-        watch.on_progress(watch.job, {**fields, "state": outcome.state, "elapsed_s": row["elapsed_s"]})
+        watch.show({**fields, "state": outcome.state, "elapsed_s": row["elapsed_s"]})
 
     def _node_says(self, watch: Watch, entry: Entry, job_id: str, at: float) -> Row | None:
         """A start that the node recorded after the queue was looked at."""
@@ -349,7 +368,7 @@ class Tracker:
             return
         text = watch.tail.read(self._ender.log(entry, job_id), last=last_time)
         if text:
-            watch.on_log(watch.job, text)
+            watch.say(text)
 
     def _tell_restarts(self, watch: Watch, entry: Entry, job_id: str) -> None:
         """Slurm's own requeues are remedies too, and audited as such."""
@@ -358,7 +377,6 @@ class Tracker:
         with self._locked_entry(entry) as (held, _):
             if held is not None:
                 self._ender.tell_restarts(held, job_id)
-                self._journal.write(held)
 
     def _leave_out(self, watch: Watch, entry: Entry, job_id: str) -> None:
         """A job that waits for its next start stays away from a node that failed it twice."""

@@ -132,6 +132,25 @@ def test_what_a_cut_listing_does_not_show_has_not_vanished(lab: Lab, sacct: str)
     assert (outcome.state, outcome.attempts) == ("done", 1)
 
 
+HET = [("900+0", "het"), ("900+1", "het"), ("901", "a\nb")]
+
+
+@pytest.mark.parametrize("sacct", ["works", "absent"])
+def test_strange_jobs_of_the_same_user_hide_nothing(lab: Lab, sacct: str) -> None:
+    """A doubt is settled, a lost job is noticed, a cancellation ends: beside a het job and a name of two lines."""
+    lab.fake.knob(strangers=HET, sacct=sacct, lie=1)
+    jobs = [ECHO, JobSpec("lost", "slurm_jobs:echo", {"n": 2}), JobSpec("cancelled", "slurm_jobs:echo", {"n": 3})]
+    lab.when(lab.has("3"), lab.runs("1"))
+    lab.after(0, lambda: lab.fake.set("2", "PENDING", forgotten=True, purged=True))
+    lab.after(0, lambda: lab.fake.set("3", "CANCELLED", forgotten=sacct == "works"))
+    lab.when(lab.has("4"), lab.runs("4"))
+    outcomes = {outcome.spec.name: outcome for outcome in lab.outcomes(jobs)}
+    assert {name: one.state for name, one in outcomes.items()} == {
+        "echo": "done", "lost": "done", "cancelled": "cancelled",
+    }  # fmt: skip
+    assert [event["cause"] for event in lab.told("remedy")] == ["vanished"]
+
+
 def test_accounting_that_lags_is_waited_for(lab: Lab) -> None:
     lab.fake.knob(lag=15.0)
     lab.when(lab.has("1"), lambda: (lab.fake.set("1", "CANCELLED by 1000"), lab.fake.forget("1")))

@@ -1,0 +1,180 @@
+"""Commands that make what a study starts from: labelled windows, embeddings, the house model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from concept_core.cli.common import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    DeviceOption,
+    Json,
+    ModelOption,
+    OutOption,
+    Study,
+    console,
+    quiet,
+    say,
+    shown,
+    study,
+)
+from study_core.errors import BadInput
+
+Fasta = Annotated[list[Path], typer.Option("--fasta", help="FASTA file (.gz too); may be given again.")]
+
+
+def mount(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(data)
+    app.command()(embed)
+    app.command()(house)
+
+
+def data(
+    fasta: Fasta,
+    out: Annotated[Path, typer.Option("--out", help="Folder for rows and windows; made when missing.")],
+    pattern: Annotated[str, typer.Option(help="C2H2, or a regular expression of one occurrence.")] = "C2H2",
+    spans: Annotated[
+        Path | None, typer.Option(help="Known spans instead: accession, first, last; tab-separated, 1-based.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal files.")] = 0,
+    window: Annotated[int, typer.Option(help="Window length.")] = 41,
+    as_json: Json = False,
+) -> None:
+    """Label any FASTA by a pattern or by known spans; make rows, all strata of negatives, groups and the split."""
+    from concept_core.corpus.assemble import Source, assemble
+    from concept_core.corpus.label import by_pattern, labelled, read_spans
+    from concept_core.corpus.rows import write_rows
+    from concept_core.corpus.windows import write_windows
+    from concept_core.layout import Layout
+    from concept_core.plans import DataPlan
+
+    proteins = _proteins(fasta)
+    expression = _pattern(pattern)
+    plan = DataPlan(window=window, seed=seed)
+    plan = plan.model_copy(update={"concept": plan.concept.model_copy(update=_concept(pattern, expression, spans))})
+    known = read_spans(spans, proteins) if spans else by_pattern(proteins, expression)
+    source = str(spans.name) if spans else f"pattern {pattern}"
+    rows = labelled(proteins, known, source=source, width=window, seed=seed, pattern=expression)
+    files = (out / "pos.jsonl", out / "neg.jsonl")
+    for file, part in zip(files, rows, strict=True):
+        write_rows(file, part)
+    made = assemble(Source(tuple(rows[0]), tuple(rows[1]), *files), plan, pool=proteins)
+    layout = Layout(out)
+    write_windows(layout.windows, made.windows)
+    facts = {"positives": str(files[0]), "negatives": str(files[1]), "windows": str(layout.windows), **made.facts}
+    counts = {part: sum(found.values()) for part, found in made.facts["windows"].items()}
+    say(facts, as_json, f"{out}: {len(rows[0])} positive and {len(rows[1])} negative proteins, windows {counts}")
+
+
+def _concept(pattern: str, expression: str, spans: Path | None) -> dict[str, Any]:
+    return {} if pattern == "C2H2" and spans is None else {
+        "name": pattern if spans is None else spans.stem,
+        "pattern": None if spans is not None else expression,
+        "ligand_residues": None,
+    }  # fmt: skip
+
+
+def _pattern(name: str) -> str:
+    """A named concept's pattern, or the expression itself. Raises BadInput where it is none."""
+    import re
+
+    from concept_core.plans import ConceptSpec
+
+    if name == "C2H2":
+        return str(ConceptSpec().pattern)
+    try:
+        re.compile(name)
+    except re.error as error:
+        raise BadInput(f"{name!r} is no regular expression ({error})", remedy="C2H2, or an expression") from None
+    return name
+
+
+def _proteins(files: list[Path]) -> list[Any]:
+    """Records of every file; a record that stands again in the same letters counts once."""
+    from concept_core.corpus.rows import read_fasta
+
+    found: dict[str, Any] = {}
+    for file in files:
+        for protein in read_fasta(file, unknown_max=1.0, repeated=True):
+            found.setdefault(protein.accession, protein)
+    return list(found.values())
+
+
+def embed(
+    config: ConfigOption = DEFAULT_CONFIG,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    out: OutOption = None,
+    as_json: Json = False,
+) -> None:
+    """Embed the configuration's windows with the model and its controls; finished shards are kept."""
+    from concept_core.prepare import make_windows
+
+    opened = study(config, model, out)
+    make_windows(opened.config, opened.layout)
+    warn_of_cpu(opened, device)
+    stores = {name: str(opened.layout.embeddings(name).root) for name in opened.local(device).embed()}
+    say({"stores": stores}, as_json, "\n".join(f"{name}: {folder}" for name, folder in stores.items()))
+
+
+def warn_of_cpu(opened: Study, device: str) -> None:
+    """Say what to expect where there is no GPU."""
+    from study_core.device import device_for
+
+    if device_for(device) == "cpu" and (told := expected(opened.config.plan.model.name, opened.layout.windows)):
+        print(f"no CUDA: computing on the CPU, {told}", file=sys.stderr)
+
+
+SECONDS_PER_1000 = {"esm2_t6": 0.23, "esm2_t12": 0.91, "esm2_t30": 3.70, "esm2_t33": 14.0, "unirep_256": 0.09}
+"""Measured on one thread of a CPU, single precision: what to expect where there is no GPU."""
+
+
+def expected(model: str, windows: Path) -> str:
+    """How long a CPU will take, in words; empty for a model that was never measured."""
+    from concept_core.corpus.windows import read_windows
+
+    rate = next((seconds for start, seconds in SECONDS_PER_1000.items() if model.startswith(start)), None)
+    if rate is None:
+        return ""
+    residues = sum(len(letters) for letters in {window.sequence for window in read_windows(windows)})
+    return f"about {residues / 1000 * rate / 60:.0f} minutes for {residues:,} residues on one core"
+
+
+def house(
+    fasta: Fasta,
+    out: Annotated[Path, typer.Option("--out", help="The model's folder.")],
+    exclude: Annotated[
+        list[Path], typer.Option("--exclude", help="JSONL rows whose proteins, and their relatives, are not seen.")
+    ],
+    concept: Annotated[str, typer.Option(help="C2H2, or a regular expression.")] = "C2H2",
+    steps: Annotated[int, typer.Option(min=1)] = 2000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    without: Annotated[bool, typer.Option("--without-concept", help="The concept-free twin.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train the small ESM-2: fixed steps, one seed, about ten minutes of one core. Interrupted, it goes on."""
+    from rich.progress import Progress
+
+    from concept_core.corpus.rows import read_rows
+    from concept_core.models.house import HousePlan, train
+    from concept_core.models.house_data import crops
+
+    rows = [row.sequence for file in exclude for row in read_rows(file)]
+    data = crops(_proteins(fasta), rows, _pattern(concept), with_concept=not without)
+    plan = HousePlan(steps=steps, seed=seed, **({"concept_share": 0.0} if without else {}))
+    with shown("house", out) as context, Progress(console=console, disable=quiet) as bar:
+        task = bar.add_task("loss", total=steps)
+        folder = train(
+            plan,
+            data,
+            out,
+            tell=lambda step, loss: bar.update(task, completed=step, description=f"loss {loss:.3f}"),
+            should_stop=context.should_stop,
+        )
+    facts = {"model": str(folder), "proteins": len(data.proteins), "occurrences": len(data.occurrences), "steps": steps}
+    say(facts, as_json, f"{folder}: {steps} steps, {facts['proteins']} proteins, {facts['occurrences']} occurrences")

@@ -1,0 +1,1 @@
+"""One job function a module: typed request in, typed receipt out."""

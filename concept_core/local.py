@@ -1,0 +1,153 @@
+"""Jobs one after another in this process, each in a folder of its own below a run.
+
+A job that was done is not done again: its receipt is kept beside the identity of its request, and is used only where
+the identity is equal and every file is as it was left. What is stale is made anew, whatever its name says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from concept_core import steps
+from concept_core.corpus.windows import read_windows
+from concept_core.jobs.concept_eval import Evaluated, ScanSource, Source, concept_eval
+from concept_core.jobs.embed import embed
+from concept_core.jobs.scan import scan
+from concept_core.jobs.train_cav import TrainedCav, train_cav
+from concept_core.layout import Layout
+from concept_core.plans import ConceptPlan
+from study_core.errors import BadInput
+from study_core.files import damaged, peek_json, place_tree, write_json
+from study_core.job import Content, Context, Receipt, Request, received
+from study_core.plan import identity
+
+Q = TypeVar("Q", bound=Request)
+R = TypeVar("R", bound=Receipt)
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The `Context` of a job that runs here."""
+
+    folder: Path
+    adjustments: Mapping[str, Any] = field(default_factory=dict)
+
+    def should_stop(self) -> bool:
+        return False
+
+    def progress(self, **fields: Any) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Local:
+    """Runs jobs below `root`/jobs and remembers their receipts."""
+
+    root: Path
+    tell: Tell = lambda line: None
+
+    def ask(self, function: Callable[[Q, Context], R], request: Q, kind: type[R], name: str) -> R:
+        """The receipt of a request: kept from before where nothing changed, else made now."""
+        folder = self.root / "jobs" / name
+        wanted = identity({"job": function.__name__, **request.identity()})
+        kept = peek_json(folder / "receipt.json")
+        if kept and kept.get("request") == wanted and damaged(kept) is None:
+            return received(kind, kept["receipt"])
+        self.tell(name)
+        receipt = function(request, Place(folder))
+        saved = {"request": wanted, "receipt": receipt.model_dump(mode="json"), "files": receipt.files()}
+        write_json(folder / "receipt.json", saved)
+        return receipt
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Receipts of all training jobs, by network and for the controls."""
+
+    networks: tuple[steps.Network, ...]
+    by_network: Mapping[str, tuple[TrainedCav, ...]]
+    controls: tuple[TrainedCav, ...]
+
+    def sources(self) -> list[Source]:
+        found = [steps.source(network.role, one) for network in self.networks for one in self.by_network[network.name]]
+        named = {"bag20": "bag20", "dipeptide": "dipeptide"}
+        return found + [steps.source(named[one.source], one) for one in self.controls]  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One plan on one table of windows, in one run's folder."""
+
+    plan: ConceptPlan
+    layout: Layout
+    registry: Path
+    device: str = "auto"
+    tell: Tell = lambda line: None
+
+    @property
+    def local(self) -> Local:
+        return Local(self.layout.root, self.tell)
+
+    def windows(self) -> Content:
+        """The run's table of windows. Raises BadInput where there is none."""
+        read_windows(self.layout.windows)
+        return Content.of(self.layout.windows)
+
+    def embed(self) -> dict[str, Content]:
+        """The store of each network, by name; placed under embeddings/."""
+        from concept_core.jobs.embed import Embedded
+
+        windows, stores = self.windows(), {}
+        for network in steps.networks(self.plan, self.registry):
+            request = steps.embed_request(self.plan, network, windows, self.device)
+            made = self.local.ask(embed, request, Embedded, f"embed-{network.name}")
+            place_tree(made.store.path, self.layout.embeddings(network.name).root)
+            stores[network.name] = made.store
+        return stores
+
+    def train(self, *, layer: int | None = None) -> Trained:
+        """CAVs of every network and control (of one layer above 0 and layer 0, where one is named); placed under cavs/."""
+        windows, stores = self.windows(), self.embed()
+        """CAVs of every network and control, placed under cavs/; of one layer above 0 and layer 0 where one is named."""
+        found: dict[str, tuple[TrainedCav, ...]] = {}
+        for network in networks:
+            if layer is not None and layer not in network.layers:
+                raise BadInput(f"no layer {layer}", remedy=f"one of {network.layers}")
+            requests = steps.train_requests(self.plan, network, windows, stores[network.name])
+            chosen = [one for one in requests if layer is None or one.layer in (0, layer)]
+            found[network.name] = tuple(
+                self._placed(
+                    self.local.ask(train_cav, one, TrainedCav, f"train_cav-{network.name}-L{one.layer}"), network.name
+                )
+                for one in chosen
+            )
+        controls = tuple(
+            self._placed(self.local.ask(train_cav, one, TrainedCav, f"train_cav-{one.source}"), one.source)
+            for one in steps.control_requests(self.plan, windows)
+        )
+        return Trained(networks, found, controls)
+
+    def _placed(self, trained: TrainedCav, name: str) -> TrainedCav:
+        place_tree(trained.cav.path, self.layout.cavs(name).root)
+        return trained
+
+    def evaluate(self, *, dropped_share: float, smoke_passed: int | None) -> Evaluated:
+        """Scan the detection test's proteins and measure; placed under evaluations/."""
+        from concept_core.jobs.scan import Scanned
+
+        windows, trained = self.windows(), self.train()
+        scans = []
+        for network in trained.networks:
+            request = steps.scan_request(self.plan, network, trained.by_network[network.name], windows, self.device)
+            made = self.local.ask(scan, request, Scanned, f"scan-{network.name}")
+            scans.append(ScanSource(name=network.name, role=network.role, tracks=made.tracks))
+        wanted = steps.eval_request(
+            self.plan, trained.sources(), scans, windows, dropped_share=dropped_share, smoke_passed=smoke_passed
+        )
+        evaluated = self.local.ask(concept_eval, wanted, Evaluated, "concept_eval")
+        place_tree(evaluated.evaluation.path, self.layout.evaluation(self.plan.model.name).root)
+        return evaluated
