@@ -24,7 +24,7 @@ from ptycho_core.contract import Dataset
 from study_core.errors import BadInput, TrainingInterrupted
 from study_core.plan import Frozen
 
-INSTALL = "pip install '.[ptycho]'"
+INSTALL = "pip install --no-deps -r requirements-ptycho.lock"
 _MARGIN_PX = 2
 """Between the outermost patch and the frame that is handed over."""
 
@@ -62,7 +62,7 @@ def available() -> str:
     return ""
 
 
-def reconstruct(
+def reconstruct_patterns(
     data: Dataset,
     options: LsqmlOptions | None = None,
     *,
@@ -149,12 +149,13 @@ def _task(
 
 def _import() -> None:
     """Raises BadInput where pty-chi is missing or cannot be imported."""
-    from ptycho_core._torchvision import import_torchvision
+    from ptycho_core._torchvision import torchvision_for_import
 
     try:
         version("ptychi")
-        import_torchvision()
-        import ptychi.api  # noqa: F401
+        with torchvision_for_import():
+            import ptychi.api
+            import ptychi.api.task  # noqa: F401
     except PackageNotFoundError:
         raise BadInput("pty-chi is not installed", remedy=INSTALL) from None
     except (ImportError, RuntimeError, AttributeError) as error:
