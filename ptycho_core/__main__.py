@@ -10,13 +10,13 @@ import sys
 
 import typer
 
-from ptycho_core.cli import prepare, training
+from ptycho_core.cli import comparison, prepare, reconstruction, training
 from ptycho_core.cli.common import run
 
 app = typer.Typer(
     name="ptycho_core", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )
-for part in (prepare, training):
+for part in (prepare, training, reconstruction, comparison):
     app.add_typer(part.app)
 
 

@@ -65,7 +65,7 @@ def build_training_jobs(
             if missing and not allow_missing:
                 raise FileNotFoundError(f"{missing[0]}: no such dataset; run generate and overlap for this dose first")
             if missing:
-                event = {"dose": dose, "view": view, "reason": _reason(layout, dose, view, missing[0])}
+                event = {"dose": dose, "view": view, "reason": missing_reason(layout, dose, view, missing[0])}
                 if skip_events is not None:
                     skip_events.append(event)
                 continue
@@ -82,8 +82,8 @@ def _cells(design: StudyDesign) -> list[tuple[str, int]]:
     return singles + [(view, max(design.gridsizes)) for view in design.views]
 
 
-def _reason(layout: Layout, dose: float, view: str, missing: Path) -> str:
-    """The overlap phase's own reason where it left one."""
+def missing_reason(layout: Layout, dose: float, view: str, missing: Path) -> str:
+    """Why a dataset is not there: the overlap phase's own reason where it left one."""
     for split in SPLITS:
         if view != ALL and (record := peek_json(layout.skip(dose, view, split))):
             return str(record["reason"])
