@@ -112,7 +112,7 @@ class Study:
         return stores
 
     def train(self, *, layer: int | None = None) -> Trained:
-        """CAVs of every network and control (of one layer above 0 and layer 0, where one is named); placed under cavs/."""
+        """CAVs of every network and control, placed under cavs/; of one layer (and layer 0) where one is named."""
         windows, stores = self.windows(), self.embed()
         networks = steps.networks(self.plan, self.registry)
         found: dict[str, tuple[TrainedCav, ...]] = {}

@@ -99,10 +99,9 @@ def scan_request(
     """The detection test's proteins through one network, by the CAVs of its layers above 0."""
     above = sorted((one for one in trained if one.layer), key=lambda one: one.layer)
     return Scan(
-        embedding=plan.embedding, detection=plan.detection, pattern=plan.data.concept.pattern, seed=plan.data.seed,
-        name=network.name, entry=network.entry, layers=tuple(one.layer for one in above), version=plan.cav.version,
-        cavs=tuple(one.cav for one in above), windows=windows, model=network.model, tokenizer=network.tokenizer,
-        untrained_seed=network.untrained_seed, device=device,
+        network=embed_request(plan, network, windows, device), detection=plan.detection,
+        pattern=plan.data.concept.pattern, seed=plan.data.seed, layers=tuple(one.layer for one in above),
+        version=plan.cav.version, cavs=tuple(one.cav for one in above),
     )  # fmt: skip
 
 
