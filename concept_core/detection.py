@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from concept_core.cav.rows import Floats
 from concept_core.evaluation.threshold_registry import ThresholdRegistry
@@ -46,7 +47,7 @@ def window_means(values_L: Floats, window: int) -> Floats:
     return means
 
 
-def track(states_Ld: Floats, probe: Affine, window: int) -> Floats:
+def track(states_Ld: NDArray[np.floating], probe: Affine, window: int) -> Floats:
     """Logit of every window of a protein: residues are projected first, then averaged."""
     return window_means(np.asarray(states_Ld, dtype=np.float64) @ probe.a_d, window) + probe.c
 

@@ -69,9 +69,13 @@ def residue_states(
     *,
     tokens_per_batch: int = 8192,
     overlap: int = 128,
+    longest: int | None = None,
 ) -> Iterator[tuple[int, States]]:
-    """Number and states of each sequence, whole, as soon as they are there (not in the sequences' order)."""
-    cut = pieces([len(letters) for letters in sequences], model.max_residues, overlap)
+    """Number and states of each sequence, whole, as soon as they are there (not in the sequences' order).
+
+    `longest` shows the model no more residues at once than that (default: what it takes).
+    """
+    cut = pieces([len(letters) for letters in sequences], min(model.max_residues, longest or model.max_residues), overlap)
     waiting: dict[int, list[tuple[Piece, States]]] = {}
     wanted = np.bincount([one.sequence for one in cut], minlength=len(sequences))
     for batch in batches([one.end - one.start for one in cut], tokens_per_batch):

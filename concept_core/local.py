@@ -12,15 +12,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from concept_core import steps
+from concept_core.cav.artifacts import read_cav
+from concept_core.corpus.rows import read_fasta
 from concept_core.corpus.windows import read_windows
+from concept_core.evaluation.threshold_registry import read_registry
 from concept_core.jobs.concept_eval import Evaluated, ScanSource, Source, concept_eval
+from concept_core.jobs.detect import Detected, checked_thresholds, detect
 from concept_core.jobs.embed import embed
 from concept_core.jobs.scan import scan
+from concept_core.jobs.sensitivity import Sensed, sensitivity
 from concept_core.jobs.train_cav import TrainedCav, train_cav
-from concept_core.layout import Layout
+from concept_core.layout import CavFiles, DetectionFiles, Layout
 from concept_core.plans import ConceptPlan
+from concept_core.predictions import Merged, merge
 from study_core.errors import BadInput
-from study_core.files import damaged, peek_json, place_tree, write_json
+from study_core.files import damaged, peek_json, place, place_tree, read_json, write_json
 from study_core.job import Content, Context, Receipt, Request, received
 from study_core.plan import identity
 
@@ -151,3 +157,41 @@ class Study:
         evaluated = self.local.ask(concept_eval, wanted, Evaluated, "concept_eval")
         place_tree(evaluated.evaluation.path, self.layout.evaluation(self.plan.model.name).root)
         return evaluated
+
+    def sensitivity(self) -> dict[str, Any]:
+        """True TCAV of the model on held-out positives; the table lies under evaluations/."""
+        stores, trained = self.embed(), self.train()
+        network = trained.networks[0]
+        request = steps.sensitivity_request(
+            self.plan, network, trained.by_network[network.name], self.windows(), stores[network.name], self.device
+        )
+        made = self.local.ask(sensitivity, request, Sensed, "sensitivity")
+        place(made.table.path, self.layout.evaluation(self.plan.model.name).sensitivity)
+        table: dict[str, Any] = read_json(made.table.path)
+        return table
+
+    def detect(self, fasta: Path, files: DetectionFiles, *, cav: Path, thresholds: Path) -> Merged:
+        """Scan a FASTA file in shards with a CAV folder at its thresholds, and merge.
+
+        Raises:
+            BadInput: no proteins, no CAV, or thresholds of another CAV, layer, window or context.
+        """
+        count = len(read_fasta(fasta, unknown_max=1.0))
+        layer = read_registry(thresholds).layer
+        read = read_cav(CavFiles(cav, self.plan.cav.version), layer)
+        method = self.plan.detection.threshold_method
+        checked_thresholds(
+            thresholds, read, window=self.plan.data.window, plan=self.plan.embedding, method=method
+        )
+        network = steps.networks(self.plan, self.registry)[0]
+        requests = steps.detect_requests(
+            self.plan, network, Content.of(fasta), count, cav=Content.of(cav), thresholds=Content.of(thresholds),
+            layer=layer, device=self.device,
+        )  # fmt: skip
+        at = Local(files.root, self.tell)
+        made = [at.ask(detect, one, Detected, f"detect-{number:05d}") for number, one in enumerate(requests)]
+        facts = {
+            "input": fasta.name, "model": network.name, "layer": layer, "cav_sha256": read.sha256, "method": method,
+            "threshold": read_registry(thresholds).value(method), "residues": sum(one.residues for one in made),
+        }  # fmt: skip
+        return merge(files, [one.shard.path for one in made], facts)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from concept_core.jobs.concept_eval import ConceptEval, Role, ScanSource, Source
+from concept_core.jobs.detect import Detect
 from concept_core.jobs.embed import Embed
 from concept_core.jobs.scan import Scan
+from concept_core.jobs.sensitivity import MeasureSensitivity
 from concept_core.jobs.train_cav import TrainCav, TrainedCav
 from concept_core.models.registry import ModelEntry, chosen_layers, located, portable, registered
 from concept_core.plans import ConceptPlan
@@ -99,10 +101,38 @@ def scan_request(
     """The detection test's proteins through one network, by the CAVs of its layers above 0."""
     above = sorted((one for one in trained if one.layer), key=lambda one: one.layer)
     return Scan(
-        embedding=plan.embedding, detection=plan.detection, pattern=plan.data.concept.pattern, seed=plan.data.seed,
-        name=network.name, entry=network.entry, layers=tuple(one.layer for one in above), version=plan.cav.version,
-        cavs=tuple(one.cav for one in above), windows=windows, model=network.model, tokenizer=network.tokenizer,
-        untrained_seed=network.untrained_seed, device=device,
+        network=embed_request(plan, network, windows, device), detection=plan.detection,
+        pattern=plan.data.concept.pattern, seed=plan.data.seed, layers=tuple(one.layer for one in above),
+        version=plan.cav.version, cavs=tuple(one.cav for one in above),
+    )  # fmt: skip
+
+
+def sensitivity_request(
+    plan: ConceptPlan, network: Network, trained: Sequence[TrainedCav], windows: Content, store: Content, device: str
+) -> MeasureSensitivity:
+    """True TCAV of the model's layers above 0."""
+    above = sorted((one for one in trained if one.layer), key=lambda one: one.layer)
+    return MeasureSensitivity(
+        plan=plan.sensitivity, cav_plan=plan.cav, network=embed_request(plan, network, windows, device),
+        ligands=plan.data.concept.ligand_residues, store=store, layers=tuple(one.layer for one in above),
+        cavs=tuple(one.cav for one in above),
+    )  # fmt: skip
+
+
+def detect_requests(
+    plan: ConceptPlan, network: Network, proteins: Content, count: int, *, cav: Content, thresholds: Content, layer: int,
+    device: str = "auto",
+) -> tuple[Detect, ...]:  # fmt: skip
+    """A request a shard of a FASTA file of `count` records."""
+    size = plan.detection.proteins_per_shard
+    return tuple(
+        Detect(
+            embedding=plan.embedding, detection=plan.detection, name=network.name, entry=network.entry, layer=layer,
+            window=plan.data.window, pattern=plan.data.concept.pattern, proteins=proteins, first=first,
+            last=min(count, first + size), cav=cav, version=plan.cav.version, thresholds=thresholds,
+            model=network.model, tokenizer=network.tokenizer, device=device,
+        )
+        for first in range(0, count, size)
     )  # fmt: skip
 
 

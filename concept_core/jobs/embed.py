@@ -6,6 +6,7 @@ from pathlib import Path
 
 from concept_core.corpus.windows import read_windows
 from concept_core.layout import EmbeddingFiles
+from concept_core.models.protein_lm import ProteinLM
 from concept_core.models.registry import ModelEntry, Registered, open_model
 from concept_core.plans import EmbeddingPlan
 from concept_core.store import Made, write_store
@@ -51,9 +52,7 @@ def embed_into(files: EmbeddingFiles, request: Embed, context: Context) -> Embed
         context=request.plan.context,
         overlap=request.plan.overlap,
     )
-    model = open_model(
-        _registered(request), device=request.device, dtype=request.plan.dtype, untrained_seed=request.untrained_seed
-    )
+    model = network_of(request)
     residues = write_store(
         files,
         windows,
@@ -65,6 +64,13 @@ def embed_into(files: EmbeddingFiles, request: Embed, context: Context) -> Embed
         should_stop=context.should_stop,
     )
     return Embedded(store=Content.of(files.root), windows=len(windows), residues=residues)
+
+
+def network_of(request: Embed) -> ProteinLM:
+    """The request's network, opened on its device. Raises BadInput where its files are not what was named."""
+    return open_model(
+        _registered(request), device=request.device, dtype=request.plan.dtype, untrained_seed=request.untrained_seed
+    )
 
 
 def _registered(request: Embed) -> Registered:

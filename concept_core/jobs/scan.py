@@ -1,41 +1,33 @@
 """The job that scans the proteins of the detection test: every protein by a probe that has not seen its group.
 
-One forward a protein serves all layers. What is stored are tracks, a number a window, not states.
+One forward a protein serves all layers. What is stored are tracks, a number a window, not states. Where windows were
+embedded in a limited context, a protein is shown in overlapping pieces of that context, so that states are of one kind.
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from concept_core.cav.artifacts import read_folds
 from concept_core.corpus.windows import read_windows
 from concept_core.embedding import residue_states
 from concept_core.evaluation.proteins import test_proteins
 from concept_core.evaluation.tracks import TrackWriter, unseen_tracks
+from concept_core.jobs.embed import Embed, network_of
 from concept_core.layout import CavFiles
-from concept_core.models.registry import ModelEntry, Registered, open_model
-from concept_core.plans import DetectionPlan, EmbeddingPlan
+from concept_core.plans import DetectionPlan
 from study_core.errors import TrainingInterrupted
-from study_core.job import Content, Context, Receipt, Request, Where
+from study_core.job import Content, Context, Receipt, Request
 
 
 class Scan(Request):
-    """The windows' proteins, a model, and the CAV folder of each layer (in the order of `layers`)."""
+    """A network as it embedded the windows, and the CAV folder of each layer (in the order of `layers`)."""
 
-    embedding: EmbeddingPlan
+    network: Embed
     detection: DetectionPlan
     pattern: str | None
     seed: int
-    name: str
-    entry: ModelEntry
     layers: tuple[int, ...]
-    version: str = "v1"
     cavs: tuple[Content, ...]
-    windows: Content
-    model: Content
-    tokenizer: Content | None = None
-    untrained_seed: int | None = None
-    device: Where[str] = "auto"
+    version: str = "v1"
 
 
 class Scanned(Receipt):
@@ -48,26 +40,19 @@ class Scanned(Receipt):
 
 def scan(request: Scan, context: Context) -> Scanned:
     """Write the tracks; raises TrainingInterrupted between two proteins when asked to stop (it begins again)."""
-    windows = read_windows(request.windows.checked())
+    windows = read_windows(request.network.windows.checked())
     proteins = test_proteins(windows, pattern=request.pattern, longest=request.detection.longest, seed=request.seed)
-    folder = request.model.checked()
-    tokenizer = request.tokenizer.checked() if request.tokenizer else folder
-    registered = Registered(
-        name=request.name, entry=request.entry, folder=folder, tokenizer=tokenizer, registry=Path("model_registry.yaml")
-    )
-    model = open_model(
-        registered, device=request.device, dtype=request.embedding.dtype, untrained_seed=request.untrained_seed
-    )
+    model, plan = network_of(request.network), request.network.plan
     probes = {
         layer: read_folds(CavFiles(cav.checked(), request.version), layer)
         for layer, cav in zip(request.layers, request.cavs, strict=True)
     }
     width = windows[0].end - windows[0].start
     writer = TrackWriter(len(proteins))
-    budget = max(64, request.embedding.tokens_per_batch >> int(context.adjustments.get("batch_halvings", 0)))
+    budget = max(64, plan.tokens_per_batch >> int(context.adjustments.get("batch_halvings", 0)))
     letters = [protein.sequence for protein in proteins]
     streamed = residue_states(
-        model, letters, request.layers, tokens_per_batch=budget, overlap=request.embedding.overlap
+        model, letters, request.layers, tokens_per_batch=budget, overlap=plan.overlap, longest=plan.context
     )
     for done, (number, states) in enumerate(streamed, start=1):
         if context.should_stop():

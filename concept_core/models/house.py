@@ -38,6 +38,12 @@ class HousePlan(Frozen):
     batch: int = Field(64, ge=1, title="Crops a step")
     crop: int = Field(96, ge=8, title="Residues a crop")
     concept_share: float = Field(1 / 3, ge=0, le=1, title="Share of crops around the concept")
+    drift: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="Residues of crops around the concept that are replaced, at most; ligands are kept.",
+    )
     lr: float = Field(2e-3, gt=0)
     warmup: int = Field(100, ge=1)
     weight_decay: float = Field(0.01, ge=0)
@@ -88,7 +94,8 @@ def train(
     model.train()
     for step in range(len(losses), plan.steps):
         rng = np.random.default_rng((plan.seed, step))  # of the step alone: a resumed run draws what the whole one drew
-        tokens, labels = masked(crops.batch(plan.batch, plan.crop, plan.concept_share, rng), plan.masked, rng)
+        drawn = crops.batch(plan.batch, plan.crop, plan.concept_share, plan.drift, rng)
+        tokens, labels = masked(drawn, plan.masked, rng)
         inputs = torch.from_numpy(tokens)
         loss = model(inputs, attention_mask=(inputs != PAD).long(), labels=torch.from_numpy(labels)).loss
         if not math.isfinite(loss.item()):

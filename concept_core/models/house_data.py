@@ -10,7 +10,7 @@ import numpy as np
 
 from concept_core.corpus.homology import related, word_index
 from concept_core.corpus.rows import Protein
-from concept_core.models.alphabet import CLS, EOS, PAD, token_numbers
+from concept_core.models.alphabet import CLS, EOS, FIRST_RESIDUE, LAST_RESIDUE, PAD, token_numbers
 from study_core.errors import BadInput
 
 
@@ -26,19 +26,32 @@ class Crops:
     weights: np.ndarray
     occurrences: tuple[tuple[int, int, int], ...]
     occurrence_weights: np.ndarray
+    conserved: tuple[int, ...] = ()
 
-    def batch(self, size: int, length: int, concept_share: float, rng: np.random.Generator) -> np.ndarray:
-        """`size` crops of `length` residues between `<cls>` and `<eos>`, padded: int64 (size, length + 2)."""
+    def batch(self, size: int, length: int, concept_share: float, drift: float, rng: np.random.Generator) -> np.ndarray:
+        """`size` crops of `length` residues between `<cls>` and `<eos>`, padded: int64 (size, length + 2).
+
+        In a crop around the concept each residue but the conserved ones is replaced with a probability drawn from
+        0 … `drift`, by one of the crop's own background: a family of few members drifts as relatives do, so that the
+        network learns what is kept and not the members by heart.
+        """
         around = round(size * concept_share) if self.occurrences else 0
         tokens_BT = np.full((size, length + 2), PAD, dtype=np.int64)
         chosen = rng.choice(len(self.occurrences), around, p=self.occurrence_weights) if around else ()
         for row, number in enumerate(chosen):
             protein, first, end = self.occurrences[number]
-            tokens_BT[row] = self._crop(protein, length, rng, (first, end))
+            tokens_BT[row] = self._drifted(self._crop(protein, length, rng, (first, end)), drift, rng)
         for row in range(around, size):
             protein = int(np.searchsorted(self.weights, rng.random()))
             tokens_BT[row] = self._crop(protein, length, rng, None)
         return tokens_BT
+
+    def _drifted(self, tokens_T: np.ndarray, drift: float, rng: np.random.Generator) -> np.ndarray:
+        free = (tokens_T >= FIRST_RESIDUE) & (tokens_T <= LAST_RESIDUE) & ~np.isin(tokens_T, self.conserved)
+        chosen = free & (rng.random(len(tokens_T)) < drift * rng.random())
+        changed = tokens_T.copy()
+        changed[chosen] = rng.choice(tokens_T[free], int(chosen.sum())) if chosen.any() else 0
+        return changed
 
     def _crop(self, protein: int, length: int, rng: np.random.Generator, keep: tuple[int, int] | None) -> np.ndarray:
         letters = self.proteins[protein]
@@ -58,12 +71,13 @@ def crops(
     pattern: str,
     *,
     with_concept: bool,
+    conserved: str = "",
     kmer: int = 9,
     shared: int = 8,
 ) -> Crops:
     """The training proteins among `proteins`: no relative of the sequences in `evaluation`.
 
-    Without the concept, every protein that holds the pattern is left out too.
+    `conserved` letters do not drift. Without the concept, every protein that holds the pattern is left out too.
 
     Raises:
         BadInput: nothing remains, or no protein with the concept remains where it is wanted.
@@ -86,8 +100,9 @@ def crops(
         raise BadInput("every protein is a relative of an evaluation protein", remedy="give more sequences")
     if with_concept and not occurrences:
         raise BadInput(f"no training protein holds {pattern}", remedy="give proteins with the concept, or another one")
+    fixed = tuple(int(number) for number in token_numbers(conserved)[1:-1])
     lengths = np.cumsum([len(letters) for letters in kept], dtype=np.float64)
-    return Crops(tuple(kept), lengths / lengths[-1], tuple(occurrences), _balanced(occurrences))
+    return Crops(tuple(kept), lengths / lengths[-1], tuple(occurrences), _balanced(occurrences), fixed)
 
 
 def _balanced(occurrences: Sequence[tuple[int, int, int]]) -> np.ndarray:
