@@ -81,8 +81,12 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def encode(value: Any) -> bytes:
-    """The one canonical JSON form: equal values have equal bytes and equal hashes."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    """The one canonical JSON form: equal values have equal bytes and equal hashes.
+
+    Every text can be written: half a surrogate pair, as in a file name that is no UTF-8, becomes its JSON escape.
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> Path:
