@@ -17,7 +17,7 @@ from typing import Any
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
-from prefect.runtime import task_run
+from prefect.runtime import deployment, task_run
 
 from tasks import audit
 from tasks.audit import Run, artifacts_root, logger
@@ -116,7 +116,8 @@ class Cluster:
 @contextmanager
 def on_cluster(run: Run, profile: str, *, detach: bool = False, fresh: bool = False) -> Iterator[Cluster]:
     """Open a site; leave no job behind when the flow ends early, unless `detach`."""
-    cluster = Cluster(run, load_profile(profile), detach=detach, fresh=fresh)
+    names_only = deployment.id is not None  # it came from a form, or over the network
+    cluster = Cluster(run, load_profile(profile, paths=not names_only), detach=detach, fresh=fresh)
     try:
         yield cluster
     except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,11 @@ from tasks.slurm.watching import last_lines
 # what slurmstepd and the kernel write when memory ran out; Slurm's state then often says FAILED
 _MEMORY = re.compile(r"oom[-_ ]kill|exceeded .*memory limit|out of memory: killed", re.IGNORECASE)
 
+# reasons of a stop that are causes of a failure, not of an interruption
+_FINAL = ({*remedies.TABLE} | {*remedies.NO_RETRY}) - {"interrupted", "time_limit"}
 MOST_RELEASES = 2  # of one Slurm job that is held after a failed launch; then the next attempt is another job
+
+_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
 class Ender:
@@ -49,13 +54,26 @@ class Ender:
         if cause == "cancelled":
             never = not any(line["event"] == "start" for line in own)
             return ("dependency" if entry.after and never else "cancelled"), message
+        told = stops[-1] if stops and stops[-1]["incarnation"] == own[-1]["incarnation"] else None
+        if told and told["reason"] in _FINAL:  # the runner knew; only its marker is missing
+            return told["reason"], told.get("message") or _with_log(message, log)
         if cause in ("killed", "launch_failed") and _MEMORY.search(log):
             return "oom", _with_log(message, log)
+        if cause in ("killed", "launch_failed") and (_FULL.search(log) or self._no_room()):
+            return "disk_full", _with_log(f"no space left on the disk of {self._journal.root}; {message}", log)
         if cause == "killed" and not own:
             return "launch_failed", _with_log(f"{message} before the job began", log)
-        if cause in ("killed", "overran") and stops and stops[-1]["incarnation"] == own[-1]["incarnation"]:
-            cause = "time_limit" if stops[-1]["reason"] == "time_limit" or cause == "overran" else "interrupted"
+        if cause in ("killed", "overran") and told:
+            cause = "time_limit" if told["reason"] == "time_limit" or cause == "overran" else "interrupted"
         return cause, _with_log(message, log)
+
+    def _no_room(self) -> bool:
+        """Whether the disk of the jobs is full, in bytes or in files: then a node could not even write its log."""
+        try:
+            disk = os.statvfs(self._journal.root)
+        except OSError:
+            return False
+        return disk.f_bavail == 0 or (disk.f_files > 0 and disk.f_favail == 0)
 
     def log(self, entry: Entry, slurm_id: str) -> Any:
         """File with the output of the newest attempt."""

@@ -72,8 +72,10 @@ def _parameters(section: Resources, order: Order) -> dict[str, Any]:
         "time": section.time,
         "mem": section.memory,
         "nodes": section.nodes,
+        "ntasks_per_node": max(1, section.gpus) if section.distributed else 1,
         "cpus_per_task": section.cpus,
         "signal_delay_s": section.signal_seconds,
+        "srun_args": _srun(section),
         "wckey": None,
         "stderr_to_stdout": True,
         "setup": _setup(section, order),
@@ -86,9 +88,23 @@ def _parameters(section: Resources, order: Order) -> dict[str, Any]:
     }
 
 
+def _srun(section: Resources) -> list[str]:
+    """CPUs again, which srun has not taken over from sbatch since 22.05; one rank that fails ends all."""
+    return [f"--cpus-per-task={section.cpus}", *(["--kill-on-bad-exit=1"] if section.distributed else [])]
+
+
+# As torchrun sets it up for a function that calls init_process_group; the runner adds each rank's own number. The
+# node's address as Slurm has it: its name need not be one that the other nodes resolve.
+_RENDEZVOUS = (
+    'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+    "export MASTER_ADDR=$(scontrol -o show node \"$first\" | sed -n 's/.* NodeAddr=\\([^ ]*\\).*/\\1/p')",
+    "export MASTER_PORT=$((20000 + SLURM_JOB_ID % 12000)) GATED_DISTRIBUTED=1",
+)
+
+
 def _setup(section: Resources, order: Order) -> list[str]:
     lines = [*section.setup, f"export PYTHONPATH={shlex.quote(str(order.code))}", "export PYTHONDONTWRITEBYTECODE=1"]
     if section.scratch:
         scratch = shlex.quote(section.scratch) if "$" not in section.scratch else f'"{section.scratch}"'
         lines += [f"export TMPDIR={scratch}", 'mkdir -p "$TMPDIR"']
-    return lines
+    return [*lines, *(_RENDEZVOUS if section.distributed else ())]

@@ -79,6 +79,25 @@ def bug(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
     raise KeyError("a bug in the job")
 
 
+class Unreadable(RuntimeError):
+    """Its own text cannot be made."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def unprintable(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Fails with a text that is no UTF-8, that is too long, or that cannot be made at all."""
+    print("a name that is no UTF-8: \udcff", flush=True)
+    if arguments["how"] == "no text":
+        raise Unreadable
+    raise RuntimeError("x" * 1_000_000 if arguments["how"] == "long" else "lone \ud800 surrogate and \0")
+
+
+def nan(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
+    return {"loss": 0.5, "folds": [{"rmse": 1.0}, {"rmse": float("nan")}]}
+
+
 def not_json(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
     return {"set": {1, 2}}
 
