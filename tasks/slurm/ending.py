@@ -111,7 +111,7 @@ class Ender:
 
     def cancelled_unplaced(self, entry: Entry) -> None:
         """Cancelled before it came into the queue."""
-        self.cancelled(entry, "cancelled before it was submitted", "")
+        self.cancelled(entry, f"cancelled before it was submitted{by_whom(entry)}", "")
 
     def give_up(self, entry: Entry, cause: str, message: str) -> None:
         """Failed for good, whatever the remedy table says."""
@@ -238,6 +238,13 @@ def restarts(lines: Sequence[dict[str, Any]], attempt: int, *, waiting: bool = F
     ended = begun if waiting else begun[:-1]
     causes = {"time_limit": "time_limit", "terminated": "preempted", "superseded": "node_fail"}
     return [(causes.get(stops.get(line["incarnation"], ""), "node_fail"), line["node"]) for line in ended]
+
+
+def by_whom(entry: Entry) -> str:
+    """Who cancelled, and why, where that is on record."""
+    request = entry.cancel or {}
+    why = f": {request['why']}" if request.get("why") else ""
+    return f" by {request['by']}{why}" if request.get("by") else ""
 
 
 def _with_log(message: str, log: str) -> str:

@@ -107,7 +107,7 @@ class _Run:
         entry = files.peek_json(self.folder / "journal.json")
         if not entry or not self.attempt:
             return "the job is no longer in the journal"
-        if entry.get("cancel"):
+        if entry.get("cancel") or (self.folder / cancel_request(entry["attempts"])).exists():
             return "the job was cancelled"
         if entry.get("state", "live") != "live":  # a twin that the site accepted late, or scancel by hand and a requeue
             return f"the job ended as {entry['state']}"
@@ -168,6 +168,12 @@ class _Run:
                 "at": time.time(),
             },
         )
+
+
+def cancel_request(attempts: list[dict[str, Any]]) -> str:
+    """Name of the file that asks for the end of a job, of this round of attempts and no other."""
+    first = max(place for place, one in enumerate(attempts) if one["opens_round"])
+    return f"cancel-{attempts[first]['number']}.json"
 
 
 def slurm_id(environment: Mapping[str, str] = os.environ) -> str:
