@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tasks.slurm import usage
-from tasks.slurm.watching import FIRST_LOOK_BYTES, Stamped, Tail
+from tasks.slurm.watching import FIRST_LOOK_BYTES, LINE_CHARACTERS, Stamped, Tail
 
 
 def test_whole_lines_come_once_and_in_order(tmp_path: Path) -> None:
@@ -74,6 +74,52 @@ def test_a_late_waiter_sees_the_end_of_a_long_log(tmp_path: Path) -> None:
     assert first[-1] == "line 049999"
     assert first[0].startswith("line 04")
     assert len("\n".join(first)) <= FIRST_LOOK_BYTES
+
+
+def test_two_hundred_megabytes_without_a_newline_keep_memory_bounded_and_the_traceback(tmp_path: Path) -> None:
+    path, tail, shown = tmp_path / "log", Tail(), []
+    with path.open("wb") as stream:
+        for _ in range(200):
+            stream.write(b"x" * (1 << 20))
+            stream.flush()
+            if piece := tail.read(path):
+                shown.append(piece)
+            assert len(tail._rest) <= LINE_CHARACTERS
+        stream.write(b"\nTraceback (most recent call last):\n  here\nValueError: the end")
+    shown.append(tail.read(path, last=True))
+    assert len("".join(shown)) < 3 << 20
+    assert shown[-1].endswith("\nTraceback (most recent call last):\n  here\nValueError: the end")
+    assert "left out" in shown[-1]
+
+
+def test_an_over_long_line_that_ends_shows_its_end(tmp_path: Path) -> None:
+    path, tail = tmp_path / "log", Tail()
+    path.write_text("a" * 50_000)
+    assert tail.read(path) == ""
+    with path.open("a") as stream:
+        stream.write("the end\nnext\n")
+    first, second = tail.read(path).split("\n")
+    assert first.startswith("[... 33616 characters left out ...]aaa")
+    assert first.endswith("the end")
+    assert second == "next"
+
+
+def test_a_progress_bar_is_shown_as_it_is_at_most_once_a_second(tmp_path: Path) -> None:
+    clock = [0.0]
+    path, shown = tmp_path / "log", []
+    tail = Tail(lambda: clock[0])
+    with path.open("w") as stream:
+        for percent in range(101):
+            stream.write(f"\r{percent:3d}% |####|")
+            stream.flush()
+            clock[0] += 0.1
+            if piece := tail.read(path):
+                shown.append(piece)
+        stream.write("\ndone\n")
+    shown += tail.read(path).split("\n")
+    assert 8 <= len(shown) <= 14
+    assert all("\r" not in piece for piece in shown)
+    assert shown[-2:] == ["100% |####|", "done"]
 
 
 def test_a_cut_log_begins_again_and_a_new_job_has_a_new_one(tmp_path: Path) -> None:
