@@ -116,7 +116,7 @@ class Dispatcher:
         """
         code = self._code or Snapshot.take(self.journal.root, _packages(specs))
         self._beat()
-        keys = [spec.key(code.identity) for spec in specs]
+        keys = [self._key(spec, code) for spec in specs]
         with self._alive(), self._lock(keys[0] if keys else "", specs) as lock:
             new = [
                 entry
@@ -154,7 +154,7 @@ class Dispatcher:
     def known(self, spec: JobSpec) -> dict[str, Any] | None:
         """The result that `submit` would reuse; None where it would run the job. Submits nothing."""
         code = self._code or Snapshot.take(self.journal.root, _packages([spec]))
-        entry = self.journal.read(spec.key(code.identity))
+        entry = self.journal.read(self._key(spec, code))
         result = self._ender.result(entry) if entry is not None and entry.state == "done" else None
         return None if result is None or damaged(result) else result
 
@@ -188,6 +188,13 @@ class Dispatcher:
         entry.code, entry.profile, entry.executor = _code_of(code), self.profile.name, self.profile.executor
         entry.after = [job.key for job in after]
         return entry
+
+    def _key(self, spec: JobSpec, code: Snapshot) -> str:
+        """Identity of a job; inside a container, its image is as much a part of it as the code."""
+        container = self.profile.section(spec.stage).container if spec.stage in self.profile.stages else None
+        if container is None:
+            return spec.key(code.identity)
+        return spec.key(f"{code.identity} in {container.digest(self.journal.root / 'images.json')}")
 
     def _new_entry(self, key: str, spec: JobSpec, code: Snapshot, after: Sequence[Job]) -> Entry:
         entry = Entry(
@@ -407,7 +414,7 @@ class Dispatcher:
         Only the nonce at the end of the job's name is drawn anew at each submission.
         """
         code = self._code or Snapshot.of(self.journal.root, _packages(specs))
-        entries = [self._new_entry(spec.key(code.identity), spec, code, ()) for spec in specs]
+        entries = [self._new_entry(self._key(spec, code), spec, code, ()) for spec in specs]
         groups = list(chunks(entries, self._array_size())) if array else [[entry] for entry in entries]
         texts = []
         for group in groups:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import re
 import time
@@ -153,9 +154,14 @@ class Ender:
             self._tell("failed", entry, cause=cause, slurm_id=slurm_id, node=node, text=message)
             return False
         entry.message = message
+        memory = self._profile.section(entry.spec["stage"]).more_memory(entry.attempt.memory_bytes)
+        if cause == "oom" and memory is not None:  # rather than a smaller batch, which changes what is trained
+            more = f"memory raised to {memory >> 20} MB"
+            decision = dataclasses.replace(decision, action=more, adjustments=Adjustments(**entry.attempt.adjustments))
         next_one = Attempt(
             number=entry.attempt.number + 1,
             created=self._clock(),
+            memory_bytes=(memory if cause == "oom" else None) or entry.attempt.memory_bytes,
             adjustments=decision.adjustments.to_json(),
             exclude=sorted({*entry.attempt.exclude, *decision.exclude}),
             remedy=f"{cause}: {decision.action}",

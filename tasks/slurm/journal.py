@@ -45,6 +45,7 @@ class Attempt:
     index: int = 0
     adjustments: dict[str, Any] = field(default_factory=lambda: Adjustments().to_json())
     exclude: list[str] = field(default_factory=list)
+    memory_bytes: int | None = None  # where a remedy asks for more than the profile
     remedy: str = ""
     opens_round: bool = False  # asked for by a person, not by a remedy: counts of remedies begin here
     restarts_told: int = 0  # Slurm's own requeues that were audited

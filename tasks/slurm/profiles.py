@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from tasks.slurm.containers import Container
 from tasks.slurm.surroundings import without_options
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "slurm_templates"
@@ -41,7 +42,10 @@ class Resources(_Strict):
     constraint: str | None = Field(None, description="Node features, such as a100-80g.")
     exclude: str | None = Field(None, description="Nodes to stay away from.")
     time: str = Field("01:00:00", description="Time limit of one attempt, as Slurm writes it; quote it in YAML.")
-    memory: str = Field("4GB", description="Memory of the node for one job.")
+    memory: str | None = Field("4GB", description="Memory of the node for one job; null leaves it to the site.")
+    memory_most: str | None = Field(
+        None, description="After running out of memory on the node a job gets half as much again, up to this."
+    )
     cpus: int = Field(1, ge=1)
     nodes: int = Field(1, ge=1, description="More than one needs `distributed`.")
     distributed: Literal["torchrun"] | None = Field(
@@ -52,6 +56,7 @@ class Resources(_Strict):
     setup: tuple[str, ...] = Field((), strict=False, description="Shell lines before the job, such as module loads.")
     environment: tuple[str, ...] = Field((), strict=False, description="Variables passed on; a trailing * is allowed.")
     variables: dict[str, str] = Field(default_factory=dict, description="Variables set for the job.")
+    container: Container | None = Field(None, strict=False, description="Runs the job inside an image.")
     scratch: str | None = Field(None, description="Folder for temporary files on the node, exported as TMPDIR.")
     extra: dict[str, str | int | bool] = Field(default_factory=dict, description="Further sbatch options, as is.")
 
@@ -103,18 +108,22 @@ class Resources(_Strict):
             raise ValueError(f'"{value}" is not a Slurm time (minutes, "HH:MM:SS" or "D-HH:MM:SS")')
         return value
 
-    @field_validator("memory")
+    @field_validator("memory", "memory_most")
     @classmethod
-    def _slurm_memory(cls, value: str) -> str:
-        if not re.fullmatch(r"\d+(K|M|G|T)B?", value):
+    def _slurm_memory(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"\d+(K|M|G|T)B?", value):
             raise ValueError(f'"{value}" is not a memory size such as "64GB"')
         return value
 
     @property
-    def memory_bytes(self) -> int:
-        """Requested memory in bytes."""
-        number, unit = re.fullmatch(r"(\d+)([KMGT])B?", self.memory).groups()  # type: ignore[union-attr]
-        return int(number) << {"K": 10, "M": 20, "G": 30, "T": 40}[unit]
+    def memory_bytes(self) -> int | None:
+        """Requested memory in bytes; None where the site decides."""
+        return _bytes(self.memory)
+
+    def more_memory(self, before: int | None) -> int | None:
+        """Half as much again as `before` bytes (default: as asked for), where the profile allows it."""
+        most, asked = _bytes(self.memory_most), before or self.memory_bytes
+        return None if most is None or asked is None or asked >= most else min(most, asked * 3 // 2)
 
     @property
     def time_seconds(self) -> float:
@@ -136,6 +145,11 @@ class Resources(_Strict):
             return 0
         last = self.gres.rsplit(":", 1)[-1]
         return int(last) if last.isdigit() else 1
+
+
+def _bytes(text: str | None) -> int | None:
+    match = re.fullmatch(r"(\d+)([KMGT])B?", text) if text else None
+    return int(match[1]) << {"K": 10, "M": 20, "G": 30, "T": 40}[match[2]] if match else None
 
 
 class Profile(_Strict):

@@ -94,6 +94,8 @@ class Tracker:
             if entry.state == "live":
                 watch.seen_live = True
                 entry = self._from_marker(entry)
+                if entry.state != "live":
+                    self._sweep_up(watch)
             if entry.state == "live":
                 waiting.append((watch, entry))
             else:
@@ -137,6 +139,11 @@ class Tracker:
             elif marker and self._ender.failed(held, marker["cause"], marker["message"], slurm_id, node):
                 self._place(held, lock)
             return held
+
+    def _sweep_up(self, watch: Watch) -> None:
+        """Its work is over, but Slurm was seen to put it back (its node was lost, and went on): nothing of it stays."""
+        if meaning(watch.state).verdict in (Verdict.WAITING, Verdict.SETTLING) and watch.followed:
+            self._scheduler.cancel([watch.followed])
 
     @contextlib.contextmanager
     def _locked_entry(self, entry: Entry) -> Iterator[tuple[Entry | None, int]]:

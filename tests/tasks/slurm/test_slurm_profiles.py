@@ -187,3 +187,72 @@ def test_options_of_slurms_commands_reach_no_job(tmp_path: Path) -> None:
     profile = load_profile(_profile(tmp_path, "environment: ['*']\nvariables: {SLURM_EXPORT_ENV: ALL}\n"))
     seen = profile.exported("train", {"PATH": "/bin", "SBATCH_PARTITION": "x", "SLURM_CONF": "/c", "SQUEUE_USERS": "u"})
     assert seen == {"PATH": "/bin", "SLURM_CONF": "/c", "SLURM_EXPORT_ENV": "ALL"}
+
+
+def test_memory_may_be_left_to_the_site(tmp_path: Path) -> None:
+    profile = load_profile(_profile(tmp_path, "memory: null\n"))
+    text = Dispatcher(profile, tmp_path / "root").dry_run([JobSpec("job", "slurm_jobs:echo")])
+    assert "--mem" not in text
+    assert profile.section("train").memory_bytes is None
+
+
+def test_compiled_kernels_are_cached_on_the_nodes_scratch(tmp_path: Path) -> None:
+    text = Dispatcher(load_profile("a100"), tmp_path).dry_run([JobSpec("job", "slurm_jobs:echo")])
+    assert 'TRITON_CACHE_DIR="$TMPDIR/triton' in text
+    assert 'TORCHINDUCTOR_CACHE_DIR="$TMPDIR/inductor' in text
+    assert text.index("mkdir -p") < text.index("TRITON_CACHE_DIR") < text.index("\nsrun")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "words"),
+    [
+        ("apptainer", "apptainer exec --nv --bind {root} --bind /data:/d {image} python3 -P -u -m tasks.slurm.runner"),
+        ("charliecloud", "ch-run --bind={root}:{root} --bind=/data:/d {image} -- python3 -P -u -m tasks.slurm.runner"),
+        ("pyxis", "--container-image={image} --container-mounts={root}:{root},/data:/d python3 -P -u -m tasks.slurm"),
+    ],
+)
+def test_a_container_goes_around_the_interpreter(tmp_path: Path, runtime: str, words: str) -> None:
+    image, root = tmp_path / "image", tmp_path / "root"
+    image.write_bytes(b"layers")
+    text = f"gres: gpu:1\npython: python3\ncontainer: {{runtime: {runtime}, image: {image}, mounts: ['/data:/d']}}\n"
+    dispatcher = Dispatcher(load_profile(_profile(tmp_path, text)), root)
+    script = dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])
+    assert words.format(root=root, image=image) in script
+
+
+def test_the_images_bytes_are_part_of_a_jobs_identity(tmp_path: Path) -> None:
+    image, root, keys = tmp_path / "image", tmp_path / "root", []
+    text = f"container: {{runtime: apptainer, image: {image}}}\n"
+    for content in (b"one", b"one", b"another"):
+        image.write_bytes(content)
+        script = Dispatcher(load_profile(_profile(tmp_path, text)), root).dry_run([JobSpec("job", "slurm_jobs:echo")])
+        keys.append(next(line for line in script.splitlines() if "--comment" in line))
+    plain = Dispatcher(load_profile(_profile(tmp_path, "")), root).dry_run([JobSpec("job", "slurm_jobs:echo")])
+    keys.append(next(line for line in plain.splitlines() if "--comment" in line))
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("container: {runtime: docker, image: x}\n", "runtime"),
+        ("container: {runtime: apptainer}\n", "image"),
+        ("container: {runtime: apptainer, image: 'a,b'}\n", "comma"),
+    ],
+)
+def test_a_bad_container_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(BadProfile, match=says):
+        load_profile(_profile(tmp_path, text))
+
+
+def test_an_image_that_nothing_pins_is_refused_before_anything_is_submitted(tmp_path: Path) -> None:
+    digest = f"sha256:{'ab' * 32}"
+    for image, good in ((f"nvcr.io#nvidia/pytorch@{digest}", True), ("nvcr.io#nvidia/pytorch:25.01", False)):
+        text = f"container: {{runtime: pyxis, image: '{image}'}}\n"
+        dispatcher = Dispatcher(load_profile(_profile(tmp_path, text)), tmp_path / "root")
+        if good:
+            assert image in dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])
+        else:
+            with pytest.raises(ValueError, match="pin"):
+                dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])

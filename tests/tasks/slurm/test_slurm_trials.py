@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from conftest import LAB
 
+from tasks.slurm.containers import Container
 from tasks.slurm.dispatcher import Dispatcher, Job, JobSpec, Outcome
 from tasks.slurm.profiles import Profile, Resources, load_profile
 from tasks.slurm.waiting import LAUNCH_FAILED
@@ -63,16 +65,29 @@ SPECS = [
     JobSpec("ranks", "slurm_jobs:all_reduce", stage="ranks"),
     JobSpec("rank-fails", "slurm_jobs:all_reduce", {"fails": 1}, stage="ranks"),
 ]
+INSIDE = JobSpec("inside", "slurm_jobs:environment", stage="inside")
 ARRAY = [JobSpec(f"member-{n}", "slurm_jobs:nap", {"seconds": 12, "n": n}, stage="array") for n in range(3)]
 
 
-def _profile() -> Profile:
+def _image(folder: Path) -> Container:
+    """The smallest image that charliecloud runs: empty mount points, this machine's interpreter bound into them."""
+    mounts = ["/usr", sys.prefix, sys.base_prefix]
+    for name in ("dev", "etc", "proc", "sys", "tmp", *(mount.strip("/") for mount in mounts)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name in ("bin", "lib", "lib64", "sbin"):
+        (folder / name).symlink_to(f"usr/{name}")
+    for name in ("passwd", "group", "hosts", "resolv.conf"):
+        (folder / "etc" / name).touch()
+    return Container(runtime="charliecloud", image=str(folder), mounts=tuple(mounts))
+
+
+def _profile(image: Container | None = None) -> Profile:
     profile = load_profile("slurm-dev")
     base = {**profile.section("train").model_dump(), "memory": "512MB", "gres": None}
     changes: dict[str, dict[str, Any]] = {
         "train": {}, "overlong": {"qos": "brief", "time": "01:00:00"}, "launch": {"partition": "launch"},
         "never": {"partition": "brief", "time": "01:00:00"}, "array": {"array_parallel": 1},
-        "ranks": {"nodes": 2, "distributed": "torchrun"},
+        "ranks": {"nodes": 2, "distributed": "torchrun"}, "inside": {"container": image},
     }  # fmt: skip
     stages = {name: Resources(**{**base, **change}) for name, change in changes.items()}
     return profile.model_copy(update={"stages": stages})
@@ -81,13 +96,14 @@ def _profile() -> Profile:
 class Trials:
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.image = _image(root / "image") if shutil.which("ch-run") else None
         self.outcomes: dict[str, Outcome] = {}
         self.events: list[dict[str, Any]] = []
         self.errors: list[BaseException] = []
         self.jobs: dict[str, Job] = {}
 
     def door(self) -> Dispatcher:
-        return Dispatcher(_profile(), self.root / "jobs", events=self.events.append)
+        return Dispatcher(_profile(self.image), self.root / "jobs", events=self.events.append)
 
     def wait(self) -> None:
         try:
@@ -153,7 +169,8 @@ def _hold(trials: Trials, poll: Path, flag: Path) -> Trials:
     _run(*strange[:3], "--ntasks=1", ":", "--mem=50M", "--ntasks=1", "--wrap", "sleep 300")  # heterogeneous
     _run(*strange, "--job-name", "a\nb")
     door = trials.door()
-    jobs = [*door.submit(ARRAY, array=True), *door.submit(SPECS)]
+    specs = [*SPECS, *([INSIDE] if trials.image else [])]
+    jobs = [*door.submit(ARRAY, array=True), *door.submit(specs)]
     trials.jobs = {job.name: job for job in jobs}
     waiting = threading.Thread(target=trials.wait, daemon=True)
     waiting.start()
@@ -216,7 +233,9 @@ def test_nothing_was_ordered_twice(trials: Trials) -> None:
     names = _run("sacct", "-X", "-n", "-P", "--format=JobName", "-S", "today").split()
     known = {path.name for path in (trials.root / "jobs" / "submissions").iterdir() if "-array-" not in path.name}
     ordered = [name for name in names if name in known]
-    assert len(ordered) == len(set(ordered)) == len(SPECS) - 3  # two are refused, one bears another name
+    assert (
+        len(ordered) == len(set(ordered)) == len(trials.jobs) - len(ARRAY) - 3
+    )  # two are refused, one bears another name
 
 
 def test_a_doubt_is_settled_by_name_beside_strange_jobs(trials: Trials) -> None:
@@ -238,3 +257,13 @@ def test_a_distributed_function_is_one_job_on_two_nodes(trials: Trials) -> None:
     assert (result["sum"], result["world"], result["rank"]) == (3.0, 2, 0)
     assert (trials.jobs["ranks"].work / "written").read_text() == "by rank 0"
     assert len(trials.door().journal.starts(trials.jobs["ranks"].key)) == 2  # one start, one stop: of rank 0
+
+
+def test_a_job_runs_inside_its_container(trials: Trials) -> None:
+    if trials.image is None:
+        pytest.skip("no charliecloud here")
+    outcome = trials.outcomes["inside"]
+    assert outcome.state == "done", outcome.message
+    assert outcome.result is not None
+    assert "CH_RUNNING" in outcome.result["names"]
+    assert "SLURM_JOB_ID" in outcome.result["names"]

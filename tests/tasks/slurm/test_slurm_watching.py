@@ -155,6 +155,7 @@ class _Nvml:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.energy = 10**9
 
     def nvmlDeviceGetCount(self) -> int:
         return 2
@@ -171,6 +172,10 @@ class _Nvml:
 
     def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:
         return SimpleNamespace(used=2 << 30)
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        self.energy += 5000  # millijoules
+        return self.energy
 
 
 @pytest.mark.parametrize(
@@ -196,9 +201,29 @@ def test_samples_of_gpu_cpu_and_memory(tmp_path: Path, monkeypatch: pytest.Monke
     numbers = sampler.finish()
     assert numbers["gpu_utilisation"] == 90
     assert numbers["gpu_memory_bytes"] == 2 << 30
+    assert numbers["gpu_energy_joules"] == pytest.approx(5 * numbers["gpu_samples"])
     assert numbers["cpu_seconds"] > 0
     assert numbers["max_rss_bytes"] > 1 << 20
     assert json.loads((tmp_path / "usage.json").read_text())["started"] == numbers["started"]
+
+
+class _Part(_Nvml):
+    """A MIG part: memory is told, utilisation and energy are not."""
+
+    def nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:
+        raise RuntimeError("Not Supported")
+
+    nvmlDeviceGetTotalEnergyConsumption = nvmlDeviceGetUtilizationRates
+
+
+def test_a_part_of_a_gpu_keeps_the_figure_that_it_has(tmp_path: Path) -> None:
+    sampler = usage.Sampler(tmp_path / "usage.json", 0.01, nvml=lambda: _Part()).start()  # type: ignore[arg-type,return-value]
+    deadline = time.time() + 10
+    while not (tmp_path / "usage.json").exists() and time.time() < deadline:
+        time.sleep(0.01)
+    numbers = sampler.finish()
+    assert numbers["gpu_memory_bytes"] == 4 << 30
+    assert (numbers["gpu_utilisation"], numbers["gpu_energy_joules"]) == (None, None)
 
 
 def test_without_a_driver_gpu_use_is_unknown_and_costs_nothing(tmp_path: Path) -> None:
