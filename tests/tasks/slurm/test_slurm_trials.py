@@ -230,12 +230,15 @@ def test_each_trial_ends_as_it_should_and_at_once(trials: Trials, name: str, sta
 
 
 def test_nothing_was_ordered_twice(trials: Trials) -> None:
-    names = _run("sacct", "-X", "-n", "-P", "--format=JobName", "-S", "today").split()
     known = {path.name for path in (trials.root / "jobs" / "submissions").iterdir() if "-array-" not in path.name}
-    ordered = [name for name in names if name in known]
-    assert (
-        len(ordered) == len(set(ordered)) == len(trials.jobs) - len(ARRAY) - 3
-    )  # two are refused, one bears another name
+    wanted = len(trials.jobs) - len(ARRAY) - 3  # two were refused, one bears another name
+
+    def ordered() -> list[str]:
+        names = _run("sacct", "-X", "-n", "-P", "--format=JobName", "-S", "today").split()
+        return [name for name in names if name in known]
+
+    _until(lambda: len(ordered()) >= wanted, "the accounting has heard of all", 20)
+    assert len(ordered()) == len(set(ordered())) == wanted
 
 
 def test_a_doubt_is_settled_by_name_beside_strange_jobs(trials: Trials) -> None:
