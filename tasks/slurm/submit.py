@@ -114,7 +114,12 @@ _CACHES = (
 
 
 def _setup(section: Resources, order: Order) -> list[str]:
-    lines = [*section.setup, f"export PYTHONPATH={shlex.quote(str(order.code))}", "export PYTHONDONTWRITEBYTECODE=1"]
+    lines = [
+        *section.setup,
+        'export USER="${USER:-$(id -un)}"',
+        f"export PYTHONPATH={shlex.quote(str(order.code))}",
+        "export PYTHONDONTWRITEBYTECODE=1",
+    ]
     if section.scratch:
         scratch = shlex.quote(section.scratch) if "$" not in section.scratch else f'"{section.scratch}"'
         lines += [f"export TMPDIR={scratch}", 'mkdir -p "$TMPDIR"', *_CACHES]

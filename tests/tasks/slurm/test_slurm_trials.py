@@ -165,8 +165,8 @@ def _hold(trials: Trials, poll: Path, flag: Path) -> Trials:
         _run("sacctmgr", "-i", "-Q", *words.split())
     _run("sacctmgr", "-i", "-Q", "modify", "user", _run("id", "-un").strip(), "set", "qos+=brief")
     flag.touch()
-    strange = ["sbatch", "--mem=50M", "--time=9", "--wrap", "sleep 300"]
-    _run(*strange[:3], "--ntasks=1", ":", "--mem=50M", "--ntasks=1", "--wrap", "sleep 300")  # heterogeneous
+    strange = ["sbatch", "--mem=50M", "--time=9", "--output=/dev/null", "--wrap", "sleep 300"]
+    _run(*strange[:4], "--ntasks=1", ":", "--mem=50M", "--output=/dev/null", *strange[4:])  # heterogeneous
     _run(*strange, "--job-name", "a\nb")
     door = trials.door()
     specs = [*SPECS, *([INSIDE] if trials.image else [])]
