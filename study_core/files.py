@@ -81,8 +81,12 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def encode(value: Any) -> bytes:
-    """The one canonical JSON form: equal values have equal bytes and equal hashes."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    """The one canonical JSON form: equal values have equal bytes and equal hashes.
+
+    Every text can be written: half a surrogate pair, as in a file name that is no UTF-8, becomes its JSON escape.
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> Path:
@@ -238,27 +242,28 @@ def copy_aside(source: Path, parent: Path, name: str) -> Path:
 
 
 @contextmanager
-def locked(path: Path, *, timeout_s: float | None = None) -> Iterator[int]:
-    """Hold an exclusive advisory lock on `path`; yields its descriptor, which a child may inherit to keep the lock.
+def locked(path: Path, *, timeout_s: float | None = None, shared: bool = False) -> Iterator[int]:
+    """Hold an advisory lock on `path`, exclusive or `shared`; yields its descriptor, which a child may inherit.
 
     Raises:
         TimeoutError: another process kept the lock for longer than `timeout_s` (None waits for ever).
     """
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
     try:
         if timeout_s is None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, how)
         else:
-            _lock_until(descriptor, path, time.monotonic() + timeout_s)
+            _lock_until(descriptor, how, path, time.monotonic() + timeout_s)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _lock_until(descriptor: int, path: Path, deadline: float) -> None:
+def _lock_until(descriptor: int, how: int, path: Path, deadline: float) -> None:
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() >= deadline:

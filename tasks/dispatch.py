@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
-from prefect.runtime import task_run
+from prefect.runtime import deployment, task_run
 
 from study_core.job import Receipt, Request, receipt_type, received
 from tasks import audit
@@ -160,7 +160,8 @@ class Cluster:
 @contextmanager
 def on_cluster(run: Run, profile: str, *, detach: bool = False, fresh: bool = False) -> Iterator[Cluster]:
     """Open a site; leave no job behind when the flow ends early, unless `detach`."""
-    cluster = Cluster(run, load_profile(profile), detach=detach, fresh=fresh)
+    names_only = deployment.id is not None  # it came from a form, or over the network
+    cluster = Cluster(run, load_profile(profile, paths=not names_only), detach=detach, fresh=fresh)
     try:
         yield cluster
     except BaseException:

@@ -27,6 +27,7 @@ class SlurmJob:
     environ: dict[str, str]
     submitted: float
     nodes: int
+    comment: str = ""
     state: str = "PENDING"
     reason: str = "Priority"
     node: str = ""
@@ -102,12 +103,13 @@ class Cluster:
         name = re.search(r"--job-name=(\S+)", text)
         tasks = re.search(r"--array=0-(\d+)", text)
         nodes = re.search(r"--nodes=(\d+)", text)
+        comment = re.search(r"--comment=(\S+)", text)
         base, self._next = str(self._next), self._next + 1
         ids = [f"{base}_{index}" for index in range(int(tasks[1]) + 1)] if tasks else [base]
         for job_id in ids:
             job = SlurmJob(
                 job_id, base, name[1].strip("'") if name else "", script, environ, self.world.now,
-                int(nodes[1]) if nodes else 1,
+                int(nodes[1]) if nodes else 1, comment[1].strip("'") if comment else "",
             )  # fmt: skip
             self.jobs[job_id] = job
             self._turn(job, "PENDING")

@@ -18,9 +18,22 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.simulator import flows
 from benchmarks.simulator.history import run
 from benchmarks.simulator.plan import UNMENDED, draw
-from tasks.slurm import commands, dispatcher, ending, files, journal, placing, poller, runner, tracking
+from tasks.slurm import (
+    commands,
+    dispatcher,
+    ending,
+    files,
+    journal,
+    placing,
+    poller,
+    ranks,
+    runner,
+    tracking,
+    waiting,
+)  # fmt: skip
 from tasks.slurm.scheduler import Answer, Memory, Reply, View
 from tasks.slurm.states import Listing, Meaning, Row, Verdict, read_history, read_queue
 
@@ -179,6 +192,19 @@ def _clocks_judge(_: Any) -> Any:
     return mutant
 
 
+@contextlib.contextmanager
+def _both(*patches: AbstractContextManager[object]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for one in patches:
+            stack.enter_context(one)
+        yield
+
+
+def _unchecked_nodes(profile: Any, nodes: int) -> Any:
+    stages = {name: one.model_copy(update={"nodes": nodes}) for name, one in profile.stages.items()}
+    return profile.model_copy(update={"stages": stages})
+
+
 BY_KIND = (
     Mutant("an observer's error ends the flow", _patch(poller.Slurm, "view", _observer_raises), 1),
     Mutant(
@@ -189,14 +215,17 @@ BY_KIND = (
         _patch(poller, "read_history", lambda r: _all_or_nothing(read_history, 10)),
         2,
     ),
-    Mutant("no bound on tries and holds", None, 3),
+    Mutant("a failed launch waits for somebody", _patch(waiting.Waiter, "_launch_again", lambda _: lambda *_: None), 3),
+    Mutant("no bound on orders, no pause", lambda: _both(_put(placing, "MOST_ORDERS", 10**9),
+           _put(placing, "MOST_DOUBT_S", 0.0)), 3),
     Mutant("refusals judged by any word", _patch(poller, "answer", _any_word), 4),
-    Mutant("two runners under one id", None, 5),
+    Mutant("two runners under one id", lambda: _both(_put(flows, "_on_nodes", _unchecked_nodes),
+           _put(ranks, "own", lambda: 0)), 5),
     Mutant("a text that cannot be written", _patch(runner._Run, "mark", _unwritable_text), 6),
     Mutant("the environment reaches the reads", _patch(commands.Programs, "run", _leaky), 7),
     Mutant("absence read as loss", _patch(tracking.Tracker, "_missing", _absence_is_loss), 9),
     Mutant("life judged by clocks", _patch(dispatcher.Dispatcher, "_dead", _clocks_judge), 10),
-)
+)  # fmt: skip
 
 
 def hunt(mutant: Mutant, histories: int, seed: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.simulator.cluster import ACTIVE, Cluster, SlurmJob
-from benchmarks.simulator.world import Host, Process, World
+from benchmarks.simulator.world import EPOCH, Host, Process, World
 
 FAILED = "sbatch: error: Batch job submission failed: "
 TIMED_OUT = f"{FAILED}Socket timed out on send/recv operation"
@@ -99,7 +99,8 @@ class Programs:
         node = job.node if job.state not in ("PENDING", "REQUEUED") else ""
         known = {
             "i": job.id, "T": job.state, "N": node, "V": stamp(job.submitted), "S": stamp(job.started), "j": job.name,
-            "r": job.reason, "R": job.reason, "u": "me", "P": "gpu", "A": job.base, "F": job.base, "Q": "1", "k": "",
+            "r": job.reason, "R": job.reason, "u": "me", "P": "gpu", "A": job.base, "F": job.base,
+            "Q": "1", "k": job.comment,
             "e": stamp(job.ended), "l": "30:00", "M": "1:00", "a": "lab", "q": "normal", "B": "localhost",
         }  # fmt: skip
         return re.sub(r"%\.?\d*([a-zA-Z])", lambda match: known.get(match[1], ""), form)
@@ -157,7 +158,9 @@ class Programs:
     def _scontrol(self, arguments: list[str], env: dict[str, str]) -> tuple[int, str, str]:
         words = [one for one in arguments if not one.startswith("-")]
         if words[:2] == ["show", "config"]:
-            return 0, "MaxArraySize            = 101\n", ""
+            began = datetime.fromtimestamp(EPOCH - 3600 + self._cluster.skew).isoformat(timespec="seconds")
+            keeps = f"{self._cluster.keep_s:.0f}"
+            return 0, f"BOOT_TIME = {began}\nMinJobAge = {keeps} sec\nMaxArraySize            = 101\n", ""
         if self._cluster.on("squeue-down"):
             return 1, "", f"scontrol: error: {UNREACHABLE}"
         if words[0] == "ping":

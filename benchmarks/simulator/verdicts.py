@@ -67,7 +67,7 @@ def _by_hand(watchman: Watchman, name: str, outcome: Outcome, harms: list[str]) 
         return
     plan, flows = watchman.plan, watchman.flows
     calm = not any(kind.partition("-")[0] in SPOILED or kind == "accepted-late" for kind in plan.kinds())
-    known = calm and ("trace" in harms[0] or plan.keep_s >= 60.0 or plan.accounting == "works")
+    known = calm and (plan.keep_s >= 60.0 or plan.accounting == "works")
     asked_again = bool(flows.gone) or len(flows.flows) > 1 or outcome.reused
     failed_itself = watchman.does[name] != "ok" and outcome.state == "failed"
     if known and not asked_again and not failed_itself:

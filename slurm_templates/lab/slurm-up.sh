@@ -182,7 +182,7 @@ start_slurm() {
     running "slurmd-g$node" || slurmd -N "g$node"
   done
   until_true 30 slurmctld bash -c 'scontrol ping | grep -q UP'
-  until_true 30 "a node" bash -c "[ \$(sinfo -h -N -t idle,mix,alloc -o %N | wc -l) = $NODES ]"
+  until_true 30 "a node" bash -c "[ \$(sinfo -h -N -t idle,mix,alloc -o %N | sort -u | wc -l) = $NODES ]"
 }
 
 install_packages

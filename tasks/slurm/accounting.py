@@ -1,4 +1,4 @@
-"""One row a job: elapsed, queue wait, CPU and memory efficiency, GPU use; and the table of all rows as CSV.
+"""One row a job: elapsed, queue wait, CPU, memory and GPU use, GPU-hours, energy; and the table of all rows as CSV.
 
 The node's own records come first (they exist without slurmdbd); Slurm's accounting fills in what a killed job could
 not write. Times are seconds, memory is MB (2^20 bytes), efficiencies are shares of what was asked for.
@@ -39,6 +39,8 @@ COLUMNS = (
     "gpus",
     "gpu_utilisation",
     "gpu_memory_peak_mb",
+    "gpu_hours",
+    "gpu_energy_wh",
     "remedies",
 )
 _MB = float(1 << 20)
@@ -60,6 +62,7 @@ def row_of(
     if last_usage and not any(run["started"] == last_usage["started"] for run in runs):
         runs.append(dict(last_usage))  # a killed run: its last sample
     rows = list(history)
+    asked, gpus = entry.attempt.memory_bytes or section.memory_bytes, section.gpus * section.nodes
     submitted = entry.round()[0].created
     elapsed = sum(run["elapsed_seconds"] for run in runs) or sum(
         row.ended - row.started for row in rows if row.ended and row.started
@@ -83,12 +86,14 @@ def row_of(
         "cpus": section.cpus,
         "cpu_s": _rounded(cpu),
         "cpu_efficiency": _rounded(cpu / (elapsed * section.cpus) if elapsed else None),
-        "memory_requested_mb": _rounded(section.memory_bytes / _MB),
+        "memory_requested_mb": _rounded(asked / _MB if asked else None),
         "memory_peak_mb": _rounded(peak / _MB if peak else None),
-        "memory_efficiency": _rounded(peak / section.memory_bytes if peak else None),
-        "gpus": section.gpus,
+        "memory_efficiency": _rounded(peak / asked if peak and asked else None),
+        "gpus": gpus,
         "gpu_utilisation": _rounded(_mean_gpu(runs)),
         "gpu_memory_peak_mb": _rounded(_peak_gpu(runs)),
+        "gpu_hours": _rounded(elapsed * gpus / 3600),
+        "gpu_energy_wh": _rounded(_energy_wh(runs)),
         "remedies": "; ".join(attempt.remedy for attempt in entry.round() if attempt.remedy),
     }
 
@@ -103,6 +108,13 @@ def _mean_gpu(runs: list[dict[str, Any]]) -> float | None:
 def _peak_gpu(runs: list[dict[str, Any]]) -> float | None:
     peaks = [run["gpu_memory_bytes"] for run in runs if run["gpu_memory_bytes"]]
     return max(peaks) / _MB if peaks else None
+
+
+def _energy_wh(runs: list[dict[str, Any]]) -> float | None:
+    """By the GPUs' own counters; None where one run's GPUs have none."""
+    joules = [run.get("gpu_energy_joules") for run in runs]
+    known = [one for one in joules if one is not None]
+    return sum(known) / 3600 if known and len(known) == len(joules) else None
 
 
 def _rounded(value: float | None) -> float | None:

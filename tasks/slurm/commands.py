@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tasks.slurm import faults, files
+from tasks.slurm.surroundings import commands_environment
 
 READ_TIMEOUT_S = 20.0
 SUBMIT_TIMEOUT_S = 90.0
@@ -79,7 +80,7 @@ class Programs:
                 timeout=READ_TIMEOUT_S,
                 stdin=subprocess.DEVNULL,
                 check=False,
-                env={**os.environ, "SLURM_TIME_FORMAT": "standard"},
+                env=commands_environment(),
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return Exit(None, "", str(error))

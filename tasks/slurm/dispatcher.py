@@ -11,6 +11,7 @@ is live and reuse what is done. Thread-safe between processes; within one, use a
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -49,7 +50,9 @@ PASSING = frozenset({
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOLCK, errno.EAGAIN, errno.EBUSY, errno.EINTR,
     errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
 })  # fmt: skip
-ELSEWHERE_S = 120.0  # an owner on another machine counts as alive this long after its last beat
+ELSEWHERE_S = 900.0  # an owner on another machine that holds no lease counts as alive this long after its last beat
+CANCEL_LOCK_S = 2.0  # how long a cancellation waits for somebody's sbatch before it goes its own way
+COMPLAIN_S = 10.0  # how long a submission does, before it says for whom
 
 
 class Dispatcher:
@@ -114,8 +117,8 @@ class Dispatcher:
         """
         code = self._code or Snapshot.take(self.journal.root, _packages(specs))
         self._beat()
-        keys = [spec.key(reach(spec.function).identity) for spec in specs]
-        with self.journal.lock() as lock:
+        keys = [self._key(spec) for spec in specs]
+        with self._alive(), self._lock(keys[0] if keys else "", specs) as lock:
             new = [
                 entry
                 for key, spec in dict(zip(keys, specs, strict=True)).items()
@@ -125,9 +128,33 @@ class Dispatcher:
         found = [self.journal.read(key) for key in keys]
         return [self.journal.job(entry) for entry in found if entry is not None]
 
+    @contextlib.contextmanager
+    def _lock(self, key: str, specs: Sequence[JobSpec]) -> Iterator[int]:
+        """The journal's lock; who holds it is told when that takes long."""
+        who = f"{self.owner}, submitting {len(specs)} jobs"
+        with contextlib.ExitStack() as stack:
+            try:
+                lock = stack.enter_context(self.journal.lock(COMPLAIN_S, who=who))
+            except TimeoutError as error:
+                log.warning("%s; waiting for it", error)
+                event = {"event": "waiting", "at": self._clock(), "job": specs[0].name, "key": key, "text": str(error)}
+                self._events(event)
+                lock = stack.enter_context(self.journal.lock(who=who))
+            yield lock
+
+    @contextlib.contextmanager
+    def _alive(self) -> Iterator[None]:
+        """While the block lasts, others can ask the disk whether this process still lives."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.journal.lease(self.owner))
+            except OSError as error:  # a disk without locks, or full: the heartbeat is left
+                log.info("no lease: %s", error)
+            yield
+
     def known(self, spec: JobSpec) -> dict[str, Any] | None:
         """The result that `submit` would reuse; None where it would run the job. Submits nothing."""
-        entry = self.journal.read(spec.key(reach(spec.function).identity))
+        entry = self.journal.read(self._key(spec))
         result = self._ender.result(entry) if entry is not None and entry.state == "done" else None
         return None if result is None or damaged(result) else result
 
@@ -161,6 +188,12 @@ class Dispatcher:
         entry.code, entry.profile, entry.executor = _code_of(code), self.profile.name, self.profile.executor
         entry.after = [job.key for job in after]
         return entry
+
+    def _key(self, spec: JobSpec) -> str:
+        """Identity of a job; inside a container, its image is as much a part of it as the code."""
+        code = reach(spec.function).identity
+        container = self.profile.section(spec.stage).container if spec.stage in self.profile.stages else None
+        return spec.key(f"{code} in {container.digest(self.journal.root / 'images.json')}" if container else code)
 
     def _new_entry(self, key: str, spec: JobSpec, code: Snapshot, after: Sequence[Job]) -> Entry:
         entry = Entry(
@@ -226,6 +259,10 @@ class Dispatcher:
                 `detach` left alone (the iteration ends).
         """
         watches = {job.key: Watch(job, on_progress, on_log) for job in jobs}
+        with self._alive():
+            yield from self._wait(watches, stop)
+
+    def _wait(self, watches: dict[str, Watch], stop: Callable[[], bool] | None) -> Iterator[Outcome]:
         stopped = False
         while watches:
             self._beat()
@@ -262,27 +299,42 @@ class Dispatcher:
         """End jobs for good: no remedy brings them back. Returns at once; `wait` reports when they are gone."""
         self._cancel(jobs, lambda entry: True)
 
-    def _cancel(self, jobs: Sequence[Job], still: Callable[[Entry], bool]) -> None:
-        ids: list[str] = []
-        with self.journal.lock():
-            for job in jobs:
-                entry = self.journal.read(job.key)
-                if entry is None or entry.state != "live" or not still(entry):
-                    continue
-                if (self.journal.marker(entry) or {}).get("state") == "done":
-                    continue  # it has its result already: whoever looks next tells so
-                if entry.cancel is None:
-                    entry.cancel = {"at": self._clock(), "by": self.owner}
-                    self._tell("cancelling", entry)
-                if not entry.attempt.token:
-                    self._ender.cancelled_unplaced(entry)
-                    continue
-                self.journal.write(entry)
-                submission = self.journal.submission(entry.attempt.token)
-                base = submission.slurm_id()
-                ids += [submission.member_id(entry.attempt.index, base)] if base else []
+    def _cancel(self, jobs: Sequence[Job], still: Callable[[Entry], bool], why: str = "") -> None:
+        """With the journal's lock; behind somebody's slow sbatch without it, by a request that every reader honours."""
+        request = {"at": self._clock(), "by": self.owner, **({"why": why} if why else {})}
+        held = ""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.journal.lock(CANCEL_LOCK_S, who=f"{self.owner}, cancelling"))
+            except TimeoutError as error:
+                held = str(error)
+            ids = [one for job in jobs for one in self._ask_to_end(job, still, request, held)]
         if ids:
             self.scheduler.cancel(ids)
+
+    def _ask_to_end(self, job: Job, still: Callable[[Entry], bool], request: dict[str, Any], held: str) -> list[str]:
+        """Put on record that a live job shall end; its Slurm id, where it has one. `held`: who has the lock."""
+        entry = self.journal.read(job.key)
+        if entry is None or entry.state != "live" or not still(entry):
+            return []
+        if (self.journal.marker(entry) or {}).get("state") == "done":
+            return []  # it has its result already: whoever looks next tells so
+        if entry.cancel is None:
+            entry.cancel = request
+            self._tell(
+                "cancelling", entry, cause=request.get("why", ""), by=self.owner, **({"text": held} if held else {})
+            )
+        if held:
+            self.journal.request_cancel(entry, request)
+        elif not entry.attempt.token:
+            self._ender.cancelled_unplaced(entry)
+        else:
+            self.journal.write(entry)
+        if not entry.attempt.token:
+            return []
+        submission = self.journal.submission(entry.attempt.token)
+        base = submission.slurm_id()
+        return [submission.member_id(entry.attempt.index, base)] if base else []
 
     def abandon(self, owner: str) -> list[Job]:
         """Cancel what a dead owner, such as a flow run that crashed, held here and did not detach. Returns it.
@@ -291,7 +343,7 @@ class Dispatcher:
         checkpoint when it is asked for again.
         """
         left = [self.journal.job(entry) for entry in self._here() if entry.owner == owner and not entry.detach]
-        self._cancel(left, functools.partial(_still_of, owner))
+        self._cancel(left, functools.partial(_still_of, owner), f"its owner {owner} is gone")
         return left
 
     def _here(self) -> Iterator[Entry]:
@@ -319,26 +371,31 @@ class Dispatcher:
         if self._tracker.look({entry.key: Watch(job)}):
             return False
         # a flow that was started again may take the job over at this very moment
-        self._cancel([job], functools.partial(_still_of, entry.owner))
+        beat = self.journal.last_beat(entry.owner) or {}
+        why = f"swept: its owner {entry.owner} on {beat.get('host', 'an unknown host')} is gone"
+        self._cancel([job], functools.partial(_still_of, entry.owner), why)
         return entry.cancel is None
 
     def _dead(self, owner: str, grace_s: float) -> bool:
+        """Clocks come last: first the disk's locks are asked, then this host's processes."""
+        if self.journal.leased(owner):
+            return False
         beat = self.journal.last_beat(owner)
         if beat is None:
             return True
+        if beat["host"] != socket.gethostname():  # where locks do not reach, the disk's clock has to do
+            self._beat(now=True)
+            return self.journal.silence(owner, self.owner) > max(grace_s, ELSEWHERE_S)
         silent = self._clock() - beat["at"]
-        if beat["host"] != socket.gethostname():
-            return bool(silent > max(grace_s, ELSEWHERE_S))
         try:
             alive = abs(psutil.Process(beat["pid"]).create_time() - beat["born"]) < 2
         except psutil.NoSuchProcess:
             alive = False
         return not alive and silent > grace_s
 
-    def _beat(self) -> None:
-        now = self._clock()
-        if now - self._beaten >= BEAT_S:
-            self._beaten = now
+    def _beat(self, *, now: bool = False) -> None:
+        if now or self._clock() - self._beaten >= BEAT_S:
+            self._beaten = self._clock()
             born = psutil.Process().create_time()
             try:
                 self.journal.beat(self.owner, {"host": socket.gethostname(), "pid": os.getpid(), "born": born})
@@ -356,7 +413,7 @@ class Dispatcher:
         Only the nonce at the end of the job's name is drawn anew at each submission.
         """
         code = self._code or Snapshot.of(self.journal.root, _packages(specs))
-        entries = [self._new_entry(spec.key(reach(spec.function).identity), spec, code, ()) for spec in specs]
+        entries = [self._new_entry(self._key(spec), spec, code, ()) for spec in specs]
         groups = list(chunks(entries, self._array_size())) if array else [[entry] for entry in entries]
         texts = []
         for group in groups:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +22,11 @@ from tasks.slurm.watching import last_lines
 # what slurmstepd and the kernel write when memory ran out; Slurm's state then often says FAILED
 _MEMORY = re.compile(r"oom[-_ ]kill|exceeded .*memory limit|out of memory: killed", re.IGNORECASE)
 
+# reasons of a stop that are causes of a failure, not of an interruption
+_FINAL = ({*remedies.TABLE} | {*remedies.NO_RETRY}) - {"interrupted", "time_limit"}
 MOST_RELEASES = 2  # of one Slurm job that is held after a failed launch; then the next attempt is another job
+
+_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
 class Ender:
@@ -49,13 +55,26 @@ class Ender:
         if cause == "cancelled":
             never = not any(line["event"] == "start" for line in own)
             return ("dependency" if entry.after and never else "cancelled"), message
+        told = stops[-1] if stops and stops[-1]["incarnation"] == own[-1]["incarnation"] else None
+        if told and told["reason"] in _FINAL:  # the runner knew; only its marker is missing
+            return told["reason"], told.get("message") or _with_log(message, log)
         if cause in ("killed", "launch_failed") and _MEMORY.search(log):
             return "oom", _with_log(message, log)
+        if cause in ("killed", "launch_failed") and (_FULL.search(log) or self._no_room()):
+            return "disk_full", _with_log(f"no space left on the disk of {self._journal.root}; {message}", log)
         if cause == "killed" and not own:
             return "launch_failed", _with_log(f"{message} before the job began", log)
-        if cause in ("killed", "overran") and stops and stops[-1]["incarnation"] == own[-1]["incarnation"]:
-            cause = "time_limit" if stops[-1]["reason"] == "time_limit" or cause == "overran" else "interrupted"
+        if cause in ("killed", "overran") and told:
+            cause = "time_limit" if told["reason"] == "time_limit" or cause == "overran" else "interrupted"
         return cause, _with_log(message, log)
+
+    def _no_room(self) -> bool:
+        """Whether the disk of the jobs is full, in bytes or in files: then a node could not even write its log."""
+        try:
+            disk = os.statvfs(self._journal.root)
+        except OSError:
+            return False
+        return disk.f_bavail == 0 or (disk.f_files > 0 and disk.f_favail == 0)
 
     def log(self, entry: Entry, slurm_id: str) -> Any:
         """File with the output of the newest attempt."""
@@ -93,7 +112,7 @@ class Ender:
 
     def cancelled_unplaced(self, entry: Entry) -> None:
         """Cancelled before it came into the queue."""
-        self.cancelled(entry, "cancelled before it was submitted", "")
+        self.cancelled(entry, f"cancelled before it was submitted{by_whom(entry)}", "")
 
     def give_up(self, entry: Entry, cause: str, message: str) -> None:
         """Failed for good, whatever the remedy table says."""
@@ -135,9 +154,14 @@ class Ender:
             self._tell("failed", entry, cause=cause, slurm_id=slurm_id, node=node, text=message)
             return False
         entry.message = message
+        memory = self._profile.section(entry.spec["stage"]).more_memory(entry.attempt.memory_bytes)
+        if cause == "oom" and memory is not None:  # rather than a smaller batch, which changes what is trained
+            more = f"memory raised to {memory >> 20} MB"
+            decision = dataclasses.replace(decision, action=more, adjustments=Adjustments(**entry.attempt.adjustments))
         next_one = Attempt(
             number=entry.attempt.number + 1,
             created=self._clock(),
+            memory_bytes=(memory if cause == "oom" else None) or entry.attempt.memory_bytes,
             adjustments=decision.adjustments.to_json(),
             exclude=sorted({*entry.attempt.exclude, *decision.exclude}),
             remedy=f"{cause}: {decision.action}",
@@ -220,6 +244,13 @@ def restarts(lines: Sequence[dict[str, Any]], attempt: int, *, waiting: bool = F
     ended = begun if waiting else begun[:-1]
     causes = {"time_limit": "time_limit", "terminated": "preempted", "superseded": "node_fail"}
     return [(causes.get(stops.get(line["incarnation"], ""), "node_fail"), line["node"]) for line in ended]
+
+
+def by_whom(entry: Entry) -> str:
+    """Who cancelled, and why, where that is on record."""
+    request = entry.cancel or {}
+    why = f": {request['why']}" if request.get("why") else ""
+    return f" by {request['by']}{why}" if request.get("by") else ""
 
 
 def _with_log(message: str, log: str) -> str:

@@ -19,6 +19,7 @@ import os
 import re
 import secrets
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -29,6 +30,9 @@ from typing import Any
 from tasks.slurm import files, runner
 from tasks.slurm.remedies import Adjustments
 from tasks.slurm.specs import Job, JobSpec
+
+LEASE_S = 2.0
+LOCK_S = 3600.0  # longer than any sbatch: whoever holds it by then is stopped, or on a machine that is
 
 
 @dataclass
@@ -41,6 +45,7 @@ class Attempt:
     index: int = 0
     adjustments: dict[str, Any] = field(default_factory=lambda: Adjustments().to_json())
     exclude: list[str] = field(default_factory=list)
+    memory_bytes: int | None = None  # where a remedy asks for more than the profile
     remedy: str = ""
     opens_round: bool = False  # asked for by a person, not by a remedy: counts of remedies begin here
     restarts_told: int = 0  # Slurm's own requeues that were audited
@@ -148,9 +153,24 @@ class Journal:
         files.create_json(self.root / "root.json", {"id": secrets.token_hex(4)})
         self.root_id: str = files.peek_json(self.root / "root.json")["id"]
 
-    def lock(self, timeout_s: float | None = None) -> AbstractContextManager[int]:
-        """Held while something is submitted or decided; sbatch inherits it, so that it outlasts a dead caller."""
-        return files.locked(self.root / "submit.lock", timeout_s=timeout_s)
+    @contextlib.contextmanager
+    def lock(self, timeout_s: float = LOCK_S, *, who: str = "") -> Iterator[int]:
+        """Held while something is submitted or decided; sbatch inherits it, so that it outlasts a dead caller.
+
+        Raises:
+            TimeoutError: somebody else kept it for so long; the message says who.
+        """
+        path = self.root / "submit.lock"
+        with contextlib.ExitStack() as stack:
+            try:
+                descriptor = stack.enter_context(files.locked(path, timeout_s=timeout_s))
+            except TimeoutError:
+                raise TimeoutError(f"{path} is held by {_holder(path)}") from None
+            signed = {"who": who, "host": socket.gethostname(), "pid": os.getpid(), "at": self._clock()}
+            with contextlib.suppress(OSError):  # a courtesy to those who wait
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, files.encode(signed), 0)
+            yield descriptor
 
     # -- jobs
     def folder(self, key: str) -> Path:
@@ -164,7 +184,20 @@ class Journal:
     def read(self, key: str) -> Entry | None:
         """The entry of `key`, None where there is none."""
         content = files.peek_json(self.folder(key) / "journal.json")
-        return Entry.from_json(content) if content else None
+        return self.with_request(Entry.from_json(content)) if content else None
+
+    def request_cancel(self, entry: Entry, request: dict[str, Any]) -> None:
+        """Ask for a job's end without the lock: a file of its own, which every reader of the entry honours."""
+        files.create_json(self._request(entry), request)
+
+    def with_request(self, entry: Entry) -> Entry:
+        """The entry with what was asked beside it."""
+        if entry.state == "live" and entry.cancel is None:
+            entry.cancel = files.peek_json(self._request(entry))
+        return entry
+
+    def _request(self, entry: Entry) -> Path:
+        return self.folder(entry.key) / runner.cancel_request([one.__dict__ for one in entry.attempts])
 
     def write(self, entry: Entry, *, durable: bool = True) -> None:
         """Keep an entry, and the index of live jobs with it; what a power loss may undo need not be `durable`."""
@@ -248,6 +281,8 @@ class Journal:
     def beat(self, owner: str, content: dict[str, Any]) -> None:
         """Heartbeat of a dispatcher."""
         files.write_json(self._owner(owner), {**content, "at": self._clock()}, durable=False)
+        with contextlib.suppress(OSError):
+            os.utime(self._owner(owner).with_suffix(".lock"))  # in use: not for `prune`
 
     def last_beat(self, owner: str) -> dict[str, Any] | None:
         """Newest heartbeat of a dispatcher."""
@@ -256,6 +291,31 @@ class Journal:
 
     def _owner(self, owner: str) -> Path:
         return self.root / "owners" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', owner)}.json"
+
+    def lease(self, owner: str) -> AbstractContextManager[int]:
+        """Held, by any number of an owner's threads, while it submits or waits: a stopped process still holds it."""
+        return files.locked(self._owner(owner).with_suffix(".lock"), timeout_s=LEASE_S, shared=True)
+
+    def leased(self, owner: str) -> bool:
+        """Whether a process of `owner` lives, by the word of the disk's lock manager."""
+        path = self._owner(owner).with_suffix(".lock")
+        if not path.exists():
+            return False
+        try:
+            with files.locked(path, timeout_s=0):
+                return False
+        except OSError:  # TimeoutError: it is held. Anything else: nobody can tell
+            return True
+
+    def silence(self, owner: str, beside: str) -> float:
+        """Seconds of the disk's own clock between the last heartbeats of two owners; hosts' clocks may differ."""
+        stamps = []
+        for name in (beside, owner):
+            try:
+                stamps.append(os.stat(self._owner(name)).st_mtime)
+            except OSError:
+                return 0.0
+        return stamps[0] - stamps[1]
 
     # -- markers
     def marker(self, entry: Entry) -> dict[str, Any] | None:
@@ -293,3 +353,12 @@ class Journal:
             for path in removed:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         return removed
+
+
+def _holder(path: Path) -> str:
+    """Who signed a lock, in words."""
+    found = files.peek_json(path)
+    if not isinstance(found, dict):
+        return "another process"
+    since = time.strftime("%H:%M:%S", time.localtime(found["at"]))
+    return f"{found['who'] or 'a process'}, pid {found['pid']} on {found['host']}, since {since} of its clock"

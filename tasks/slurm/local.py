@@ -14,7 +14,7 @@ import psutil
 from tasks.slurm import faults, files
 from tasks.slurm.journal import Submission
 from tasks.slurm.profiles import Profile
-from tasks.slurm.scheduler import Answer, Memory, Reply, View
+from tasks.slurm.scheduler import Answer, Controller, Memory, Reply, View
 from tasks.slurm.states import Row
 
 
@@ -120,6 +120,10 @@ class Local:
     def exclude(self, slurm_id: str, nodes: Sequence[str]) -> bool:
         """One machine: nowhere else to go."""
         return False
+
+    def controller(self) -> Controller | None:
+        """There is none."""
+        return None
 
     def max_array_size(self) -> int:
         """No limit."""

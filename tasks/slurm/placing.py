@@ -61,6 +61,7 @@ class Placer:
             tasks=len(entries) if submission.array else None,
             after=tuple(after),
             exclude=tuple(first.attempt.exclude),
+            memory_bytes=first.attempt.memory_bytes,
         )
         return render(self._profile, order)
 

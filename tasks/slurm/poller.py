@@ -21,9 +21,9 @@ from tasks.slurm import files
 from tasks.slurm.commands import Commands, Programs, submitted_id
 from tasks.slurm.journal import Submission
 from tasks.slurm.replies import answer
-from tasks.slurm.scheduler import Answer, Memory, Reply, View
+from tasks.slurm.scheduler import Answer, Controller, Memory, Reply, View
 from tasks.slurm.shared import Shared, log
-from tasks.slurm.states import HISTORY_FIELDS, QUEUE_FORMAT, Row, read_history, read_queue
+from tasks.slurm.states import HISTORY_FIELDS, QUEUE_FORMAT, Row, parse_time, read_history, read_queue
 
 FLOOR_S = 4.0
 MEMORY_S = 20.0
@@ -202,15 +202,26 @@ class Slurm:
         state["by_id"] = by_id
         return {one: wants[one]["since"] for one in kinds[by_id][:MOST_QUESTIONS]}
 
+    def controller(self) -> Controller | None:
+        """From `scontrol show config`."""
+        found = self._configuration()
+        began, keeps = parse_time(found.get("BOOT_TIME", "")), found.get("MinJobAge", "").partition(" ")[0]
+        return Controller(began, float(keeps)) if began is not None and keeps.isdigit() else None
+
+    def _configuration(self) -> dict[str, str]:
+        """The controller's settings; empty where it cannot be reached."""
+        done = self.commands.run(["scontrol", "show", "config"])
+        pairs = [line.partition("=") for line in done.out.splitlines()] if done.status == 0 else []
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
     def max_array_size(self) -> int:
         """MaxArraySize of the cluster, asked once and kept."""
         known = self._config.read()
         if not known:
-            done = self.commands.run(["scontrol", "show", "config"])
-            if done.status != 0:
+            found = self._configuration()
+            if not found:
                 return MAX_ARRAY_SIZE
-            sizes = [line.split("=")[1] for line in done.out.splitlines() if line.startswith("MaxArraySize")]
-            known = {"max_array_size": int(sizes[0]) if sizes else MAX_ARRAY_SIZE}
+            known = {"max_array_size": int(found.get("MaxArraySize", MAX_ARRAY_SIZE))}
             self._config.write(known)
         return int(known["max_array_size"])
 

@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tasks.slurm.containers import Container
+from tasks.slurm.surroundings import without_options
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "slurm_templates"
 DEFAULTS = "defaults"
@@ -39,16 +42,57 @@ class Resources(_Strict):
     constraint: str | None = Field(None, description="Node features, such as a100-80g.")
     exclude: str | None = Field(None, description="Nodes to stay away from.")
     time: str = Field("01:00:00", description="Time limit of one attempt, as Slurm writes it; quote it in YAML.")
-    memory: str = Field("4GB", description="Memory of the node for one job.")
+    memory: str | None = Field("4GB", description="Memory of the node for one job; null leaves it to the site.")
+    memory_most: str | None = Field(
+        None, description="After running out of memory on the node a job gets half as much again, up to this."
+    )
     cpus: int = Field(1, ge=1)
-    nodes: int = Field(1, ge=1)
+    nodes: int = Field(1, ge=1, description="More than one needs `distributed`.")
+    distributed: Literal["torchrun"] | None = Field(
+        None, description="Runs the function once a GPU (or node) with RANK, WORLD_SIZE and MASTER_ADDR set."
+    )
     signal_seconds: int = Field(90, ge=1, description="The job is told to stop this long before its time limit.")
     array_parallel: int = Field(16, ge=1, description="Tasks of one array that run at the same time.")
     setup: tuple[str, ...] = Field((), strict=False, description="Shell lines before the job, such as module loads.")
     environment: tuple[str, ...] = Field((), strict=False, description="Variables passed on; a trailing * is allowed.")
     variables: dict[str, str] = Field(default_factory=dict, description="Variables set for the job.")
+    container: Container | None = Field(None, strict=False, description="Runs the job inside an image.")
     scratch: str | None = Field(None, description="Folder for temporary files on the node, exported as TMPDIR.")
     extra: dict[str, str | int | bool] = Field(default_factory=dict, description="Further sbatch options, as is.")
+
+    @field_validator("partition", "account", "qos", "gres", "constraint", "exclude", "scratch")
+    @classmethod
+    def _one_line(cls, value: str | None) -> str | None:
+        if value is not None and (not value.isprintable() or not value.strip()):
+            raise ValueError("one line of text without control characters; leave the key out for none")
+        return value
+
+    @field_validator("extra")
+    @classmethod
+    def _options(cls, value: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
+        for key, one in value.items():
+            if not re.fullmatch(r"[a-z][a-z0-9-]*", key) or not str(one).isprintable():
+                raise ValueError(f"{key}: an sbatch option is a lower-case name and one line of text")
+            if key in ("nodes", "ntasks", "ntasks-per-node", "ntasks-per-core", "ntasks-per-socket", "overcommit"):
+                raise ValueError(f"{key}: a job function runs once; say nodes and distributed: torchrun instead")
+        return value
+
+    @field_validator("variables")
+    @classmethod
+    def _variables(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, one in value.items():
+            if not re.fullmatch(r"[A-Za-z_]\w*", name) or "\0" in one:
+                raise ValueError(f"{name!r} is no name of a variable")
+        return value
+
+    @model_validator(mode="after")
+    def _one_process(self) -> Resources:
+        if self.nodes > 1 and self.distributed is None:
+            raise ValueError(
+                "nodes above 1 would start the function once a node in one folder; "
+                "leave nodes at 1, or say distributed: torchrun for a function that trains in several processes"
+            )
+        return self
 
     @field_validator("time", mode="before")
     @classmethod
@@ -64,18 +108,22 @@ class Resources(_Strict):
             raise ValueError(f'"{value}" is not a Slurm time (minutes, "HH:MM:SS" or "D-HH:MM:SS")')
         return value
 
-    @field_validator("memory")
+    @field_validator("memory", "memory_most")
     @classmethod
-    def _slurm_memory(cls, value: str) -> str:
-        if not re.fullmatch(r"\d+(K|M|G|T)B?", value):
+    def _slurm_memory(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"\d+(K|M|G|T)B?", value):
             raise ValueError(f'"{value}" is not a memory size such as "64GB"')
         return value
 
     @property
-    def memory_bytes(self) -> int:
-        """Requested memory in bytes."""
-        number, unit = re.fullmatch(r"(\d+)([KMGT])B?", self.memory).groups()  # type: ignore[union-attr]
-        return int(number) << {"K": 10, "M": 20, "G": 30, "T": 40}[unit]
+    def memory_bytes(self) -> int | None:
+        """Requested memory in bytes; None where the site decides."""
+        return _bytes(self.memory)
+
+    def more_memory(self, before: int | None) -> int | None:
+        """Half as much again as `before` bytes (default: as asked for), where the profile allows it."""
+        most, asked = _bytes(self.memory_most), before or self.memory_bytes
+        return None if most is None or asked is None or asked >= most else min(most, asked * 3 // 2)
 
     @property
     def time_seconds(self) -> float:
@@ -97,6 +145,11 @@ class Resources(_Strict):
             return 0
         last = self.gres.rsplit(":", 1)[-1]
         return int(last) if last.isdigit() else 1
+
+
+def _bytes(text: str | None) -> int | None:
+    match = re.fullmatch(r"(\d+)([KMGT])B?", text) if text else None
+    return int(match[1]) << {"K": 10, "M": 20, "G": 30, "T": 40}[match[2]] if match else None
 
 
 class Profile(_Strict):
@@ -137,7 +190,7 @@ class Profile(_Strict):
             for name, value in source.items()
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in section.environment)
         }
-        return {**allowed, **section.variables}
+        return {**without_options(allowed), **section.variables}
 
     @property
     def interpreter(self) -> str:
@@ -154,15 +207,23 @@ def profile_names(folder: Path = TEMPLATES) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml") if path.stem != DEFAULTS)
 
 
-def load_profile(name: str | Path, folder: Path = TEMPLATES) -> Profile:
+def load_profile(name: str | Path, folder: Path = TEMPLATES, *, paths: bool = True) -> Profile:
     """Read the profile `name` of `folder`, or the YAML file `name`, over defaults.yaml.
+
+    A profile's set-up lines run as the user. So a file elsewhere must be the user's own, and no one else's to write;
+    without `paths`, as for what comes from a form or over the network, only names are taken.
 
     Raises:
         BadProfile: missing file, misspelt key, stage or value; the message lists what is valid.
     """
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if not path.exists():
+    by_path = str(name).endswith((".yaml", ".yml"))
+    if by_path and not paths:
+        raise BadProfile(f"{str(name)!r}: here only names are taken: {', '.join(profile_names(folder))}")
+    path = Path(name) if by_path else folder / f"{name}.yaml"
+    if not (by_path or re.fullmatch(r"\w[\w.+-]*", str(name))) or not path.exists():
         raise BadProfile(f"no profile {str(name)!r}; there are {', '.join(profile_names(folder))}, or give a YAML file")
+    if by_path and path.resolve().parent != folder.resolve():
+        _own(path)
     default_path = path.parent / f"{DEFAULTS}.yaml"
     default_path = default_path if default_path.exists() else TEMPLATES / f"{DEFAULTS}.yaml"
     defaults, site = _read(default_path), _read(path)
@@ -182,6 +243,14 @@ def load_profile(name: str | Path, folder: Path = TEMPLATES) -> Profile:
         )
     except ValidationError as error:
         raise BadProfile(f"{path}: {_first(error)}") from None
+
+
+def _own(path: Path) -> None:
+    """Refuse a profile that somebody else may have written, or may write before it is read."""
+    found = path.stat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        why = "belongs to another user" if found.st_uid != os.getuid() else "can be written by other users"
+        raise BadProfile(f"{path} {why}, and its set-up lines would run as you; copy it, then chmod go-w")
 
 
 def defaults_of(resources: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
@@ -228,4 +297,6 @@ def _check(found: Any, valid: Any, path: Path, what: str) -> None:
 def _first(error: ValidationError) -> str:
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"])
+    if not place:  # a rule over several keys
+        return problem["msg"].removeprefix("Value error, ")
     return f"{place}: {problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r}"

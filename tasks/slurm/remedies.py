@@ -35,6 +35,7 @@ TABLE: dict[str, Remedy] = {
     "node_fail": Remedy("run again on another node", limit=5, blames_node=True),
     "launch_failed": Remedy("run again on another node", limit=3, blames_node=True),
     "killed": Remedy("run again", limit=2, blames_node=True),
+    "disk_full": Remedy("run again", limit=3),
     "vanished": Remedy("run again", limit=3),
     "lost_result": Remedy("run again", limit=1),
     "dependency": Remedy("wait for the repaired dependency", limit=10),

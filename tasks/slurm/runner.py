@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import io
+import math
 import os
 import re
 import shutil
@@ -22,19 +24,21 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tasks.slurm import faults, files, remedies, snapshot
+from tasks.slurm import faults, files, ranks, remedies, snapshot
+from tasks.slurm.surroundings import commands_environment
 from tasks.slurm.usage import Sampler
 
 PROGRESS_SECONDS = 1.0  # at most one progress file a second
 LEASE_SECONDS = 5.0  # how often a running job looks whether it was superseded or cancelled
 REQUEUE_PATIENCE_S = 30.0  # within the warning that a job has before its time limit
 _UNREACHABLE = re.compile(r"contact|connect|timed out|zero bytes|unexpected message", re.IGNORECASE)
+MESSAGE_TEXT, STOP_TEXT = 30_000, 4_000  # characters kept of a failure's text: half of its marker's, of its record's
 STOPPED = 75  # exit status of an orderly stop (EX_TEMPFAIL of sysexits.h)
 
 
@@ -67,6 +71,13 @@ class Context:
             self._written = time.monotonic()
 
 
+class Follower(Context):
+    """What a further rank sees: the same folder and adjustments; its progress is not published."""
+
+    def flush(self) -> None:
+        """The first rank speaks for all."""
+
+
 class Superseded(RuntimeError):
     """This run no longer owns the job."""
 
@@ -96,7 +107,7 @@ class _Run:
         entry = files.peek_json(self.folder / "journal.json")
         if not entry or not self.attempt:
             return "the job is no longer in the journal"
-        if entry.get("cancel"):
+        if entry.get("cancel") or (self.folder / cancel_request(entry["attempts"])).exists():
             return "the job was cancelled"
         if entry.get("state", "live") != "live":  # a twin that the site accepted late, or scancel by hand and a requeue
             return f"the job ended as {entry['state']}"
@@ -140,9 +151,13 @@ class _Run:
         holder = files.peek_json(self.folder / "incarnation.json")
         if holder and holder["id"] != self.incarnation:
             return
+        path = self.folder / f"marker-{self.number}.json"
+        if state == "failed" and (files.peek_json(path) or {}).get("incarnation") == self.incarnation:
+            return  # another rank failed first: what follows from it is no cause
         files.write_json(
-            self.folder / f"marker-{self.number}.json",
+            path,
             {
+                "incarnation": self.incarnation,
                 "attempt": self.number,
                 "state": state,
                 "cause": cause,
@@ -153,6 +168,12 @@ class _Run:
                 "at": time.time(),
             },
         )
+
+
+def cancel_request(attempts: list[dict[str, Any]]) -> str:
+    """Name of the file that asks for the end of a job, of this round of attempts and no other."""
+    first = max(place for place, one in enumerate(attempts) if one["opens_round"])
+    return f"cancel-{attempts[first]['number']}.json"
 
 
 def slurm_id(environment: Mapping[str, str] = os.environ) -> str:
@@ -192,7 +213,12 @@ def read_result(folder: Path) -> Result | None:
 def run_job(submission: Path, index: int) -> int:
     """Run one member of a submission; the exit status for Slurm."""
     os.umask(0o077)
+    rank = ranks.own()
+    if rank and not ranks.distributed():
+        return _leave(f"rank {rank} of a function that runs in one process")
     run = _Run(submission, index)
+    if rank:
+        return _follow(run)
     if files.peek_json(run.folder / f"marker-{run.number}.json"):
         return _leave("already finished")
     reason = run.superseded()
@@ -200,7 +226,7 @@ def run_job(submission: Path, index: int) -> int:
         return _leave(reason or "another Slurm job owns this attempt")
     files.make_folder(run.work)
     os.chdir(run.work)
-    files.write_json(run.folder / "incarnation.json", {"id": run.incarnation})
+    files.write_json(run.folder / "incarnation.json", {"id": run.incarnation, "start": ranks.start()})
     run.record("start", submitted=run.attempt.get("created"))
     finished = read_result(run.folder)
     if finished and finished.attempt in run.attempts:  # killed between result and marker
@@ -215,6 +241,28 @@ def run_job(submission: Path, index: int) -> int:
         return _failed(run, error, context, sampler)
     context.flush()
     return _finish(run, digest, sampler.finish())
+
+
+def _follow(run: _Run) -> int:
+    """A further rank of a distributed function. The first one owns claim, result and marker; this one only computes.
+
+    Its failure is told in the marker, for the first rank may see no more of it than a lost connection.
+    """
+    if not (leader := ranks.leader(run.folder)):
+        return _leave("the first rank did not begin")
+    run.incarnation = leader
+    os.chdir(run.work)
+    _listen(run)
+    try:
+        _call(run, Follower(run))
+    except BaseException as error:
+        cause, message = cause_of(error), _bounded("".join(traceback.format_exception(error)))
+        print(message, file=sys.stderr, flush=True)
+        if run.stop_reason() is not None and cause in ("exception", "interrupted"):
+            return 0  # the first rank saves and says how it goes on
+        run.mark("failed", cause, f"rank {ranks.own()}: {message}")
+        return 1
+    return 0
 
 
 def _leave(reason: str) -> int:
@@ -239,12 +287,28 @@ def _call(run: _Run, context: Context) -> Any:
 def _keep(run: _Run, result: Any) -> str:
     if not isinstance(result, dict):
         raise TypeError(f"{run.entry['spec']['function']} returned {type(result).__name__}; expected a JSON dict")
+    if place := not_json(result):
+        raise ValueError(
+            f"{run.entry['spec']['function']} returned {place}, which is no JSON: say None, or leave it out"
+        )
     if run.superseded():
         raise Superseded("another attempt has taken over")
     content = result_bytes(result, run.number)
     files.write_bytes(run.folder / "result.json", content)
     faults.reach("result_written")
     return hashlib.sha256(content).hexdigest()
+
+
+def not_json(value: Any, place: str = "result") -> str:
+    """Where in a result a number is not finite, as "result.loss is nan"; empty where all are."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{place} is {value}"
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, Mapping):
+        inner = ((f"{place}.{key}", one) for key, one in value.items())
+    elif isinstance(value, list | tuple):
+        inner = ((f"{place}[{number}]", one) for number, one in enumerate(value))
+    return next((found for name, one in inner if (found := not_json(one, name))), "")
 
 
 def _finish(run: _Run, digest: str, used: dict[str, Any] | None = None) -> int:
@@ -258,17 +322,26 @@ def _failed(run: _Run, error: BaseException, context: Context, sampler: Sampler)
     frames = error.__traceback__
     for _ in range(2):  # this module's own frames tell a reader nothing
         frames = frames.tb_next if frames is not None and frames.tb_next is not None else frames
-    cause, message = cause_of(error), "".join(traceback.format_exception(type(error), error, frames))
-    context.flush()
+    cause, message = cause_of(error), _bounded("".join(traceback.format_exception(type(error), error, frames)))
+    with contextlib.suppress(OSError):
+        context.flush()
     used = sampler.finish()
     if run.signal is not None and cause in ("exception", "interrupted"):
-        print(f"runner: stopped in order ({run.signal}): {error!r}", flush=True)
+        print(f"runner: stopped in order ({run.signal}): {type(error).__name__}: {_text(error)}", flush=True)
         run.record("stop", reason=run.signal, usage=used)
         return _stopped(run)
     print(message, file=sys.stderr, flush=True)
-    run.record("stop", reason=cause, usage=used)
+    run.record("stop", reason=cause, usage=used, message=message[-STOP_TEXT:])
     run.mark("failed", cause, message)
     return 1
+
+
+def _bounded(message: str) -> str:
+    """Beginning and end of a text that is too long to keep."""
+    if len(message) <= 2 * MESSAGE_TEXT:
+        return message
+    left_out = len(message) - 2 * MESSAGE_TEXT
+    return f"{message[:MESSAGE_TEXT]}\n[... {left_out} characters left out ...]\n{message[-MESSAGE_TEXT:]}"
 
 
 def _stopped(run: _Run) -> int:
@@ -297,7 +370,12 @@ def _requeue() -> bool:
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             asked = subprocess.run(
-                [scontrol, "requeue", job], capture_output=True, text=True, timeout=REQUEUE_PATIENCE_S, check=False
+                [scontrol, "requeue", job],
+                capture_output=True,
+                text=True,
+                timeout=REQUEUE_PATIENCE_S,
+                check=False,
+                env=commands_environment(),
             )
             if asked.returncode == 0 or not _UNREACHABLE.search(asked.stderr):
                 return asked.returncode == 0
@@ -326,15 +404,27 @@ def cause_of(error: BaseException) -> str:
             return str(declared)
         if isinstance(seen, MemoryError):
             return "oom"
-        if type(seen).__name__ == "OutOfMemoryError" or "CUDA out of memory" in str(seen):
+        if type(seen).__name__ == "OutOfMemoryError" or "CUDA out of memory" in _text(seen):
             return "cuda_oom"
         seen = seen.__cause__ or seen.__context__
     return "exception"
 
 
+def _text(error: BaseException) -> str:
+    """Its text; an exception whose own `__str__` fails has none."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
 def main(arguments: list[str]) -> int:
     """Entry point: submission folder, and the member's index (default: Slurm's array index, else 0)."""
+    for stream in (sys.stdout, sys.stderr):  # whatever a job prints, in whatever locale, ends up in its log
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     index = int(arguments[1]) if len(arguments) > 1 else int(os.environ.get("SLURM_ARRAY_TASK_ID") or 0)
+    os.environ.update(ranks.environment())
     return run_job(Path(arguments[0]), index)
 
 

@@ -68,6 +68,14 @@ class Memory:
     siblings: int = 0
 
 
+@dataclass(frozen=True)
+class Controller:
+    """What the scheduler says of itself: since when it has run, and how long the queue still shows ended jobs."""
+
+    began: float
+    keeps_s: float
+
+
 class Scheduler(Protocol):
     """Everything the dispatcher asks of a scheduler. No method raises for a scheduler that is down."""
 
@@ -91,6 +99,9 @@ class Scheduler(Protocol):
 
     def exclude(self, slurm_id: str, nodes: Sequence[str]) -> bool:
         """Keep a waiting job away from exactly these nodes; whether it could be done."""
+
+    def controller(self) -> Controller | None:
+        """Asked anew each time; None where it cannot be told."""
 
     def max_array_size(self) -> int:
         """Most tasks of one array."""

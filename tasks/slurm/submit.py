@@ -15,6 +15,7 @@ from typing import Any
 
 import submitit
 
+from tasks.slurm import containers
 from tasks.slurm.profiles import Profile, Resources
 
 
@@ -38,6 +39,7 @@ class Order:
     tasks: int | None = None  # size of the array; None for a single job
     after: Sequence[str] = ()  # Slurm ids that must end well first
     exclude: Sequence[str] = ()
+    memory_bytes: int | None = None  # where a remedy asks for more than the profile
 
 
 def render(profile: Profile, order: Order) -> str:
@@ -52,7 +54,8 @@ def render(profile: Profile, order: Order) -> str:
     executor.update_parameters(array_parallelism=parallel, **_parameters(section, order))
     if order.tasks is not None:
         executor.parameters["map_count"] = order.tasks
-    command = f"{executor.python} -P -u -m tasks.slurm.runner {shlex.quote(str(order.folder))}"
+    around = containers.command(section, [order.folder.parents[1]])
+    command = f"{around}{executor.python} -P -u -m tasks.slurm.runner {shlex.quote(str(order.folder))}"
     text: str = executor._make_submission_file_text(command, order.token)
     return text
 
@@ -70,10 +73,12 @@ def _parameters(section: Resources, order: Order) -> dict[str, Any]:
         "exclude": exclude or None,
         "dependency": f"afterok:{':'.join(order.after)}" if order.after else None,
         "time": section.time,
-        "mem": section.memory,
+        "mem": f"{order.memory_bytes >> 20}M" if order.memory_bytes else section.memory,
         "nodes": section.nodes,
+        "ntasks_per_node": max(1, section.gpus) if section.distributed else 1,
         "cpus_per_task": section.cpus,
         "signal_delay_s": section.signal_seconds,
+        "srun_args": _srun(section, order.folder.parents[1]),
         "wckey": None,
         "stderr_to_stdout": True,
         "setup": _setup(section, order),
@@ -86,9 +91,36 @@ def _parameters(section: Resources, order: Order) -> dict[str, Any]:
     }
 
 
+def _srun(section: Resources, root: Path) -> list[str]:
+    """CPUs again, which srun has not taken over from sbatch since 22.05; one rank that fails ends all."""
+    own = [f"--cpus-per-task={section.cpus}", *(["--kill-on-bad-exit=1"] if section.distributed else [])]
+    return own + containers.srun_words(section.container, [root])
+
+
+# As torchrun sets it up for a function that calls init_process_group; the runner adds each rank's own number. The
+# node's address as Slurm has it: its name need not be one that the other nodes resolve.
+_RENDEZVOUS = (
+    'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+    "export MASTER_ADDR=$(scontrol -o show node \"$first\" | sed -n 's/.* NodeAddr=\\([^ ]*\\).*/\\1/p')",
+    "export MASTER_PORT=$((20000 + SLURM_JOB_ID % 12000)) GATED_DISTRIBUTED=1",
+)
+
+
+# compiled kernels: many small files under locks, which a home folder on a network disk serves badly
+_CACHES = (
+    'export TRITON_CACHE_DIR="$TMPDIR/triton-$USER" TORCHINDUCTOR_CACHE_DIR="$TMPDIR/inductor-$USER"',
+    'export CUDA_CACHE_PATH="$TMPDIR/cuda-$USER"',
+)
+
+
 def _setup(section: Resources, order: Order) -> list[str]:
-    lines = [*section.setup, f"export PYTHONPATH={shlex.quote(str(order.code))}", "export PYTHONDONTWRITEBYTECODE=1"]
+    lines = [
+        *section.setup,
+        'export USER="${USER:-$(id -un)}"',
+        f"export PYTHONPATH={shlex.quote(str(order.code))}",
+        "export PYTHONDONTWRITEBYTECODE=1",
+    ]
     if section.scratch:
         scratch = shlex.quote(section.scratch) if "$" not in section.scratch else f'"{section.scratch}"'
-        lines += [f"export TMPDIR={scratch}", 'mkdir -p "$TMPDIR"']
-    return lines
+        lines += [f"export TMPDIR={scratch}", 'mkdir -p "$TMPDIR"', *_CACHES]
+    return [*lines, *(_RENDEZVOUS if section.distributed else ())]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.slurm import files
-from tasks.slurm.ending import Ender, restarts
+from tasks.slurm.ending import Ender, by_whom, restarts
 from tasks.slurm.journal import Entry, Journal, Submission
-from tasks.slurm.placing import Placer, claimant
+from tasks.slurm.placing import SKEW_SECONDS, Placer, claimant
 from tasks.slurm.profiles import Profile
 from tasks.slurm.scheduler import Memory, Scheduler, View
 from tasks.slurm.shared import log
@@ -22,6 +22,7 @@ from tasks.slurm.watching import Stamped, Tail
 
 INSIST_S = 10.0
 LOCK_WAIT_S = 0.5  # somebody may be in the middle of a slow sbatch: look again at the next tick
+COMPLAIN_S = 60.0  # a lock that somebody else keeps is told about this often
 LOST_RESULT_PATIENCE = 6  # a job that ended well deserves more patience for its marker than one that was killed
 RUNAWAY_PATIENCE = 5  # accounting says running, the queue has never heard of it: the controller lost its state
 
@@ -45,6 +46,8 @@ class Watch:
     seen_live: bool = False
     insisted: float = 0.0
     reason: str = ""  # why it waits, as last seen
+    waited: float | None = None  # when the queue last showed it waiting, and nothing since
+    submitted: float | None = None  # by the controller's clock
 
     def show(self, fields: dict[str, Any]) -> None:
         """Tell `on_progress`."""
@@ -78,6 +81,7 @@ class Tracker:
         self._journal, self._scheduler, self._placer, self._ender = journal, scheduler, placer, ender
         self._profile, self._clock = profile, clock
         self._waiter = Waiter(journal, scheduler, ender, profile, tell, self._locked_entry, clock)
+        self._unlocked = clock()
         self._submissions: dict[str, Submission] = {}
         self._handles: dict[str, tuple[str, float]] = {}
 
@@ -90,6 +94,8 @@ class Tracker:
             if entry.state == "live":
                 watch.seen_live = True
                 entry = self._from_marker(entry)
+                if entry.state != "live":
+                    self._sweep_up(watch)
             if entry.state == "live":
                 waiting.append((watch, entry))
             else:
@@ -102,7 +108,7 @@ class Tracker:
         content = watch.journal.read(watch.job.folder / "journal.json")
         if content is None:
             raise FileNotFoundError(f"{watch.job.folder}: the journal was removed while the job was live")
-        return Entry.from_json(content)
+        return self._journal.with_request(Entry.from_json(content))
 
     def _outcome(self, watch: Watch, entry: Entry) -> Outcome:
         last = entry.attempt
@@ -111,7 +117,7 @@ class Tracker:
             self._follow_log(watch, entry, last.end["slurm_id"], last_time=True)
             if entry.state == "failed":
                 memory = self._scheduler.remember([last.end["slurm_id"]], last.created)
-        rows = [row for known in memory.values() for row in known.rows if row.name == last.token]
+        rows = [row for known in memory.values() for row in known.rows if self._ours(entry, row)]
         outcome = self._ender.outcome(entry, rows, reused=not watch.seen_live)
         self._report_end(watch, outcome)
         return outcome
@@ -129,18 +135,27 @@ class Tracker:
             if marker.get("state") == "done":
                 self._ender.done(held, slurm_id)
             elif held.cancel:
-                self._ender.cancelled(held, "cancelled while it ran", slurm_id)
+                self._ender.cancelled(held, f"cancelled while it ran{by_whom(held)}", slurm_id)
             elif marker and self._ender.failed(held, marker["cause"], marker["message"], slurm_id, node):
                 self._place(held, lock)
             return held
+
+    def _sweep_up(self, watch: Watch) -> None:
+        """Its work is over, but Slurm was seen to put it back (its node was lost, and went on): nothing of it stays."""
+        if meaning(watch.state).verdict in (Verdict.WAITING, Verdict.SETTLING) and watch.followed:
+            self._scheduler.cancel([watch.followed])
 
     @contextlib.contextmanager
     def _locked_entry(self, entry: Entry) -> Iterator[tuple[Entry | None, int]]:
         """(fresh copy of `entry`, lock), or (None, 0) when the lock is taken or another process moved the job on."""
         with contextlib.ExitStack() as stack:
             try:
-                lock = stack.enter_context(self._journal.lock(timeout_s=LOCK_WAIT_S))
-            except TimeoutError:
+                lock = stack.enter_context(self._journal.lock(timeout_s=LOCK_WAIT_S, who=f"a look at {_name(entry)}"))
+                self._unlocked = self._clock()
+            except TimeoutError as error:
+                if self._clock() - self._unlocked > COMPLAIN_S:
+                    self._unlocked = self._clock()
+                    log.warning("%s: %s can be neither submitted nor ended meanwhile", error, _name(entry))
                 yield None, 0
                 return
             held = self._journal.read(entry.key)
@@ -245,7 +260,7 @@ class Tracker:
                 self._handles[submission.token] = (kept, known_at)
         job_id = submission.member_id(entry.attempt.index, self._handles[submission.token][0])
         if watch.followed != job_id:  # another process may have moved the job on: the clocks below start anew
-            watch.followed, watch.state, watch.missing_since = job_id, "", None
+            watch.followed, watch.state, watch.missing_since, watch.waited = job_id, "", None, None
         row = _row_of(view, job_id, entry) if view else None
         self._report(watch, entry, row, job_id, view.at if view else 0.0)
         self._tell_restarts(watch, entry, job_id)
@@ -253,6 +268,8 @@ class Tracker:
             self._missing(watch, entry, job_id, view, memory.get(job_id, Memory()), known_at)
             return
         watch.missing_since = None
+        watch.waited = view.at if view and meaning(row.state).verdict is Verdict.WAITING else None
+        watch.submitted = row.submitted
         started = self._node_says(watch, entry, job_id, view.at) if view else None
         self._judge(watch, entry, started or row, job_id)
 
@@ -291,7 +308,7 @@ class Tracker:
         if entry.cancel and view.at > entry.cancel["at"]:
             self._conclude(entry, gone, "cancelled", job_id)
             return
-        remembered = [row for row in memory.rows if row.id == job_id and row.name == entry.attempt.token]
+        remembered = [row for row in memory.rows if row.id == job_id and self._ours(entry, row)]
         patience = self._profile.vanish_seconds
         if remembered:
             verdict = meaning(remembered[0].state).verdict
@@ -301,7 +318,35 @@ class Tracker:
             patience *= RUNAWAY_PATIENCE
         answered = memory.absent or (memory.at is not None and memory.at >= watch.missing_since)
         if answered and view.at - watch.missing_since >= patience:
-            self._conclude(entry, gone, "vanished", job_id)
+            if self._removed_waiting(watch, entry, memory):
+                gone = Row(job_id, entry.attempt.token, "CANCELLED")
+            self._conclude(entry, gone, "cancelled" if gone.state == "CANCELLED" else "vanished", job_id)
+
+    def _removed_waiting(self, watch: Watch, entry: Entry, memory: Memory) -> bool:
+        """Whether it was cancelled before it ever began: Slurm keeps no trace of a waiting member of an array.
+
+        Either the accounting knows its siblings and not it. Or the queue showed it waiting, the controller has not
+        lost its memory since, and had it begun and ended meanwhile, the queue (or the accounting) would still say so.
+        """
+        if any(line["attempt"] == entry.attempt.number for line in self._journal.starts(entry.key)):
+            return False
+        if memory.siblings and not memory.rows:
+            return True
+        if watch.waited is None or watch.missing_since is None or watch.submitted is None:
+            return False
+        controller = self._scheduler.controller()
+        if controller is None or controller.began > watch.submitted:
+            return False
+        unheard = not memory.absent and not memory.rows
+        return unheard or watch.missing_since - watch.waited < controller.keeps_s
+
+    def _ours(self, entry: Entry, row: Row) -> bool:
+        """Whether a row of the accounting is this attempt's: by name, or renamed since, by when it was submitted."""
+        if row.name == entry.attempt.token:
+            return True
+        submission = self._submission(entry)
+        known_at = self._handles.get(submission.token, ("", 0.0))[1]
+        return row.submitted is not None and submission.created - SKEW_SECONDS < row.submitted < known_at + SKEW_SECONDS
 
     def _conclude(self, entry: Entry, row: Row, cause: str, job_id: str) -> None:
         """The attempt is over without a marker."""
@@ -312,7 +357,9 @@ class Tracker:
             if self._adopt_claimant(held, job_id) or self._ender.certify(held, job_id, row.node):
                 return
             if held.cancel:
-                self._ender.cancelled(held, f"cancelled; Slurm job {job_id} ended as {row.state}", job_id)
+                self._ender.cancelled(
+                    held, f"cancelled{by_whom(held)}; Slurm job {job_id} ended as {row.state}", job_id
+                )
                 return
             cause, message = self._ender.diagnose(held, row, cause, job_id)
             node = row.node or self._last_node(held)
@@ -401,9 +448,15 @@ class Tracker:
 
 
 def _row_of(view: View, job_id: str, entry: Entry) -> Row | None:
-    """The job's row; a row of another name is an id used again, by a cluster that was set up anew."""
+    """The job's row. It may have been renamed; of another name and comment, a cluster set up anew gave the id again."""
     row = view.rows.get(job_id)
-    return row if row is not None and row.name == entry.attempt.token else None
+    if row is None or not (row.name == entry.attempt.token or row.comment in (entry.attempt.token, entry.key)):
+        return None
+    return row
+
+
+def _name(entry: Entry) -> str:
+    return str(entry.spec["name"])
 
 
 def _same_attempt(held: Entry, seen: Entry) -> bool:

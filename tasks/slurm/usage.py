@@ -1,4 +1,4 @@
-"""What a job used, sampled where it runs: CPU time, peak memory, GPU use through NVML where there is one.
+"""What a job used, sampled where it runs: CPU time, peak memory, GPU use and energy through NVML where there is one.
 
 Runs on the node in a daemon thread, so a slow import or a missing driver never delays the job. Standard library only;
 `pynvml` is imported inside the thread.
@@ -6,6 +6,7 @@ Runs on the node in a daemon thread, so a slow import or a missing driver never 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sys
@@ -39,6 +40,8 @@ class Sampler:
         self._started = time.time()
         self._utilisation: list[float] = []  # a sample: mean over this job's GPUs, percent
         self._gpu_memory = 0
+        self._energy_before: float | None = None  # millijoules, by the GPUs' own counters
+        self._energy: float | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
 
@@ -54,7 +57,7 @@ class Sampler:
         return self.numbers()
 
     def numbers(self) -> dict[str, Any]:
-        """Elapsed and CPU seconds, peak bytes, mean GPU use in percent (None without a GPU)."""
+        """Elapsed and CPU seconds, peak bytes, mean GPU use in percent, joules (None without a GPU, or uncounted)."""
         samples = list(self._utilisation)
         return {
             "started": self._started,
@@ -63,11 +66,18 @@ class Sampler:
             "gpu_utilisation": sum(samples) / len(samples) if samples else None,
             "gpu_memory_bytes": self._gpu_memory or None,
             "gpu_samples": len(samples),
+            "gpu_energy_joules": self._joules(),
         }
+
+    def _joules(self) -> float | None:
+        before, now = self._energy_before, self._energy
+        return None if before is None or now is None else (now - before) / 1000
 
     def _run(self) -> None:
         module = self._nvml()
         handles = gpu_handles(module) if module else []
+        if module and handles:
+            self._energy_before = self._energy = _millijoules(module, handles)
         while not self._stop.wait(self._interval):
             if module and handles:
                 self._sample_gpus(module, handles)
@@ -77,13 +87,22 @@ class Sampler:
                 continue
 
     def _sample_gpus(self, module: ModuleType, handles: list[Any]) -> None:
-        try:
-            rates = [module.nvmlDeviceGetUtilizationRates(handle).gpu for handle in handles]
+        """What a part of a GPU (MIG) or an old driver does not count is left out, the rest is kept."""
+        with contextlib.suppress(Exception):  # a GPU that fell off the bus is the job's own error to report
             memory = sum(module.nvmlDeviceGetMemoryInfo(handle).used for handle in handles)
-        except Exception:  # a GPU that fell off the bus is the job's own error to report
-            return
-        self._utilisation.append(sum(rates) / len(rates))
-        self._gpu_memory = max(self._gpu_memory, int(memory))
+            self._gpu_memory = max(self._gpu_memory, int(memory))
+        with contextlib.suppress(Exception):
+            rates = [module.nvmlDeviceGetUtilizationRates(handle).gpu for handle in handles]
+            self._utilisation.append(sum(rates) / len(rates))
+        self._energy = _millijoules(module, handles)
+
+
+def _millijoules(module: ModuleType, handles: list[Any]) -> float | None:
+    """What these GPUs have used since their driver was loaded; None where one does not count it."""
+    try:
+        return float(sum(module.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in handles))
+    except Exception:
+        return None
 
 
 def import_nvml() -> ModuleType | None:

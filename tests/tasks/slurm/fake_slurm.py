@@ -133,7 +133,7 @@ class FakeSlurm:
                 return Exit(1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
             lines = []
             for job_id, job in state["jobs"].items():
-                if job.get("forgotten") or mode == "forgets" or job["appears"] > self.clock():
+                if job.get("forgotten") or job.get("purged") or mode == "forgets" or job["appears"] > self.clock():
                     continue
                 stamp = datetime.fromtimestamp(job["submitted"]).isoformat(timespec="seconds")
                 node = job.get("node", "g1" if job["state"] != "PENDING" else "")
@@ -179,7 +179,9 @@ class FakeSlurm:
 
     def _scontrol(self, arguments: list[str]) -> Exit:
         if arguments[1:3] == ["show", "config"]:
-            return Exit(0, "MaxArraySize            = 101\n", "")
+            with self.state() as state:
+                more = state["knobs"].get("config", "")
+            return Exit(0, f"MaxArraySize            = 101\n{more}", "")
         if arguments[1] == "release":
             self.set(arguments[2], "PENDING", reason="None")
         if arguments[1] == "update":

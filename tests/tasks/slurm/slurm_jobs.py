@@ -79,6 +79,45 @@ def bug(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
     raise KeyError("a bug in the job")
 
 
+class Unreadable(RuntimeError):
+    """Its own text cannot be made."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def unprintable(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Fails with a text that is no UTF-8, that is too long, or that cannot be made at all."""
+    print("a name that is no UTF-8: \udcff", flush=True)
+    if arguments["how"] == "no text":
+        raise Unreadable
+    raise RuntimeError("x" * 1_000_000 if arguments["how"] == "long" else "lone \ud800 surrogate and \0")
+
+
+def all_reduce(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Every rank adds its number to all others'; the first one's folder gets a line a rank that wrote there."""
+    import torch
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+    total = torch.tensor([float(dist.get_rank() + 1)])
+    dist.all_reduce(total)
+    rank, world = dist.get_rank(), dist.get_world_size()
+    if rank == 0:
+        (context.folder / "written").write_text("by rank 0")
+    dist.barrier()
+    if arguments.get("fails") == rank:
+        raise KeyError(f"a bug in rank {rank}")
+    dist.barrier()
+    dist.destroy_process_group()
+    node = os.environ["SLURMD_NODENAME"]
+    return {"sum": float(total), "world": world, "rank": rank, "node": node, "address": os.environ["MASTER_ADDR"]}
+
+
+def nan(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
+    return {"loss": 0.5, "folds": [{"rmse": 1.0}, {"rmse": float("nan")}]}
+
+
 def not_json(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
     return {"set": {1, 2}}
 

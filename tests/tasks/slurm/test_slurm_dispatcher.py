@@ -332,6 +332,7 @@ def test_accounting_rows_of_a_run(lab: Lab, tmp_path: Path) -> None:
     assert done["cpu_s"] > 0
     assert 0 < done["memory_efficiency"] < 1
     assert done["queue_wait_s"] is not None
+    assert done["gpu_hours"] == pytest.approx(done["elapsed_s"] / 3600, abs=1e-3)  # one GPU a job in this profile
     assert done["gpu_utilisation"] is None  # no GPU here: unknown, not zero
 
 

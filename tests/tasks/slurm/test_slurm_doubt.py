@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -180,11 +181,68 @@ def test_a_job_that_nobody_knows_any_more_is_run_again_and_the_old_one_fenced_of
 
 def test_an_id_used_again_by_a_new_cluster_is_not_our_job(lab: Lab) -> None:
     lab.fake.knob(sacct="absent")
-    lab.when(lab.has("1"), lambda: lab.fake.set("1", "COMPLETED", name="somebody-else"))
+    lab.when(lab.has("1"), lambda: lab.fake.set("1", "COMPLETED", name="somebody-else", comment="x"))
     lab.when(lab.has("2"), lab.runs("2"))
     (outcome,) = lab.outcomes([ECHO])
     assert outcome.state == "done"
     assert lab.told("remedy")[0]["cause"] == "vanished"
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("sacct", ["works", "absent"])
+def test_a_renamed_job_is_followed_by_its_id(lab: Lab, sacct: str, running: bool) -> None:
+    """`scontrol update JobName=…`, by its owner: the comment, or the hour of its submission, still says whose it is."""
+    lab.fake.knob(sacct=sacct)
+    state = "RUNNING" if running else "PENDING"
+    lab.when(lab.has("1"), lambda: lab.fake.set("1", state, name="renamed"))
+    if sacct == "works":
+        lab.after(60, lambda: lab.fake.set("1", "CANCELLED", forgotten=True))
+    else:
+        lab.after(200, lambda: (lab.fake.set("1", "PENDING"), lab.fake.launch("1", wait=True)))
+    (outcome,) = lab.outcomes([ECHO])
+    assert outcome.state == ("cancelled" if sacct == "works" else "done")
+    assert outcome.attempts == len(lab.fake.jobs()) == 1
+
+
+def test_a_waiting_member_that_was_cancelled_by_hand_stays_cancelled(lab: Lab) -> None:
+    """Neither queue nor accounting speaks of it ever again, but the accounting knows its siblings."""
+    specs = [JobSpec(f"job-{n}", "slurm_jobs:echo", {"n": n}) for n in range(3)]
+    lab.when(lab.has("1_2"), lambda: lab.fake.set("1_1", "CANCELLED", purged=True))
+    lab.after(10, lab.runs("1_0"))
+    lab.after(120, lab.runs("1_2"))
+    outcomes = {outcome.spec.name: outcome for outcome in lab.outcomes(specs, submit={"array": True})}
+    assert [outcomes[f"job-{n}"].state for n in range(3)] == ["done", "cancelled", "done"]
+    assert len(lab.fake.jobs()) == 3
+
+
+@pytest.mark.parametrize(
+    ("began", "keeps", "begun", "state"),
+    [
+        (-3600, 300, False, "cancelled"),
+        (+3600, 300, False, "done"),  # the controller was set up anew: it may have lost the job
+        (-3600, 1, False, "done"),  # it may have begun, failed and been forgotten between two looks
+        (-3600, 300, True, "done"),  # it did begin
+    ],
+)
+def test_what_was_seen_waiting_and_is_gone_was_cancelled_if_nothing_else_can_be(
+    lab: Lab, began: float, keeps: int, begun: bool, state: str
+) -> None:
+    boot = datetime.fromtimestamp(lab.clock.now + began).isoformat(timespec="seconds")
+    lab.fake.knob(sacct="absent", config=f"BOOT_TIME  = {boot}\nMinJobAge  = {keeps} sec\n")
+    lab.when(lambda: bool(lab.fake.calls) and lab.fake.calls[-1][0] == "squeue", lambda: None)  # seen waiting
+    if begun:
+        lab.after(6, lambda: (lab.fake.launch("1", wait=True), _lose_result(lab)))
+    lab.after(6, lambda: lab.fake.set("1", "CANCELLED", purged=True))
+    lab.when(lab.has("2"), lab.runs("2"))
+    (outcome,) = lab.outcomes([ECHO])
+    assert outcome.state == state
+    assert len(lab.fake.jobs()) == (1 if state == "cancelled" else 2)
+
+
+def _lose_result(lab: Lab) -> None:
+    for path in (lab.folder / "root" / "jobs").glob("*/*/*"):
+        if path.name in ("result.json", "marker-1.json"):
+            path.unlink()
 
 
 def test_time_in_the_queue_is_no_failure(lab: Lab) -> None:
@@ -201,7 +259,7 @@ def _long_sleeps(lab: Lab) -> Any:
     return lambda seconds: sleep(600.0)
 
 
-@pytest.mark.parametrize("text", [text for text, reply, *_ in CORPUS if reply is Reply.REJECTED])
+@pytest.mark.parametrize("text", [text for text, reply, _, sure in CORPUS if reply is Reply.REJECTED and sure][1:6:2])
 def test_a_refusal_fails_at_once_with_slurms_own_words(lab: Lab, text: str) -> None:
     lab.fake.knob(refuse=text)
     (outcome,) = lab.outcomes([ECHO])

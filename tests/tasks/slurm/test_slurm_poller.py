@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from dispatch_lab import Lab
 
+from tasks.slurm.commands import Programs
 from tasks.slurm.dispatcher import JobSpec
 from tasks.slurm.poller import Slurm, sacct_arguments
 
@@ -115,3 +116,25 @@ def test_the_size_of_arrays_is_asked_once_and_kept(lab: Lab) -> None:
     assert first.max_array_size() == second.max_array_size() == 101
     assert len(lab.fake.calls) == 1
     assert json.loads(Path(lab.folder / "poll" / "config.json").read_text()) == {"max_array_size": 101}
+
+
+def test_variables_of_the_shell_change_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real programs' door, with a program that prints what reaches it."""
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\nenv\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("SLURM_CONF", "/etc/c")
+    for name in (
+        "SQUEUE_PARTITION",
+        "SQUEUE_FORMAT",
+        "SACCT_FORMAT",
+        "SLURM_CLUSTERS",
+        "SLURM_JOB_ID",
+        "SERVICE_TOKEN",
+    ):
+        monkeypatch.setenv(name, "canary-5f1d")
+    seen = Programs().run(["squeue"]).out
+    assert "canary-5f1d" not in seen
+    assert "SLURM_CONF=/etc/c" in seen
+    assert "SLURM_TIME_FORMAT=standard" in seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,137 @@ def test_the_cap_of_a_profile_is_the_cap_of_its_arrays(tmp_path: Path) -> None:
     profile = load_profile("slurm-dev").model_copy(update={"max_parallel": 2})
     specs = [JobSpec(f"fold-{n}", "slurm_jobs:echo", {"n": n}) for n in range(5)]
     assert "#SBATCH --array=0-4%2" in Dispatcher(profile, tmp_path).dry_run(specs, array=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nodes: 2\n", "distributed: torchrun"),
+        ("stages: {train: {nodes: 4}}\n", "stage train"),
+        ("extra: {ntasks: 2}\n", "runs once"),
+        ('partition: "gpu\\n#SBATCH --wrap=x"\n', "control characters"),
+        ('qos: ""\n', "leave the key out"),
+        ('extra: {comment: "a\\nrm -rf ~"}\n', "one line"),
+        ('extra: {"a b": x}\n', "lower-case name"),
+        ('variables: {"A;B": x}\n', "no name of a variable"),
+    ],
+)
+def test_what_would_start_two_writers_or_more_lines_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(BadProfile) as error:
+        load_profile(_profile(tmp_path, text))
+    assert says in str(error.value)
+
+
+def test_a_distributed_stage_starts_a_rank_a_gpu(tmp_path: Path) -> None:
+    path = _profile(tmp_path, "stages: {train: {nodes: 2, gres: 'gpu:a100:4', distributed: torchrun}}\n")
+    text = Dispatcher(load_profile(path), tmp_path / "root").dry_run([JobSpec("ddp", "slurm_jobs:echo")])
+    assert "#SBATCH --nodes=2" in text
+    assert "#SBATCH --ntasks-per-node=4" in text
+    assert "--kill-on-bad-exit=1" in text
+    assert "export MASTER_ADDR=" in text
+
+
+def test_srun_binds_as_many_cpus_as_were_asked_for(tmp_path: Path) -> None:
+    text = Dispatcher(load_profile("a100"), tmp_path).dry_run([JobSpec("job", "slurm_jobs:echo")])
+    (srun,) = [line for line in text.splitlines() if line.startswith("srun")]
+    assert "--cpus-per-task=8" in srun
+
+
+def test_a_profile_that_others_may_write_is_not_read(tmp_path: Path) -> None:
+    path = _profile(tmp_path, "setup: ['touch /tmp/owned']\n")
+    assert load_profile(path).resources.setup
+    path.chmod(0o666)
+    with pytest.raises(BadProfile, match="written by other users"):
+        load_profile(path)
+    path.chmod(0o644)
+    if os.getuid() == 0:
+        os.chown(path, 65534, -1)
+        with pytest.raises(BadProfile, match="another user"):
+            load_profile(path)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "a b", "$HOME"])
+def test_a_name_is_no_path(name: str) -> None:
+    with pytest.raises(BadProfile, match="no profile"):
+        load_profile(name)
+
+
+def test_a_form_takes_names_alone(tmp_path: Path) -> None:
+    assert load_profile("local", paths=False).name == "local"
+    with pytest.raises(BadProfile, match="only names"):
+        load_profile(_profile(tmp_path, "cpus: 1\n"), paths=False)
+
+
+def test_options_of_slurms_commands_reach_no_job(tmp_path: Path) -> None:
+    profile = load_profile(_profile(tmp_path, "environment: ['*']\nvariables: {SLURM_EXPORT_ENV: ALL}\n"))
+    seen = profile.exported("train", {"PATH": "/bin", "SBATCH_PARTITION": "x", "SLURM_CONF": "/c", "SQUEUE_USERS": "u"})
+    assert seen == {"PATH": "/bin", "SLURM_CONF": "/c", "SLURM_EXPORT_ENV": "ALL"}
+
+
+def test_memory_may_be_left_to_the_site(tmp_path: Path) -> None:
+    profile = load_profile(_profile(tmp_path, "memory: null\n"))
+    text = Dispatcher(profile, tmp_path / "root").dry_run([JobSpec("job", "slurm_jobs:echo")])
+    assert "--mem" not in text
+    assert profile.section("train").memory_bytes is None
+
+
+def test_compiled_kernels_are_cached_on_the_nodes_scratch(tmp_path: Path) -> None:
+    text = Dispatcher(load_profile("a100"), tmp_path).dry_run([JobSpec("job", "slurm_jobs:echo")])
+    assert 'TRITON_CACHE_DIR="$TMPDIR/triton' in text
+    assert 'TORCHINDUCTOR_CACHE_DIR="$TMPDIR/inductor' in text
+    assert text.index("mkdir -p") < text.index("TRITON_CACHE_DIR") < text.index("\nsrun")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "words"),
+    [
+        ("apptainer", "apptainer exec --nv --bind {root} --bind /data:/d {image} python3 -P -u -m tasks.slurm.runner"),
+        ("charliecloud", "ch-run --bind={root}:{root} --bind=/data:/d {image} -- python3 -P -u -m tasks.slurm.runner"),
+        ("pyxis", "--container-image={image} --container-mounts={root}:{root},/data:/d python3 -P -u -m tasks.slurm"),
+    ],
+)
+def test_a_container_goes_around_the_interpreter(tmp_path: Path, runtime: str, words: str) -> None:
+    image, root = tmp_path / "image", tmp_path / "root"
+    image.write_bytes(b"layers")
+    text = f"gres: gpu:1\npython: python3\ncontainer: {{runtime: {runtime}, image: {image}, mounts: ['/data:/d']}}\n"
+    dispatcher = Dispatcher(load_profile(_profile(tmp_path, text)), root)
+    script = dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])
+    assert words.format(root=root, image=image) in script
+
+
+def test_the_images_bytes_are_part_of_a_jobs_identity(tmp_path: Path) -> None:
+    image, root, keys = tmp_path / "image", tmp_path / "root", []
+    text = f"container: {{runtime: apptainer, image: {image}}}\n"
+    for content in (b"one", b"one", b"another"):
+        image.write_bytes(content)
+        script = Dispatcher(load_profile(_profile(tmp_path, text)), root).dry_run([JobSpec("job", "slurm_jobs:echo")])
+        keys.append(next(line for line in script.splitlines() if "--comment" in line))
+    plain = Dispatcher(load_profile(_profile(tmp_path, "")), root).dry_run([JobSpec("job", "slurm_jobs:echo")])
+    keys.append(next(line for line in plain.splitlines() if "--comment" in line))
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("container: {runtime: docker, image: x}\n", "runtime"),
+        ("container: {runtime: apptainer}\n", "image"),
+        ("container: {runtime: apptainer, image: 'a,b'}\n", "comma"),
+    ],
+)
+def test_a_bad_container_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(BadProfile, match=says):
+        load_profile(_profile(tmp_path, text))
+
+
+def test_an_image_that_nothing_pins_is_refused_before_anything_is_submitted(tmp_path: Path) -> None:
+    digest = f"sha256:{'ab' * 32}"
+    for image, good in ((f"nvcr.io#nvidia/pytorch@{digest}", True), ("nvcr.io#nvidia/pytorch:25.01", False)):
+        text = f"container: {{runtime: pyxis, image: '{image}'}}\n"
+        dispatcher = Dispatcher(load_profile(_profile(tmp_path, text)), tmp_path / "root")
+        if good:
+            assert image in dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])
+        else:
+            with pytest.raises(ValueError, match="pin"):
+                dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])

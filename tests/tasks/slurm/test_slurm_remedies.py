@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,24 @@ def test_memory_killed_by_the_step_manager_is_recognised_by_its_words(lab: Lab) 
     assert outcome.state == "done"
     assert lab.told("remedy")[0]["cause"] == "oom"
     assert lab.told("remedy")[0]["adjustments"]["batch_halvings"] == 1
+
+
+def test_memory_of_the_node_is_raised_where_the_profile_allows_it_and_then_the_batch_halved(lab: Lab) -> None:
+    for number in ("1", "2", "3"):
+        lab.when(lab.has(number), lambda number=number: lab.fake.set(number, "OUT_OF_MEMORY"))
+    lab.when(lab.has("4"), lab.runs("4"))
+    dispatcher = lab.dispatcher()
+    stage = dispatcher.profile.section("train").model_copy(update={"memory": "2GB", "memory_most": "4GB"})
+    dispatcher = lab.dispatcher(profile={"stages": {"train": stage}})
+    (outcome,) = dispatcher.wait(dispatcher.submit([JobSpec("job", "slurm_jobs:cuda_hungry", {"fits_after": 0})]))
+    assert outcome.state == "done"
+    asked = [re.search(r"--mem=(\S+)", Path(job["script"]).read_text())[1] for job in lab.fake.jobs().values()]  # type: ignore[index]
+    assert asked == ["2GB", "3072M", "4096M", "4096M"]
+    assert outcome.result == {"adjustments": {"batch_halvings": 1, "lr_factor": 1.0, "grad_clip": None}}
+    assert [event["action"] for event in lab.told("remedy")] == [
+        "memory raised to 3072 MB", "memory raised to 4096 MB", "halve the batch",
+    ]  # fmt: skip
+    assert outcome.accounting["memory_requested_mb"] == 4096
 
 
 def test_a_node_failure_that_slurm_repairs_by_itself_is_no_end(lab: Lab) -> None:

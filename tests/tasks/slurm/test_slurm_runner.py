@@ -228,3 +228,63 @@ def test_a_result_survives_its_file(tmp_path: Path, result: dict[str, Any]) -> N
 def test_the_ids_slurm_gives() -> None:
     assert runner.slurm_id({"SLURM_JOB_ID": "17", "SLURM_ARRAY_JOB_ID": "11", "SLURM_ARRAY_TASK_ID": "4"}) == "11_4"
     assert runner.slurm_id({"SLURM_JOB_ID": "17"}) == "17"
+
+
+@pytest.mark.parametrize("how", ["surrogate", "long", "no text"])
+def test_every_failure_can_be_told(lab: Lab, how: str) -> None:
+    lab.when(lab.has("1"), lab.runs("1"))
+    (outcome,) = lab.outcomes([JobSpec("job", "slurm_jobs:unprintable", {"how": how})])
+    assert (outcome.state, outcome.cause, outcome.attempts) == ("failed", "exception", 1)
+    assert len(outcome.message) < 70_000
+    assert {"surrogate": "\ud800", "long": "left out", "no text": "Unreadable"}[how] in outcome.message
+
+
+@pytest.mark.parametrize("gone", ["marker", "and its text"])
+def test_a_cause_on_record_is_not_overruled_by_a_missing_marker(lab: Lab, gone: str) -> None:
+    def lose_the_marker() -> None:
+        lab.fake.launch("1", wait=True)
+        (marker,) = (lab.folder / "root" / "jobs").glob("*/*/marker-1.json")
+        marker.unlink()
+        if gone == "and its text":
+            starts = marker.with_name("starts.jsonl")
+            lines = [json.loads(line) for line in starts.read_text().splitlines()]
+            starts.write_text("".join(json.dumps({**line, "message": ""}) + "\n" for line in lines))
+
+    lab.when(lab.has("1"), lose_the_marker)
+    (outcome,) = lab.outcomes([JobSpec("job", "slurm_jobs:bug")])
+    assert (outcome.state, outcome.cause, outcome.attempts) == ("failed", "exception", 1)
+    assert "a bug in the job" in outcome.message
+
+
+def test_a_number_that_is_no_json_is_refused_on_the_node(lab: Lab) -> None:
+    lab.when(lab.has("1"), lab.runs("1"))
+    (outcome,) = lab.outcomes([JobSpec("job", "slurm_jobs:nan")])
+    assert (outcome.state, outcome.cause) == ("failed", "exception")
+    assert "slurm_jobs:nan returned result.folds[1].rmse is nan" in outcome.message
+
+
+def test_a_second_process_of_a_function_for_one_leaves_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under --ntasks=2: srun starts the runner twice under one Slurm id."""
+    job = _job(lab, arguments={"trace": str(lab.folder / "trace")})
+    submission = Path(lab.fake.jobs()["1"]["script"]).parent
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    assert runner.run_job(submission, 0) == 0
+    assert not (job.folder / "claim-1.json").exists()
+    monkeypatch.undo()
+    assert lab.fake.launch("1", wait=True) == 0
+    assert len((lab.folder / "trace").read_text().splitlines()) == 1
+
+
+def test_a_disk_without_room_is_named_and_no_node_is_blamed(lab: Lab) -> None:
+    def full() -> None:
+        log = next((lab.folder / "root" / "submissions").iterdir()) / "1_0_log.out"
+        log.write_text("OSError: [Errno 28] No space left on device: '/data/jobs/claim-1.json'\n")
+        lab.fake.set("1", "FAILED")
+
+    lab.when(lab.has("1"), full)
+    lab.when(lab.has("2"), lab.runs("2"))
+    (outcome,) = lab.outcomes([JobSpec("job", "slurm_jobs:echo")])
+    assert outcome.state == "done"
+    assert lab.told("remedy")[0]["cause"] == "disk_full"
+    assert lab.told("remedy")[0]["exclude"] == []

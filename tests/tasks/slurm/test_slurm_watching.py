@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tasks.slurm import usage
-from tasks.slurm.watching import FIRST_LOOK_BYTES, Stamped, Tail
+from tasks.slurm.watching import FIRST_LOOK_BYTES, LINE_CHARACTERS, Stamped, Tail
 
 
 def test_whole_lines_come_once_and_in_order(tmp_path: Path) -> None:
@@ -76,6 +76,52 @@ def test_a_late_waiter_sees_the_end_of_a_long_log(tmp_path: Path) -> None:
     assert len("\n".join(first)) <= FIRST_LOOK_BYTES
 
 
+def test_two_hundred_megabytes_without_a_newline_keep_memory_bounded_and_the_traceback(tmp_path: Path) -> None:
+    path, tail, shown = tmp_path / "log", Tail(), []
+    with path.open("wb") as stream:
+        for _ in range(200):
+            stream.write(b"x" * (1 << 20))
+            stream.flush()
+            if piece := tail.read(path):
+                shown.append(piece)
+            assert len(tail._rest) <= LINE_CHARACTERS
+        stream.write(b"\nTraceback (most recent call last):\n  here\nValueError: the end")
+    shown.append(tail.read(path, last=True))
+    assert len("".join(shown)) < 3 << 20
+    assert shown[-1].endswith("\nTraceback (most recent call last):\n  here\nValueError: the end")
+    assert "left out" in shown[-1]
+
+
+def test_an_over_long_line_that_ends_shows_its_end(tmp_path: Path) -> None:
+    path, tail = tmp_path / "log", Tail()
+    path.write_text("a" * 50_000)
+    assert tail.read(path) == ""
+    with path.open("a") as stream:
+        stream.write("the end\nnext\n")
+    first, second = tail.read(path).split("\n")
+    assert first.startswith("[... 33616 characters left out ...]aaa")
+    assert first.endswith("the end")
+    assert second == "next"
+
+
+def test_a_progress_bar_is_shown_as_it_is_at_most_once_a_second(tmp_path: Path) -> None:
+    clock = [0.0]
+    path, shown = tmp_path / "log", []
+    tail = Tail(lambda: clock[0])
+    with path.open("w") as stream:
+        for percent in range(101):
+            stream.write(f"\r{percent:3d}% |####|")
+            stream.flush()
+            clock[0] += 0.1
+            if piece := tail.read(path):
+                shown.append(piece)
+        stream.write("\ndone\n")
+    shown += tail.read(path).split("\n")
+    assert 8 <= len(shown) <= 14
+    assert all("\r" not in piece for piece in shown)
+    assert shown[-2:] == ["100% |####|", "done"]
+
+
 def test_a_cut_log_begins_again_and_a_new_job_has_a_new_one(tmp_path: Path) -> None:
     path, tail = tmp_path / "log", Tail()
     path.write_text("a long first line\n")
@@ -109,6 +155,7 @@ class _Nvml:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.energy = 10**9
 
     def nvmlDeviceGetCount(self) -> int:
         return 2
@@ -125,6 +172,10 @@ class _Nvml:
 
     def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:
         return SimpleNamespace(used=2 << 30)
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        self.energy += 5000  # millijoules
+        return self.energy
 
 
 @pytest.mark.parametrize(
@@ -150,9 +201,29 @@ def test_samples_of_gpu_cpu_and_memory(tmp_path: Path, monkeypatch: pytest.Monke
     numbers = sampler.finish()
     assert numbers["gpu_utilisation"] == 90
     assert numbers["gpu_memory_bytes"] == 2 << 30
+    assert numbers["gpu_energy_joules"] == pytest.approx(5 * numbers["gpu_samples"])
     assert numbers["cpu_seconds"] > 0
     assert numbers["max_rss_bytes"] > 1 << 20
     assert json.loads((tmp_path / "usage.json").read_text())["started"] == numbers["started"]
+
+
+class _Part(_Nvml):
+    """A MIG part: memory is told, utilisation and energy are not."""
+
+    def nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:
+        raise RuntimeError("Not Supported")
+
+    nvmlDeviceGetTotalEnergyConsumption = nvmlDeviceGetUtilizationRates
+
+
+def test_a_part_of_a_gpu_keeps_the_figure_that_it_has(tmp_path: Path) -> None:
+    sampler = usage.Sampler(tmp_path / "usage.json", 0.01, nvml=lambda: _Part()).start()  # type: ignore[arg-type,return-value]
+    deadline = time.time() + 10
+    while not (tmp_path / "usage.json").exists() and time.time() < deadline:
+        time.sleep(0.01)
+    numbers = sampler.finish()
+    assert numbers["gpu_memory_bytes"] == 4 << 30
+    assert (numbers["gpu_utilisation"], numbers["gpu_energy_joules"]) == (None, None)
 
 
 def test_without_a_driver_gpu_use_is_unknown_and_costs_nothing(tmp_path: Path) -> None:
