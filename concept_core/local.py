@@ -1,13 +1,14 @@
 """Jobs one after another in this process, each in a folder of its own below a run.
 
-A job that was done is not done again: its receipt is kept beside the identity of its request, and is used only where
-the identity is equal and every file is as it was left. What is stale is made anew, whatever its name says.
+A job that was done is not done again: its receipt is kept beside the identity of its request and of the code, and is
+used only where both are equal and every file is as it was left. What is stale is made anew, whatever its name says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,8 +26,9 @@ from concept_core.jobs.train_cav import TrainedCav, train_cav
 from concept_core.layout import CavFiles, DetectionFiles, Layout
 from concept_core.plans import ConceptPlan
 from concept_core.predictions import Merged, merge
+from study_core import job
 from study_core.errors import BadInput
-from study_core.files import damaged, peek_json, place, place_tree, read_json, write_json
+from study_core.files import damaged, peek_json, place, place_tree, read_json, sha256_of, write_json
 from study_core.job import Content, Context, Receipt, Request, received
 from study_core.plan import identity
 
@@ -49,6 +51,15 @@ class Place:
         pass
 
 
+@cache
+def code_sha256() -> str:
+    """Hash of the sources that a job here may reach; command line and report are left out."""
+    core, ground = Path(__file__).parent, Path(job.__file__).parent
+    files = [path for root in (core, ground) for path in root.rglob("*.py")]
+    kept = [path for path in files if not {"cli", "report"} & set(path.parts[-3:])]
+    return identity({str(path.relative_to(core.parent)): sha256_of(path) for path in sorted(kept)})
+
+
 @dataclass(frozen=True)
 class Local:
     """Runs jobs below `root`/jobs and remembers their receipts."""
@@ -59,7 +70,7 @@ class Local:
     def ask(self, function: Callable[[Q, Context], R], request: Q, kind: type[R], name: str) -> R:
         """The receipt of a request: kept from before where nothing changed, else made now."""
         folder = self.root / "jobs" / name
-        wanted = identity({"job": function.__name__, **request.identity()})
+        wanted = identity({"job": function.__name__, "code": code_sha256(), **request.identity()})
         kept = peek_json(folder / "receipt.json")
         if kept and kept.get("request") == wanted and damaged(kept) is None:
             return received(kind, kept["receipt"])
@@ -79,9 +90,7 @@ class Trained:
     controls: tuple[TrainedCav, ...]
 
     def sources(self) -> list[Source]:
-        found = [
-            steps.source(network.role, one) for network in self.networks for one in self.by_network[network.name]
-        ]
+        found = [steps.source(network.role, one) for network in self.networks for one in self.by_network[network.name]]
         named = {"bag20": "bag20", "dipeptide": "dipeptide"}
         return found + [steps.source(named[one.source], one) for one in self.controls]  # type: ignore[arg-type]
 
@@ -95,6 +104,11 @@ class Study:
     registry: Path
     device: str = "auto"
     tell: Tell = lambda line: None
+
+    @property
+    def model(self) -> str:
+        """Name of the model's stores, CAVs and evaluation."""
+        return steps.networks(self.plan, self.registry)[0].name
 
     @property
     def local(self) -> Local:
@@ -150,16 +164,14 @@ class Study:
         windows, trained = self.windows(), self.train()
         scans = []
         for network in trained.networks:
-            request = steps.scan_request(
-                self.plan, network, trained.by_network[network.name], windows, self.device
-            )
+            request = steps.scan_request(self.plan, network, trained.by_network[network.name], windows, self.device)
             made = self.local.ask(scan, request, Scanned, f"scan-{network.name}")
             scans.append(ScanSource(name=network.name, role=network.role, tracks=made.tracks))
         wanted = steps.eval_request(
             self.plan, trained.sources(), scans, windows, dropped_share=dropped_share, smoke_passed=smoke_passed
         )
         evaluated = self.local.ask(concept_eval, wanted, Evaluated, "concept_eval")
-        place_tree(evaluated.evaluation.path, self.layout.evaluation(self.plan.model.name).root)
+        place_tree(evaluated.evaluation.path, self.layout.evaluation(self.model).root)
         return evaluated
 
     def sensitivity(self) -> dict[str, Any]:
@@ -170,7 +182,7 @@ class Study:
             self.plan, network, trained.by_network[network.name], self.windows(), stores[network.name], self.device
         )
         made = self.local.ask(sensitivity, request, Sensed, "sensitivity")
-        place(made.table.path, self.layout.evaluation(self.plan.model.name).sensitivity)
+        place(made.table.path, self.layout.evaluation(self.model).sensitivity)
         table: dict[str, Any] = read_json(made.table.path)
         return table
 
@@ -184,9 +196,7 @@ class Study:
         layer = read_registry(thresholds).layer
         read = read_cav(CavFiles(cav, self.plan.cav.version), layer)
         method = self.plan.detection.threshold_method
-        checked_thresholds(
-            thresholds, read, window=self.plan.data.window, plan=self.plan.embedding, method=method
-        )
+        checked_thresholds(thresholds, read, window=self.plan.data.window, plan=self.plan.embedding, method=method)
         network = steps.networks(self.plan, self.registry)[0]
         requests = steps.detect_requests(
             self.plan, network, Content.of(fasta), count, cav=Content.of(cav), thresholds=Content.of(thresholds),

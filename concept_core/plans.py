@@ -63,9 +63,7 @@ class DataPlan(Frozen):
     seed: int = Field(0, ge=0, title="Seed of decoys, split and folds")
     off_shift_min: int = Field(9, ge=1)
     off_shift_max: int = Field(19, ge=1)
-    off_iou_max: float = Field(
-        0.65, gt=0, le=1, description="IOU of an `off` window with any known span, less than"
-    )
+    off_iou_max: float = Field(0.65, gt=0, le=1, description="IOU of an `off` window with any known span, less than")
     unknown_max: float = Field(0.10, ge=0, le=1, title="Share of letters outside the twenty, at most")
     dropped_max: float = Field(0.05, ge=0, le=1, title="Share of rows that the guardrail may drop, at most")
     min_positives: int = Field(20, ge=2)
