@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from concept_core.cli import detect, evaluate, prepare, train
+from concept_core.cli import detect, evaluate, pipeline, prepare, train
 from concept_core.cli.common import run
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ prepare.mount(app)
 train.mount(app)
 evaluate.mount(app)
 detect.mount(app)
+pipeline.mount(app)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -66,6 +66,8 @@ class Local:
 
     root: Path
     tell: Tell = lambda line: None
+    kept_only: frozenset[str] = frozenset()
+    """Jobs (`embed`, `train_cav`) that must be there already, made from the same files by the same code."""
 
     def ask(self, function: Callable[[Q, Context], R], request: Q, kind: type[R], name: str) -> R:
         """The receipt of a request: kept from before where nothing changed, else made now."""
@@ -74,6 +76,9 @@ class Local:
         kept = peek_json(folder / "receipt.json")
         if kept and kept.get("request") == wanted and damaged(kept) is None:
             return received(kind, kept["receipt"])
+        if function.__name__ in self.kept_only:
+            state = "not there" if kept is None else "made from other files, options or code"
+            raise BadInput(f"{name} is {state}", file=folder, remedy="run without the skip option")
         self.tell(name)
         receipt = function(request, Place(folder))
         saved = {"request": wanted, "receipt": receipt.model_dump(mode="json"), "files": receipt.files()}
@@ -104,6 +109,7 @@ class Study:
     registry: Path
     device: str = "auto"
     tell: Tell = lambda line: None
+    kept_only: frozenset[str] = frozenset()
 
     @property
     def model(self) -> str:
@@ -112,7 +118,7 @@ class Study:
 
     @property
     def local(self) -> Local:
-        return Local(self.layout.root, self.tell)
+        return Local(self.layout.root, self.tell, self.kept_only)
 
     def windows(self) -> Content:
         """The run's table of windows. Raises BadInput where there is none."""

@@ -39,7 +39,7 @@ class HousePlan(Frozen):
     crop: int = Field(96, ge=8, title="Residues a crop")
     concept_share: float = Field(1 / 3, ge=0, le=1, title="Share of crops around the concept")
     drift: float = Field(
-        0.5,
+        0.0,
         ge=0,
         lt=1,
         description="Residues of crops around the concept that are replaced, at most; ligands are kept.",
