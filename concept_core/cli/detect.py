@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -17,6 +17,7 @@ from concept_core.cli.common import (
     say,
     study,
 )
+from study_core.errors import BadInput
 
 Thresholds = Annotated[Path | None, typer.Option("--thresholds", help="thresholds.json. Default: the study's.")]
 Method = Annotated[
@@ -46,11 +47,15 @@ def detect(
 ) -> None:
     """Find the concept in every protein of a FASTA file: predictions.json, hits.tsv, detection_summary.json, tracks."""
     from concept_core.layout import DetectionFiles
+    from concept_core.plans import DetectionPlan
     from study_core.plan import changed
 
     opened = study(config, model, out)
     local = opened.local(device)
     if method:
+        known = get_args(DetectionPlan.model_fields["threshold_method"].annotation)
+        if method not in known:
+            raise BadInput(f"no threshold method {method}", remedy=f"one of {', '.join(known)}")
         plan = changed(opened.config.plan, {"detection": {"threshold_method": method}})
         local = type(local)(plan, local.layout, local.registry, local.device, local.tell)
     files = DetectionFiles(output.absolute())

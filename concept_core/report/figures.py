@@ -165,7 +165,8 @@ def score_histograms(record: StudyRecord) -> Figure:
             linewidth=0.3,
         )
         axis.set_yticks([])
-        axis.set_ylabel("positives" if stratum == "pos" else stratum, rotation=0, ha="right", va="center")
+        name = "with the concept" if stratum == "pos" else STRATUM_NAMES[stratum]
+        axis.set_ylabel(name, rotation=0, ha="right", va="center")
         for name, colour in (("f1_max", BLACK), ("protein_fpr_0.05", VERMILION)):
             if name in record.registry.thresholds:
                 axis.axvline(record.registry.value(name), color=colour, linestyle="--", linewidth=0.9)

@@ -10,6 +10,7 @@ from concept_core.evaluation.thresholds import SKILL, seed_lines
 from concept_core.plans import NEGATIVES
 from concept_core.report.figures import worst_name
 from concept_core.report.record import ROLE_NAMES, STRATUM_NAMES, StudyRecord
+from study_core.gates import GateRecord
 from study_core.report.blocks import Status, Table
 
 NONE = "–"
@@ -41,11 +42,46 @@ def concept(record: StudyRecord) -> str:
 def gates_table(record: StudyRecord) -> Table:
     """Every rule with its figure, its threshold and its reason."""
     rows = tuple(
-        (one.gate, one.name, number(one.value), one.needs or NONE, one.state, one.reason) for one in record.gates
+        (one.gate, figure_name(one), _compact(one.value), _needs(one), one.state, one.reason) for one in record.gates
     )
     marks: tuple[Status, ...] = tuple("pass" if one.passed else "fail" for one in record.gates)
     columns = ("gate", "figure", "value", "needs", "verdict", "reason")
-    return Table("Gates", columns, rows, marks, text_columns=2, last_is_text=True)
+    return Table("Every rule, its figure and its reason", columns, rows, marks, text_columns=2, last_is_text=True)
+
+
+METRIC_NAMES = {
+    "dropped_share": "share of rows dropped", "shared_groups": "homology groups on both sides",
+    "not_finite": "scores that are not finite", "strata_missing": "strata of negatives missing",
+    "smoke_passed": "smoke tests passed", "auroc": "AUROC", "ap": "average precision", "worst_auroc": "worst stratum",
+    "p_bonferroni": "p of the null, times layers", "refits": "refits of the null",
+    "null_bias": "|mean of the null − .5|",
+    "skill_low": "lead, lower bound", "protein_auroc": "whole proteins, AUROC",
+    "protein_fpr": "whole proteins, false positives", "iou_median": "IOU, median", "iou_share": "share with IOU > .75",
+    "iou_share_over_low": "share, lead, lower bound", "transfer_tpr": "carried threshold, true positives",
+}  # fmt: skip
+SLICE_NAMES = {"held_out": "held out", "oof": "out of fold", "natural": "natural", "decoy": "decoys"}
+
+
+def figure_name(one: GateRecord) -> str:
+    """A rule's figure in words."""
+    control = one.slice.get("control")
+    over = [f"over {ROLE_NAMES.get(control, control)}"] if control else []
+    where = [
+        SLICE_NAMES.get(value) or STRATUM_NAMES.get(value) or value
+        for key, value in one.slice.items()
+        if key not in ("source", "control")
+    ]
+    return ", ".join([METRIC_NAMES.get(one.metric, one.metric), *over, *where])
+
+
+def _compact(value: float | None) -> str:
+    """Counts without decimals."""
+    return number(value, 0 if value is not None and value == round(value) else 3)
+
+
+def _needs(one: GateRecord) -> str:
+    words = {">=": "≥", "<=": "≤", ">": "above", "<": "below", "==": "exactly"}
+    return NONE if one.threshold is None else f"{words.get(one.comparison, '')} {one.threshold:g}"
 
 
 def ladder_table(record: StudyRecord) -> Table:
@@ -105,7 +141,7 @@ def seed_table(record: StudyRecord) -> Table:
     note = "“Holds but says nothing”: a bag of residues, which knows nothing of order, meets the threshold too."
     columns = ("criterion", "needs", "model", "bag of residues", "what it is worth")
     return Table(
-        "The first thresholds, and what they are worth",
+        "What each is worth",
         columns,
         rows,
         marks,
@@ -133,7 +169,7 @@ def detection_table(record: StudyRecord) -> Table:
         "Rates at protein_fpr_0.05, each fold by the threshold of the other folds. A decoy is a protein with every "
         "occurrence shuffled in place."
     )
-    return Table("Whole proteins", columns, tuple(rows), note=note)
+    return Table("Proteins that no probe was trained on", columns, tuple(rows), note=note)
 
 
 def localisation_table(record: StudyRecord) -> Table:
@@ -177,7 +213,9 @@ def notices(record: StudyRecord) -> tuple[str, ...]:
     if beaten := _beaten_by_pssm(record):
         found.append(beaten)
     pattern = record.corpus.get("pattern", {})
-    if pattern:
+    if by_pattern(record):
+        found.append("The pattern made the labels of this set: its own figures, and the PSSM's, are a ceiling.")
+    elif pattern:
         found.append(
             f"Annotation is incomplete: {pattern['hits_unannotated']} of "
             f"{pattern['hits_unannotated'] + pattern['hits_annotated']} matches of the pattern in positive proteins "
@@ -195,6 +233,12 @@ def notices(record: StudyRecord) -> tuple[str, ...]:
         "Fingers stand in arrays: a blind hit inside an array overlaps a finger well (chance inside the array)."
     )
     return tuple(found)
+
+
+def by_pattern(record: StudyRecord) -> bool:
+    """Whether every match of the pattern is a label: then the pattern was what labelled."""
+    pattern = record.corpus.get("pattern", {})
+    return bool(pattern) and not (pattern["hits_unannotated"] or pattern["negative_proteins_with_it"])
 
 
 def _beaten_by_pssm(record: StudyRecord) -> str:
