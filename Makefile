@@ -2,10 +2,11 @@
 CORPUS ?= data/mini
 PYTHON ?= python3
 ready := .venv/.ready
+tenants := .venv/.tenants
 export OPENBLAS_NUM_THREADS ?= 1
 bin := .venv/bin
 
-.PHONY: run up test test-real lint bench slurm-up slurm-down verify picture clean help
+.PHONY: run up test test-real lint bench simulate slurm-up slurm-down verify picture clean help
 
 run: $(ready)          ## the main job: fold 02 if needed, the warm start, its verdict
 	$(bin)/python -m deployments.house run --corpus '$(CORPUS)'
@@ -13,17 +14,20 @@ run: $(ready)          ## the main job: fold 02 if needed, the warm start, its v
 up: $(ready)           ## Prefect server, UI and the five deployments, until Ctrl-C
 	$(bin)/python -m deployments.house up --corpus '$(CORPUS)'
 
-test: $(ready)         ## the fast tests
+test: $(tenants)         ## the fast tests
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2
 
-test-real: $(ready)    ## with the real Slurm, the Prefect server and the browser, two files at a time
+test-real: $(tenants)    ## with the real Slurm, the Prefect server and the browser, two files at a time
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile -m 'slurm or prefect or browser' --durations=10 $(ONLY)
 
-lint: $(ready)         ## style, types, import contracts
+lint: $(tenants)         ## style, types, import contracts
 	$(bin)/ruff check . && $(bin)/ruff format --check . && $(bin)/mypy && $(bin)/lint-imports
 
 bench: $(ready)        ## the CPU benchmarks, under ten minutes (HOW=--smoke: one)
 	$(bin)/python -m benchmarks.all $(HOW)
+
+simulate: $(ready)     ## HISTORIES= seeded histories of a faulty site, network and disk, from SEED=
+	OMP_NUM_THREADS=1 $(bin)/python -m benchmarks.simulator --histories $(or $(HISTORIES),2000) --seed $(or $(SEED),0)
 
 slurm-up:              ## a real Slurm on this machine (root only for apt)
 	slurm_templates/lab/slurm-up.sh
@@ -42,6 +46,11 @@ $(ready): requirements.lock pyproject.toml
 	$(bin)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(ready)
+
+$(tenants): $(ready) requirements-concept.lock requirements-ptycho.lock
+	$(bin)/python -m pip install --quiet --disable-pip-version-check -r requirements-concept.lock
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-ptycho.lock
+	touch $(tenants)
 
 clean:                 ## everything that can be made again
 	rm -rf .venv .prefect data/mini build *.egg-info

@@ -8,13 +8,13 @@ from prefect import Flow, serve
 from prefect.deployments.runner import RunnerDeployment
 from pydantic import BaseModel
 
-from flows.act_b import act_b
-from flows.act_of_god import act_of_god
-from flows.cross_validation import cross_validation
-from flows.denoise import denoise_manifest
-from flows.panel_qa import panel_qa
-from flows.parameters import ActBPlan, CrossValidationPlan, DenoisePlan, PanelQAPlan, WarmStartPlan
+from flows.denoise.act_b import act_b
+from flows.denoise.act_of_god import act_of_god
+from flows.denoise.cross_validation import cross_validation
+from flows.denoise.manifest import denoise_manifest
+from flows.denoise.panel_qa import panel_qa
 from tasks import orphans
+from tasks.denoise.parameters import ActBPlan, CrossValidationPlan, DenoisePlan, PanelQAPlan, WarmStartPlan
 
 
 def deployments() -> list[RunnerDeployment]:

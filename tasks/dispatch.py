@@ -9,23 +9,27 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 from prefect.runtime import task_run
 
+from study_core.job import Receipt, Request, receipt_type, received
 from tasks import audit
 from tasks.audit import Run, artifacts_root, logger
 from tasks.slurm import accounting
 from tasks.slurm.dispatcher import Dispatcher, Job, JobSpec, Outcome
 from tasks.slurm.profiles import Profile, load_profile
 
-__all__ = ["Cluster", "JobLost", "JobSpec", "job", "on_cluster"]
+__all__ = ["Ask", "Cluster", "JobLost", "JobSpec", "job", "on_cluster"]
+
+Q = TypeVar("Q", bound=Request)
+R = TypeVar("R", bound=Receipt)
 
 WITHDRAW_S = 15.0  # Prefect kills a cancelled run's process after 30
 
@@ -50,6 +54,32 @@ def _gist(message: str) -> str:
     return re.sub(r"^(\w+\.)+(?=\w+:)", "", lines[-1]) if message.startswith("Traceback") else lines[0]
 
 
+@dataclass(frozen=True)
+class Ask(Generic[R]):
+    """One call of a job function: what it is asked, under which name in the queue, with which stage's resources."""
+
+    function: Callable[[Any, Any], R]
+    request: Request
+    name: str
+    stage: str
+
+    @property
+    def spec(self) -> JobSpec:
+        """As the dispatcher takes it: identity, places and input hashes are derived from the types of the fields."""
+        return JobSpec(
+            name=self.name,
+            function=f"{self.function.__module__}:{self.function.__qualname__}",
+            stage=self.stage,
+            arguments={"identity": self.request.identity()},
+            places={"request": self.request.model_dump(mode="json")},
+            inputs=self.request.inputs(),
+        )
+
+    def receipt(self, result: Mapping[str, Any]) -> R:
+        """A job's result as the receipt that its function says it returns."""
+        return received(receipt_type(self.function), result)  # type: ignore[return-value]
+
+
 @dataclass
 class Cluster:
     """One flow run's hold on a site's jobs, and the switch that ends every wait."""
@@ -70,19 +100,33 @@ class Cluster:
             detach=self.detach if detach is None else detach,
         )  # fmt: skip
 
-    def send(self, specs: Sequence[JobSpec], *, array: bool = False) -> list[Job]:
+    def ask(self, function: Callable[[Q, Any], R], request: Q, *, name: str, stage: str) -> R:
+        """Run `function` on the cluster and wait for its receipt; equal requests share one job and one result.
+
+        Raises:
+            JobLost: it ended without a result after every remedy.
+        """
+        return self.run_one(Ask(function, request, name, stage))
+
+    def run_one(self, asked: Ask[R]) -> R:
+        """`ask` for what was put into words before."""
+        (sent,) = self.send([asked])
+        return asked.receipt(job(self, sent))
+
+    def send(self, asks: Sequence[Ask[Any]], *, array: bool = False) -> list[Job]:
         """Submit, or attach to what already runs or is done under the same key; then end orphans of dead runs."""
         door = self.dispatcher()
-        jobs = door.submit(specs, array=array, fresh=self.fresh)
+        jobs = door.submit([asked.spec for asked in asks], array=array, fresh=self.fresh)
         first, self.sent = not self.sent, [*self.sent, *jobs]
         if first:
             for orphan in door.sweep():
                 self.run.event("orphan", f"Cancelled orphan {orphan.name} of a run that died", key=orphan.key)
         return jobs
 
-    def known(self, spec: JobSpec) -> dict[str, Any] | None:
+    def known(self, asked: Ask[R]) -> R | None:
         """The receipt of a job that was done before, by this code on these inputs; None where there is none."""
-        return self.dispatcher().known(spec)
+        result = self.dispatcher().known(asked.spec)
+        return None if result is None else asked.receipt(result)
 
     def account(self) -> None:
         """What the jobs took, one row each: `jobs.csv` in the run's folder, and its picture."""

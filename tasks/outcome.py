@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any, ParamSpec, Protocol
+from typing import Any, ParamSpec
 from uuid import UUID, uuid4
 
 from prefect import get_client
@@ -27,6 +27,7 @@ from study_core.verdict import Verdict
 from tasks import audit, promotion
 from tasks.audit import Run, artifacts_root
 from tasks.dispatch import JobLost
+from tasks.parameters import Approval
 from tasks.slurm.profiles import BadProfile
 
 GATE_FAILED = "GateFailed"
@@ -35,20 +36,6 @@ NOT_APPROVED = "NotApproved"
 JOB_LOST = "JobLost"
 BAD_INPUT = "BadInput"
 P = ParamSpec("P")
-
-
-class _Report(Protocol):
-    @property
-    def best(self) -> Verdict: ...
-    @property
-    def incumbent(self) -> Verdict | None: ...
-
-
-class _Approval(Protocol):
-    @property
-    def ask(self) -> bool: ...
-    @property
-    def timeout_hours(self) -> float: ...
 
 
 class SignOff(RunInput):
@@ -112,9 +99,9 @@ def refused(run: Run, verdict: Verdict) -> State[Any]:
     return failed(run, GATE_FAILED, verdict.sentence())
 
 
-def ship(run: Run, report: _Report, approval: _Approval) -> State[Any]:
+def ship(run: Run, verdict: Verdict, incumbent: Verdict | None, approval: Approval) -> State[Any]:
     """Ship a candidate whose gates all passed, after a person's sign-off where one is asked for."""
-    verdict, signer = report.best, None
+    signer = None
     if approval.ask:
         decision = _sign_off(run, verdict, approval.timeout_hours)
         if decision is None:
@@ -126,7 +113,7 @@ def ship(run: Run, report: _Report, approval: _Approval) -> State[Any]:
         signer = decision.name
     try:
         shipped = promotion.ship(
-            run, verdict, report=run.folder / "report.html", incumbent=report.incumbent, approved_by=signer
+            run, verdict, report=run.folder / "report.html", incumbent=incumbent, approved_by=signer
         )
     except promotion.PromotionRefused as refusal:
         return failed(run, NOT_SHIPPED, str(refusal))

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from prefect import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from pydantic import BaseModel
 
-from study_core.files import read_json
-from study_core.verdict import read_verdict
 from tasks import audit
 from tasks.audit import Run, artifacts_root
 from tasks.slurm import faults
-
-ACT_B = "act-b/fallback"
 
 
 class NoSource(ValueError):
@@ -28,66 +23,43 @@ class NoSource(ValueError):
     remedy = "name a checkpoint, or the id of a run whose gates failed"
 
 
-Plan = TypeVar("Plan", bound=BaseModel)
-HANDED_ON = ("label", "corpus", "where", "training", "panel", "gates", "top_k", "approval")
+def start(run: Run, deployment: str, parameters: Mapping[str, Any], *, what: str, label: str) -> str | None:
+    """Create a follow-up's flow run, this run as its parent. The idempotency key makes a second call find the first.
 
-
-def act_b(run: Run, plan: Mapping[str, Any], *, checkpoint: str, failed: Sequence[str]) -> str | None:
-    """Create Act B's flow run, its source as its parent. The idempotency key makes a second call find the first.
-
-    Returns the flow run's id, or None when no server serves the deployment (then the audit log says so).
+    `what` names the follow-up in the audit log, in its key and for people. Returns the flow run's id, or None when no
+    server serves the deployment (then the audit log says so).
     """
-    parameters = {"plan": _handed_on(plan, run.id, checkpoint, failed)}
-    name = audit.dated_name(ACT_B.partition("/")[2], plan["label"])  # as it will call itself once it runs
+    key = what.lower().replace(" ", "-")
+    name = audit.dated_name(deployment.partition("/")[2], label)  # as it will call itself once it runs
     try:
         started = run_deployment(
-            ACT_B, parameters=parameters, timeout=0, idempotency_key=f"act-b-{run.id}", tags=[f"source:{run.id}"],
-            flow_run_name=name,
+            deployment, parameters=dict(parameters), timeout=0, idempotency_key=f"{key}-{run.id}",
+            tags=[f"source:{run.id}"], flow_run_name=name,
         )  # fmt: skip
     except ObjectNotFound:
-        run.event("act-b", f"Act B not started: no deployment {ACT_B}; start it with `make up`", parameters=parameters)
+        told = f"{what} not started: no deployment {deployment}; start it with `make up`"
+        run.event(key, told, parameters=dict(parameters))
         return None
     assert isinstance(started, FlowRun)  # a coroutine only where the caller is async
     faults.reach("after_trigger")
-    run.event("act-b", f"Act B started: {started.name}", flow_run=str(started.id))
-    _name_the_step(started)
-    audit.publish_run_link(run, "act-b", str(started.id), "Act B's run", f"The fallback of this run, {started.name}")
+    run.event(key, f"{what} started: {started.name}", flow_run=str(started.id))
+    _name_the_step(started, deployment)
+    audit.publish_run_link(run, key, str(started.id), f"{what}'s run", f"The fallback of this run, {started.name}")
     return str(started.id)
 
 
-def _name_the_step(started: FlowRun) -> None:
+def _name_the_step(started: FlowRun, deployment: str) -> None:
     """The step that stands for the other run in this run's graph would carry a random name."""
     if started.parent_task_run_id is None:
         return
     with suppress(Exception), get_client(sync_client=True) as client:  # a label in the UI, nothing more
-        client.set_task_run_name(started.parent_task_run_id, ACT_B)
+        client.set_task_run_name(started.parent_task_run_id, deployment)
 
 
 def link_source(run: Run, source: str) -> None:
     """From a fallback's run to the run whose refusal started it."""
     if source:
         audit.publish_run_link(run, "source", source, "The refused run", "The run whose gates failed")
-
-
-def _handed_on(plan: Mapping[str, Any], source: str, checkpoint: str, failed: Sequence[str]) -> dict[str, Any]:
-    kept = {key: plan[key] for key in HANDED_ON}
-    return {**kept, "source_run": source, "checkpoint": checkpoint, "failed_gates": list(failed)}
-
-
-def completed(plan: Plan) -> Plan:
-    """A fallback's plan that names only its source run (the backstop automation knows no more), filled in from that
-    run's folder. A plan with a checkpoint is taken as it is.
-
-    Raises NoSource when the source left no verdict here, or none is named.
-    """
-    content = plan.model_dump(mode="json")
-    source = str(content.get("source_run") or "")
-    if content.get("checkpoint"):
-        return plan
-    folder = folder_of(source)
-    verdict = read_verdict(folder / "verdict.json")
-    given = read_json(folder / "plan.json")
-    return type(plan).model_validate(_handed_on(given, source, verdict.candidate, verdict.failed_gates))
 
 
 def folder_of(flow_run_id: str) -> Path:

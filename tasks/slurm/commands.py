@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Protocol
 
 from tasks.slurm import faults, files
-from tasks.slurm.scheduler import Answer, Reply
 
 READ_TIMEOUT_S = 20.0
 SUBMIT_TIMEOUT_S = 90.0
@@ -62,7 +61,8 @@ class Programs:
             process.kill()
             status = None
         except OSError as error:
-            return Exit(127, "", f"Unable to run sbatch: {error}")
+            missing = isinstance(error, FileNotFoundError | PermissionError)
+            return Exit(127, "", f"{'Unable to run sbatch' if missing else 'sbatch could not be started'}: {error}")
         finally:
             os.close(out)
             os.close(err)
@@ -88,36 +88,11 @@ class Programs:
 
 _ID = re.compile(r"^(\d+)(?:;\S+)?$", re.MULTILINE)
 
-# sbatch's words for a request that can never be accepted as it stands
-_NEVER = re.compile(
-    r"invalid|unrecognized option|not available|can ?not be satisfied|permission denied|not permitted"
-    r"|unable to open file|unable to run sbatch|dependency problem|more processors requested|no partition specified",
-    re.IGNORECASE,
-)
-# and for one that a site's limits hold back for now
-_LATER = re.compile(
-    r"submit.{0,12}limit|violates accounting/QOS policy|temporarily unable|MaxSubmit|authentication", re.IGNORECASE
-)
-
 
 def submitted_id(text: str) -> str | None:
     """The job id in the output of `sbatch --parsable`, whatever a site's wrapper prints around it."""
     found = _ID.findall(text)
     return found[-1] if found else None
-
-
-def answer(done: Exit) -> Answer:
-    """What sbatch's exit means. What is no known refusal is doubtful: sbatch fails after accepted jobs too."""
-    job_id = submitted_id(done.out)
-    if job_id:
-        return Answer(Reply.ACCEPTED, job_id)
-    text = done.err.strip() or done.out.strip() or f"sbatch ended with {done.status}"
-    if done.status is not None and done.status > 0:
-        if _LATER.search(text):
-            return Answer(Reply.LATER, text=text)
-        if _NEVER.search(text):
-            return Answer(Reply.REJECTED, text=text)
-    return Answer(Reply.DOUBTFUL, text=text)
 
 
 def _text(path: Path) -> str:

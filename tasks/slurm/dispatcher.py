@@ -11,6 +11,7 @@ is live and reuse what is done. Thread-safe between processes; within one, use a
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import secrets
@@ -30,7 +31,9 @@ from tasks.slurm.local import Local
 from tasks.slurm.placing import Placer, chunks, describe
 from tasks.slurm.poller import Slurm
 from tasks.slurm.profiles import Profile
+from tasks.slurm.reach import reach
 from tasks.slurm.scheduler import Scheduler
+from tasks.slurm.shared import log
 from tasks.slurm.snapshot import Snapshot
 from tasks.slurm.specs import Job, JobSpec, Outcome
 from tasks.slurm.tracking import Tracker, Watch
@@ -40,6 +43,12 @@ __all__ = ["Dispatcher", "Job", "JobSpec", "Outcome"]
 TICK_S = 0.25
 TICK_PER_JOB_S = 0.002  # looking at one job's files costs about this much on a shared disk
 BEAT_S = 10.0
+TROUBLE_S = 60.0  # a disk in trouble is told about this often
+# what passes: a disk that is full, away or overloaded, a lock daemon that restarts, a process table at its limit
+PASSING = frozenset({
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOLCK, errno.EAGAIN, errno.EBUSY, errno.EINTR,
+    errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+})  # fmt: skip
 ELSEWHERE_S = 120.0  # an owner on another machine counts as alive this long after its last beat
 
 
@@ -76,8 +85,8 @@ class Dispatcher:
         self.scheduler: Scheduler = scheduler or self._own_scheduler()
         self._placer = Placer(self.journal, self.scheduler, profile, self._tell, clock)
         self._ender = Ender(self.journal, self.scheduler, profile, self._tell, clock)
-        self._tracker = Tracker(self.journal, self.scheduler, self._placer, self._ender, profile, clock)
-        self._beaten = float("-inf")
+        self._tracker = Tracker(self.journal, self.scheduler, self._placer, self._ender, profile, self._tell, clock)
+        self._beaten = self._troubled = float("-inf")
 
     def _own_scheduler(self) -> Scheduler:
         if self.profile.executor == "local":
@@ -85,7 +94,10 @@ class Dispatcher:
         return Slurm(clock=self._clock, poll_seconds=self.profile.poll_seconds, accounting=self.profile.accounting)
 
     def _tell(self, event: str, entry: Entry, **fields: Any) -> None:
-        self._events({"event": event, "at": self._clock(), **describe(entry, **fields)})
+        try:
+            self._events({"event": event, "at": self._clock(), **describe(entry, **fields)})
+        except Exception:  # who listens must not decide what happens to the job
+            log.exception("event %s of %s was not taken", event, entry.spec["name"])
 
     # -- submit
     def submit(
@@ -102,7 +114,7 @@ class Dispatcher:
         """
         code = self._code or Snapshot.take(self.journal.root, _packages(specs))
         self._beat()
-        keys = [spec.key(code.identity) for spec in specs]
+        keys = [spec.key(reach(spec.function).identity) for spec in specs]
         with self.journal.lock() as lock:
             new = [
                 entry
@@ -115,8 +127,7 @@ class Dispatcher:
 
     def known(self, spec: JobSpec) -> dict[str, Any] | None:
         """The result that `submit` would reuse; None where it would run the job. Submits nothing."""
-        code = self._code or Snapshot.take(self.journal.root, _packages([spec]))
-        entry = self.journal.read(spec.key(code.identity))
+        entry = self.journal.read(spec.key(reach(spec.function).identity))
         result = self._ender.result(entry) if entry is not None and entry.state == "done" else None
         return None if result is None or damaged(result) else result
 
@@ -179,7 +190,7 @@ class Dispatcher:
         ready: list[tuple[Entry, list[str]]] = []
         for entry in entries:
             ids = self._tracker.dependencies(entry)
-            if ids is not None:
+            if ids is not None and (not array or self._placer.may_try(entry)):
                 ready.append((entry, ids))
             elif entry.state == "live":
                 self.journal.write(entry)
@@ -188,7 +199,7 @@ class Dispatcher:
                 self._placer.place(group, array=len(group) > 1, lock=lock, after=ready[0][1])
             return
         for entry, ids in ready:
-            if self._placer.has_room():
+            if self._placer.may_try(entry) and self._placer.has_room():
                 self._placer.place([entry], array=False, lock=lock, after=ids)
             else:
                 self.journal.write(entry)  # waits in the journal for a place
@@ -223,12 +234,28 @@ class Dispatcher:
                     return
                 stopped = True
                 self.cancel([watch.job for watch in watches.values()])
-            for key, outcome in self._tracker.look(watches):
+            for key, outcome in self._look(watches):
                 del watches[key]
                 yield outcome
             faults.reach("waiting")
             if watches:
                 self._sleep(max(TICK_S, TICK_PER_JOB_S * len(watches)))
+
+    def _look(self, watches: dict[str, Watch]) -> list[tuple[str, Outcome]]:
+        """A look that a disk in trouble only delays: the jobs run on, and the next look sees as much."""
+        try:
+            return self._tracker.look(watches)
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+            if self._clock() - self._troubled >= TROUBLE_S:
+                self._troubled = self._clock()
+                entry = self.journal.read(next(iter(watches)))
+                text = f"{error.strerror}: {error.filename or self.journal.root}; waiting until it passes"
+                log.warning("%s", text)
+                if entry is not None:
+                    self._tell("trouble", entry, cause=error.strerror, text=text)
+            return []
 
     # -- cancel, sweep, prune
     def cancel(self, jobs: Sequence[Job]) -> None:
@@ -242,6 +269,8 @@ class Dispatcher:
                 entry = self.journal.read(job.key)
                 if entry is None or entry.state != "live" or not still(entry):
                     continue
+                if (self.journal.marker(entry) or {}).get("state") == "done":
+                    continue  # it has its result already: whoever looks next tells so
                 if entry.cancel is None:
                     entry.cancel = {"at": self._clock(), "by": self.owner}
                     self._tell("cancelling", entry)
@@ -277,12 +306,21 @@ class Dispatcher:
         orphans: list[Job] = []
         for entry in self._here():
             orphaned = not entry.detach and entry.owner != self.owner and self._dead(entry.owner, grace_s)
-            if orphaned and self._tracker.look({entry.key: Watch(self.journal.job(entry))}) == []:
-                # a flow that was started again may take the job over at this very moment
-                self._cancel([self.journal.job(entry)], functools.partial(_still_of, entry.owner))
-                if entry.cancel is None:
+            try:
+                if orphaned and self._end_orphan(entry):
                     orphans.append(self.journal.job(entry))
+            except OSError as error:  # what somebody else's job lacks is no business of the caller's own
+                log.warning("orphan %s not ended: %s", entry.spec["name"], error)
         return orphans
+
+    def _end_orphan(self, entry: Entry) -> bool:
+        """Whether the job was still going, and is told to end now."""
+        job = self.journal.job(entry)
+        if self._tracker.look({entry.key: Watch(job)}):
+            return False
+        # a flow that was started again may take the job over at this very moment
+        self._cancel([job], functools.partial(_still_of, entry.owner))
+        return entry.cancel is None
 
     def _dead(self, owner: str, grace_s: float) -> bool:
         beat = self.journal.last_beat(owner)
@@ -302,7 +340,10 @@ class Dispatcher:
         if now - self._beaten >= BEAT_S:
             self._beaten = now
             born = psutil.Process().create_time()
-            self.journal.beat(self.owner, {"host": socket.gethostname(), "pid": os.getpid(), "born": born})
+            try:
+                self.journal.beat(self.owner, {"host": socket.gethostname(), "pid": os.getpid(), "born": born})
+            except OSError as error:
+                log.info("no heartbeat: %s: %s", error.filename, error.strerror)
 
     def prune(self, older_than_s: float) -> list[Path]:
         """Remove ended jobs, their submissions and code no job needs any more, older than `older_than_s` seconds."""
@@ -315,7 +356,7 @@ class Dispatcher:
         Only the nonce at the end of the job's name is drawn anew at each submission.
         """
         code = self._code or Snapshot.of(self.journal.root, _packages(specs))
-        entries = [self._new_entry(spec.key(code.identity), spec, code, ()) for spec in specs]
+        entries = [self._new_entry(spec.key(reach(spec.function).identity), spec, code, ()) for spec in specs]
         groups = list(chunks(entries, self._array_size())) if array else [[entry] for entry in entries]
         texts = []
         for group in groups:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from tasks.slurm.watching import last_lines
 
 # what slurmstepd and the kernel write when memory ran out; Slurm's state then often says FAILED
 _MEMORY = re.compile(r"oom[-_ ]kill|exceeded .*memory limit|out of memory: killed", re.IGNORECASE)
+
+MOST_RELEASES = 2  # of one Slurm job that is held after a failed launch; then the next attempt is another job
 
 
 class Ender:
@@ -41,6 +44,8 @@ class Ender:
         own = [line for line in self._journal.starts(entry.key) if line["attempt"] == entry.attempt.number]
         stops = [line for line in own if line["event"] == "stop"]
         message = f"Slurm job {slurm_id} ended as {row.state}" + (f" on {row.node}" if row.node else "")
+        if cause == "cancelled" and entry.attempt.releases > MOST_RELEASES:
+            return "launch_failed", f"Slurm job {slurm_id} could not be started: launch failed requeued held, again"
         if cause == "cancelled":
             never = not any(line["event"] == "start" for line in own)
             return ("dependency" if entry.after and never else "cancelled"), message
@@ -96,12 +101,24 @@ class Ender:
         self._tell("failed", entry, cause=cause, text=message)
 
     def tell_restarts(self, entry: Entry, slurm_id: str) -> None:
-        """Slurm's own requeues are remedies inside one attempt, and audited as such. Does not write the entry."""
+        """Slurm's own requeues are remedies inside one attempt, and audited as such."""
+        self._write(entry, slurm_id)
+
+    def _write(self, entry: Entry, slurm_id: str) -> None:
+        """Keep the entry, then tell of the restarts that it counts: a write that fails is tried again untold."""
+        fresh = self._count_restarts(entry)
+        self._journal.write(entry)
+        self._tell_each(entry, fresh, slurm_id)
+
+    def _count_restarts(self, entry: Entry) -> list[tuple[str, str]]:
         found = restarts(self._journal.starts(entry.key), entry.attempt.number)
-        for cause, node in found[entry.attempt.restarts_told :]:
+        fresh, entry.attempt.restarts_told = found[entry.attempt.restarts_told :], len(found)
+        return fresh
+
+    def _tell_each(self, entry: Entry, fresh: Sequence[tuple[str, str]], slurm_id: str) -> None:
+        for cause, node in fresh:
             action = f"requeued: {remedies.TABLE[cause].action}"
             self._tell("remedy", entry, cause=cause, action=action, node=node, slurm_id=slurm_id)
-        entry.attempt.restarts_told = len(found)
 
     def leave_out(self, entry: Entry, nodes: Sequence[str], slurm_id: str) -> None:
         """Keep the attempt's next start away from nodes that failed it twice. Does not write the entry."""
@@ -110,7 +127,6 @@ class Ender:
 
     def failed(self, entry: Entry, cause: str, message: str, slurm_id: str, node: str) -> bool:
         """End the newest attempt; True when a remedy opened another one, which is still to be placed."""
-        self.tell_restarts(entry, slurm_id)
         entry.attempt.end = {"cause": cause, "node": node, "slurm_id": slurm_id, "at": self._clock()}
         past = [(one.end["cause"], one.end["node"]) for one in entry.round() if one.end]
         decision = remedies.decide(past, Adjustments(**entry.attempt.adjustments))
@@ -126,9 +142,13 @@ class Ender:
             exclude=sorted({*entry.attempt.exclude, *decision.exclude}),
             remedy=f"{cause}: {decision.action}",
         )
+        fresh, ended = self._count_restarts(entry), copy.copy(entry)
+        entry.attempts = [*entry.attempts, next_one]
+        self._journal.write(entry)  # told once it is on disk: a write that fails is tried again
+        self._tell_each(ended, fresh, slurm_id)
         self._tell(
             "remedy",
-            entry,
+            ended,
             cause=cause,
             action=decision.action,
             adjustments=next_one.adjustments,
@@ -136,15 +156,12 @@ class Ender:
             slurm_id=slurm_id,
             node=node,
         )
-        entry.attempts.append(next_one)
-        self._journal.write(entry)
         return True
 
     def _close(self, entry: Entry, state: str, cause: str, message: str, slurm_id: str, node: str) -> None:
-        self.tell_restarts(entry, slurm_id)
         entry.attempt.end = {"cause": cause, "node": node, "slurm_id": slurm_id, "at": self._clock()}
         entry.state, entry.cause, entry.message, entry.ended = state, cause, message, self._clock()
-        self._journal.write(entry)
+        self._write(entry, slurm_id)
 
     def _remedies(self, entry: Entry) -> tuple[str, ...]:
         lines = self._journal.starts(entry.key)
@@ -158,7 +175,9 @@ class Ender:
     def result(self, entry: Entry) -> dict[str, Any] | None:
         """The certified result of a done job."""
         if self._journal.marker(entry) is None:
-            return None
+            files.refresh(self._journal.folder(entry.key))  # another host saw it: this one may remember its absence
+            if self._journal.marker(entry) is None:
+                return None
         found = runner.read_result(self._journal.folder(entry.key))
         return found.value if found else None
 

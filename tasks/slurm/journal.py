@@ -44,6 +44,14 @@ class Attempt:
     remedy: str = ""
     opens_round: bool = False  # asked for by a person, not by a remedy: counts of remedies begin here
     restarts_told: int = 0  # Slurm's own requeues that were audited
+    orders: int = 0  # how often sbatch was given this attempt's submission
+    ordered: float = 0.0  # when last
+    said: str = ""  # the site's last words about it
+    refused: bool = False  # and they are a refusal: final once the job is surely not there
+    holds: int = 0  # how often in a row the site put it off
+    held_since: float = 0.0
+    held_until: float = 0.0  # not tried again before
+    releases: int = 0  # how often it was let go after a failed launch
     end: dict[str, Any] | None = None  # cause, node, slurm_id, at
 
 

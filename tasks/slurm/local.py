@@ -114,6 +114,9 @@ class Local:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         child.kill()
 
+    def release(self, slurm_id: str) -> None:
+        """Nothing is held here."""
+
     def exclude(self, slurm_id: str, nodes: Sequence[str]) -> bool:
         """One machine: nowhere else to go."""
         return False

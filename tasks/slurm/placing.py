@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tasks.slurm import faults, files
-from tasks.slurm.journal import Entry, Journal, Submission
+from tasks.slurm.journal import Attempt, Entry, Journal, Submission
 from tasks.slurm.profiles import Profile
 from tasks.slurm.scheduler import Answer, Memory, Reply, Scheduler, View
 from tasks.slurm.states import Verdict, meaning
 
-RETRY_SECONDS = 60.0  # after a site's limit said "later"
+HOLD_S, MOST_HOLD_S = 60.0, 1800.0  # first and longest pause after a site said "later"
+MOST_ORDERS = 12  # of one submission that sbatch leaves in doubt: over an hour with the pauses between
+MOST_DOUBT_S = 600.0  # longest pause between two of them
 SKEW_SECONDS = 60.0  # clocks of this machine and the controller may differ by this much
 
 
@@ -62,23 +64,59 @@ class Placer:
         )
         return render(self._profile, order)
 
-    def _order(self, submission: Submission, entries: Sequence[Entry], lock: int) -> None:
+    def _order(self, submission: Submission, entries: Sequence[Entry], lock: int, *, again: bool = False) -> None:
         environment = self._profile.exported(submission.stage)
         environment["PYTHONPATH"] = entries[0].code["folder"]
+        for entry in entries:
+            entry.attempt.orders, entry.attempt.ordered = entry.attempt.orders + 1, self._clock()
+            if again:
+                self._journal.write(entry)  # the count holds over a crash
         answer = self._scheduler.order(submission, environment, lock)
         faults.reach("after_sbatch")
         if answer.reply is Reply.ACCEPTED:
             self._accept(submission, answer.slurm_id, "reply")
             self._placed_since_view.append((self._clock(), len(entries)))
+        elif answer.reply is Reply.DOUBTFUL or again or not answer.sure:
+            self._doubt(entries, answer)  # the job, or that of an earlier order, may be there: it is looked for first
         elif answer.reply is Reply.REJECTED:
             for entry in entries:
                 self._refuse(entry, answer.text)
-        elif answer.reply is Reply.LATER:
-            self._later = self._clock() + RETRY_SECONDS
-            self._withdraw(entries)
-            self._tell("held", entries[0], text=answer.text)
         else:
-            self._tell("doubt", entries[0], text=answer.text)
+            self._hold(entries, answer)
+
+    def _doubt(self, entries: Sequence[Entry], answer: Answer) -> None:
+        later = answer.reply is Reply.LATER
+        for entry in entries:
+            one = entry.attempt
+            one.said, one.refused = answer.text, answer.reply is Reply.REJECTED
+            if later:
+                self._put_off(one, answer.text)
+                one.orders -= 1
+                one.refused = self._clock() - one.held_since > self._profile.hold_seconds
+            self._journal.write(entry)
+        if later and answer.everybody:
+            self._later = self._clock() + HOLD_S
+        self._tell("held" if later else "doubt", entries[0], cause=answer.gist, text=answer.text)
+
+    def _put_off(self, one: Attempt, text: str) -> None:
+        now = self._clock()
+        one.holds, one.held_since, one.said = one.holds + 1, one.held_since or now, text
+        one.held_until = now + min(MOST_HOLD_S, HOLD_S * 2 ** (one.holds - 1))
+
+    def _hold(self, entries: Sequence[Entry], answer: Answer) -> None:
+        """The site wants none now: each waits its own growing pause; a limit on all jobs stops the others too."""
+        now = self._clock()
+        for entry in entries:
+            one = entry.attempt
+            one.token, one.index, one.orders = "", 0, 0
+            self._put_off(one, answer.text)
+            if now - one.held_since > self._profile.hold_seconds:
+                self._refuse(entry, f"put off for {self._profile.hold_seconds / 3600:.0f} hours: {answer.text}")
+                continue
+            self._journal.write(entry)
+            self._tell("held", entry, cause=answer.gist, text=answer.text, until=one.held_until)
+        if answer.everybody:
+            self._later = now + HOLD_S
 
     def _accept(self, submission: Submission, slurm_id: str, how: str) -> None:
         self._journal.handle(submission, slurm_id, how)
@@ -99,8 +137,12 @@ class Placer:
             entry.attempt.token, entry.attempt.index = "", 0
             self._journal.write(entry)
 
+    def may_try(self, entry: Entry) -> bool:
+        """Whether the site's last "later" to this very job has passed."""
+        return self._clock() >= entry.attempt.held_until
+
     def has_room(self) -> bool:
-        """Whether the profile's cap, and the site's last "later", let one more job into the queue now."""
+        """Whether the profile's cap, and the site's last "later" to everybody, let one more job into the queue now."""
         if self._clock() < self._later:
             return False
         if self._profile.max_parallel is None or self._profile.executor == "local":
@@ -124,11 +166,23 @@ class Placer:
         if found:
             self._accept(submission, found, how)
             return True
-        if not self._surely_lost(submission, view, memory):
+        if not own or not self._surely_lost(submission, own[0].attempt, view, memory):
             return False
-        self._tell("resubmitted", own[0], text="sbatch's job is in neither queue nor accounting")
-        self._order(submission, own, lock)
+        self._lost(submission, own, lock)
         return True
+
+    def _lost(self, submission: Submission, own: list[Entry], lock: int) -> None:
+        """The order came to nothing: once more, unless somebody cancelled it, the site refused it, or it is enough."""
+        first = own[0].attempt
+        if all(entry.cancel for entry in own):
+            self._withdraw(own)  # whoever looks next ends it
+        elif first.refused or first.orders >= MOST_ORDERS:
+            tried = "" if first.refused else f"sbatch, asked {first.orders} times, never accepted it: "
+            for entry in own:
+                self._refuse(entry, f"{tried}{first.said or 'no answer'}")
+        elif self._clock() >= self._later and self.may_try(own[0]):
+            self._tell("resubmitted", own[0], text="sbatch's job is in neither queue nor accounting")
+            self._order(submission, own, lock, again=True)
 
     def _search(
         self, submission: Submission, answer: Answer, view: View | None, memory: Memory
@@ -144,9 +198,11 @@ class Placer:
             return row.id.partition("_")[0], "accounting"
         return None, ""
 
-    def _surely_lost(self, submission: Submission, view: View | None, memory: Memory) -> bool:
+    def _surely_lost(self, submission: Submission, one: Attempt, view: View | None, memory: Memory) -> bool:
         ordered = os.stat(submission.reply).st_mtime
-        asked_after = max(ordered, submission.created) + self._profile.settle_seconds
+        settle = self._profile.settle_seconds
+        pause = max(settle, min(MOST_DOUBT_S, settle * 2 ** max(0, one.orders - 1)))
+        asked_after = max(ordered, submission.created, one.ordered) + pause
         if view is None or not view.whole or view.at < asked_after:
             return False
         return memory.absent or (memory.at is not None and memory.at >= asked_after)

@@ -7,7 +7,6 @@ asked only about jobs that the queue no longer shows, in one call for everybody.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import os
@@ -19,16 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from tasks.slurm import files
-from tasks.slurm.commands import Commands, Programs, answer, submitted_id
+from tasks.slurm.commands import Commands, Programs, submitted_id
 from tasks.slurm.journal import Submission
+from tasks.slurm.replies import answer
 from tasks.slurm.scheduler import Answer, Memory, Reply, View
+from tasks.slurm.shared import Shared, log
 from tasks.slurm.states import HISTORY_FIELDS, QUEUE_FORMAT, Row, read_history, read_queue
-from tasks.slurm.watching import Stamped
 
 FLOOR_S = 4.0
 MEMORY_S = 20.0
 ABSENT_S = 600.0  # how long "this site has no accounting" is believed
 FORGET_S = 3600.0
+QUESTION_S = 600.0  # a question that nobody repeats is dropped: its job has ended otherwise
+MOST_QUESTIONS = 200  # in one sacct: a command line has an end
 MAX_ARRAY_SIZE = 1001  # slurm.conf's own default
 
 
@@ -36,24 +38,28 @@ def poll_folder() -> Path:
     """Folder shared by this user's processes on this machine, one a cluster; GATED_POLL_DIR moves it."""
     chosen = os.environ.get("GATED_POLL_DIR")
     base = Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"gated-poll-{os.getuid()}"
-    files.make_folder(base)
-    if base.stat().st_uid != os.getuid():
-        raise PermissionError(f"{base} belongs to another user; set GATED_POLL_DIR")
     cluster = hashlib.sha256(os.environ.get("SLURM_CONF", "").encode()).hexdigest()[:8]
-    return files.make_folder(base / cluster)
+    try:
+        files.make_folder(base)
+        if base.lstat().st_uid != os.getuid():
+            log.warning("%s belongs to another user; set GATED_POLL_DIR. This process asks the scheduler alone", base)
+            base = Path(tempfile.mkdtemp(prefix="gated-poll-"))
+    except OSError as error:  # a full or missing disk: `Shared` tells it, and does without
+        log.warning("%s: %s", base, error.strerror)
+    return base / cluster
 
 
 class _Queue:
     """The shared snapshot as this process last parsed it: once for all its threads."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._file, self._lock = path, Stamped(), threading.Lock()
+        self.shared, self._lock = Shared(path.parent, path.name), threading.Lock()
         self._view: View | None = None
 
     def state(self) -> dict[str, Any]:
-        """The file's content: when it was asked, when it was last tried, squeue's text."""
+        """The shared content: when it was asked, when it was last tried, squeue's text."""
         with self._lock:
-            return self._file.read(self._path) or {}
+            return self.shared.read()
 
     def view(self) -> View | None:
         """The parsed text; None before the first answer."""
@@ -85,7 +91,8 @@ class Slurm:
         accounting: bool = True,
     ) -> None:
         self.commands: Commands = commands or Programs()
-        self._folder = files.make_folder(folder or poll_folder())
+        self._folder = folder or poll_folder()
+        self._history, self._config = Shared(self._folder, "history.json"), Shared(self._folder, "config.json")
         self._clock = clock
         self._poll, self._floor, self._memory = poll_seconds, min(floor_seconds, poll_seconds), memory_seconds
         self._accounting = accounting
@@ -109,6 +116,10 @@ class Slurm:
         for start in range(0, len(ids), 500):
             self.commands.run(["scancel", *ids[start : start + 500]])
 
+    def release(self, slurm_id: str) -> None:
+        """A job that runs or is gone by now needs none: the next look tells."""
+        self.commands.run(["scontrol", "release", slurm_id])
+
     def exclude(self, slurm_id: str, nodes: Sequence[str]) -> bool:
         """Slurm refuses it for a job that runs (again)."""
         asked = ["scontrol", "update", f"JobId={slurm_id}", f"ExcNodeList={','.join(nodes)}"]
@@ -123,9 +134,9 @@ class Slurm:
         """The shared snapshot, renewed first when it is older than the poll interval."""
         queue = _queue(self._folder)
         if self._due(queue.state()):
-            with contextlib.suppress(TimeoutError), files.locked(self._folder / "queue.lock", timeout_s=0):
+            with queue.shared.turn() as mine:
                 state = queue.state()  # somebody may have renewed it while we took the lock
-                if self._due(state):
+                if mine and self._due(state):
                     self._renew(dict(state))
         return queue.view()
 
@@ -142,72 +153,86 @@ class Slurm:
             state.update(at=started, text=done.out)
         else:
             state["error"] = done.err[-500:]
-        files.write_json(self._folder / "queue.json", state, durable=False)
+        _queue(self._folder).shared.write(state)
 
     def remember(self, what: Sequence[str], since: float) -> dict[str, Memory]:
         """Rows of the accounting for ids and names; questions of all processes travel in one sacct."""
         if not self._accounting:
             return {one: Memory(absent=True) for one in what}
-        with contextlib.suppress(TimeoutError), files.locked(self._folder / "history.lock", timeout_s=0):
-            state = self._load("history.json")
-            self._ask(state, what, since)
-            files.write_json(self._folder / "history.json", state, durable=False)
-        state = self._load("history.json")
+        with self._history.turn() as mine:
+            if mine:
+                state = dict(self._history.read())
+                self._ask(state, what, since)
+                self._history.write(state)
+        state = self._history.read()
         absent = self._clock() - state.get("absent", float("-inf")) < ABSENT_S
         answers = state.get("answers", {})
         return {one: _memory(answers.get(one), absent) for one in what}
 
     def _ask(self, state: dict[str, Any], what: Sequence[str], since: float) -> None:
+        """Note the questions; once it is time, put those about ids, or those about names, in one sacct."""
         now = self._clock()
-        wants: dict[str, float] = state.setdefault("wants", {})
+        wants: dict[str, Any] = {one: dict(want) for one, want in state.get("wants", {}).items()}
         for one in what:
-            wants.setdefault(one, since)
-        answers: dict[str, Any] = state.setdefault("answers", {})
-        for name in [name for name, known in answers.items() if now - known["at"] > FORGET_S]:
-            del answers[name]
-        if not wants or now - state.get("tried", float("-inf")) < self._memory:
-            return
-        if now - state.get("absent", float("-inf")) < ABSENT_S:
+            wants.setdefault(one, {"since": since})["asked"] = now
+        wants = {one: want for one, want in wants.items() if now - want["asked"] < QUESTION_S}  # nobody asks any more
+        answers = {one: known for one, known in state.get("answers", {}).items() if now - known["at"] <= FORGET_S}
+        state.update(wants=wants, answers=answers)
+        waited = now - state.get("tried", float("-inf"))
+        if not wants or waited < self._memory or now - state.get("absent", float("-inf")) < ABSENT_S:
             return
         state["tried"] = now
-        done = self.commands.run(sacct_arguments(wants))
+        chosen = self._chosen(state, wants)
+        done = self.commands.run(sacct_arguments(chosen))
         if done.status == 0:
             listing = read_history(done.out)
             if listing.whole:
-                for one in wants:
+                for one in chosen:
                     found = [row.__dict__ for row in listing.rows.values() if one in (row.id, row.name)]
-                    answers[one] = {"at": now, "rows": found}
-                state["wants"] = {}
+                    siblings = sum(1 for row in listing.rows.values() if _base(row.id) == _base(one)) - len(found)
+                    answers[one] = {"at": now, "rows": found, "siblings": siblings}
+                    del wants[one]
         elif "accounting storage is disabled" in done.err:
             state["absent"] = now
 
+    def _chosen(self, state: dict[str, Any], wants: dict[str, Any]) -> dict[str, float]:
+        """Questions of one kind, for sacct takes ids or names: by turns, where there are both."""
+        kinds = {by_id: [one for one in wants if _is_id(one) is by_id] for by_id in (True, False)}
+        by_id = not state.get("by_id", False) if all(kinds.values()) else bool(kinds[True])
+        state["by_id"] = by_id
+        return {one: wants[one]["since"] for one in kinds[by_id][:MOST_QUESTIONS]}
+
     def max_array_size(self) -> int:
         """MaxArraySize of the cluster, asked once and kept."""
-        known = files.peek_json(self._folder / "config.json")
-        if known is None:
+        known = self._config.read()
+        if not known:
             done = self.commands.run(["scontrol", "show", "config"])
             if done.status != 0:
                 return MAX_ARRAY_SIZE
             sizes = [line.split("=")[1] for line in done.out.splitlines() if line.startswith("MaxArraySize")]
             known = {"max_array_size": int(sizes[0]) if sizes else MAX_ARRAY_SIZE}
-            files.write_json(self._folder / "config.json", known, durable=False)
+            self._config.write(known)
         return int(known["max_array_size"])
-
-    def _load(self, name: str) -> dict[str, Any]:
-        return files.peek_json(self._folder / name) or {}
 
 
 def sacct_arguments(wants: dict[str, float]) -> list[str]:
-    """One sacct for all questions: by id where only ids are asked, else all of the user's jobs since the oldest."""
-    fields = ["-o", ",".join(HISTORY_FIELDS)]
-    if all(one.replace("_", "").isdigit() for one in wants):
-        ids = sorted({one.partition("_")[0] for one in wants})
-        return ["sacct", "-n", "-P", *fields, "-j", ",".join(ids)]
+    """One sacct for these ids, or for these names since the oldest of them: never for a window of everything."""
+    asked = ["sacct", "-n", "-P", "-o", ",".join(HISTORY_FIELDS)]
+    if all(map(_is_id, wants)):
+        return [*asked, "-j", ",".join(sorted({_base(one) for one in wants}))]
     since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(min(wants.values()) - 60))
-    return ["sacct", "-n", "-P", *fields, "-u", str(os.getuid()), "-S", since]
+    return [*asked, "-u", str(os.getuid()), "-S", since, f"--name={','.join(sorted(wants))}"]
+
+
+def _is_id(one: str) -> bool:
+    return one.replace("_", "").isdigit()
+
+
+def _base(one: str) -> str:
+    return one.partition("_")[0]
 
 
 def _memory(known: dict[str, Any] | None, absent: bool) -> Memory:
     if known is None:
         return Memory(absent=absent)
-    return Memory(tuple(Row(**row) for row in known["rows"]), known["at"], absent)
+    return Memory(tuple(Row(**row) for row in known["rows"]), known["at"], absent, known["siblings"])

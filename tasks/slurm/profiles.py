@@ -111,6 +111,7 @@ class Profile(_Strict):
     max_parallel: int | None = Field(None, ge=1, description="Jobs of one root in the queue at the same time.")
     poll_seconds: float = Field(4.0, gt=0, description="Age at which the shared view of the queue is renewed.")
     settle_seconds: float = Field(15.0, ge=0, description="A doubtful sbatch is believed lost only after this long.")
+    hold_seconds: float = Field(7 * 86400.0, gt=0, description="A job that the site puts off is given up after this.")
     marker_grace_seconds: float = Field(5.0, ge=0, description="A shared disk may show the node's marker this late.")
     vanish_seconds: float = Field(60.0, ge=0, description="Absent from queue and accounting this long means lost.")
     usage_seconds: float = Field(5.0, gt=0, description="Interval of the samples of GPU and memory use on the node.")

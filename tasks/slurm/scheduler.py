@@ -23,11 +23,18 @@ class Reply(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """Reply to an order, with the id (accepted) or the scheduler's own words."""
+    """Reply to an order, with the id (accepted) or the scheduler's own words.
+
+    `gist` is the line that decided. `everybody`: the limit holds back every job of the user. Not `sure`: beside the
+    refusal stands a lost answer, so the job is looked for first.
+    """
 
     reply: Reply
     slurm_id: str = ""
     text: str = ""
+    gist: str = ""
+    everybody: bool = False
+    sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,11 +57,15 @@ class View:
 
 @dataclass(frozen=True)
 class Memory:
-    """What the accounting knows about one id or name. `at` is None until it answered; `absent`: the site has none."""
+    """What the accounting knows about one id or name. `at` is None until it answered; `absent`: the site has none.
+
+    `siblings` counts the rows of other members of the same array.
+    """
 
     rows: tuple[Row, ...] = ()
     at: float | None = None
     absent: bool = False
+    siblings: int = 0
 
 
 class Scheduler(Protocol):
@@ -74,6 +85,9 @@ class Scheduler(Protocol):
 
     def cancel(self, ids: Sequence[str]) -> None:
         """End jobs, waiting or running; unknown ids are ignored."""
+
+    def release(self, slurm_id: str) -> None:
+        """Let a waiting job start that the scheduler holds after a failed launch."""
 
     def exclude(self, slurm_id: str, nodes: Sequence[str]) -> bool:
         """Keep a waiting job away from exactly these nodes; whether it could be done."""

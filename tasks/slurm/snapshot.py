@@ -18,19 +18,18 @@ from pathlib import Path
 
 from tasks.slurm import files
 
-TRANSPORT = "tasks"  # carries the runner: copied along, but no part of a job's identity
-SHARED = "study_core"  # every core may import it: copied along, and part of the identity
+TRANSPORT = "tasks"  # carries the runner: copied along, no part of a job's identity
+SHARED = "study_core"  # every core may import it: copied along
 _SKIPPED_FOLDERS = {"__pycache__", ".git", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 _SKIPPED_SUFFIXES = {".pyc", ".pyo"}
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Code at one moment: `identity` covers the job's own packages, `sha256` every file that was copied."""
+    """Code at one moment: `sha256` covers every file copied. A job's key depends on less: `tasks.slurm.reach`."""
 
     folder: Path
     sha256: str
-    identity: str
 
     @classmethod
     def of(cls, root: Path, packages: Sequence[str]) -> Snapshot:
@@ -55,14 +54,8 @@ class Snapshot:
         listing = {name: list(_files_of(locate(name))) for name in sorted({*packages, TRANSPORT, SHARED})}
         entries = [entry for found in listing.values() for entry in found]
         hashes = {relative: files.sha256_of(path) for relative, path in entries}
-        own = {
-            relative: hashes[relative]
-            for name, found in listing.items()
-            if name != TRANSPORT or name in packages
-            for relative, _ in found
-        }
         digest = _digest(hashes)
-        return cls(Path(root).absolute() / "code" / digest, digest, _digest(own)), entries
+        return cls(Path(root).absolute() / "code" / digest, digest), entries
 
     def _copy(self, entries: Iterable[tuple[str, Path]]) -> None:
         files.make_folder(self.folder.parent)

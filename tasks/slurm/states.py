@@ -114,6 +114,7 @@ class Row:
     state: str
     node: str = ""
     reason: str = ""
+    comment: str = ""
     submitted: float | None = None
     started: float | None = None
     ended: float | None = None
@@ -124,18 +125,25 @@ class Row:
 
 @dataclass(frozen=True)
 class Listing:
-    """Rows by id. `whole` is False when a line could not be read: then absence proves nothing."""
+    """Rows by id. `whole` is False when one that may be ours could not be read: then absence proves nothing."""
 
     rows: dict[str, Row] = field(default_factory=dict)
     whole: bool = True
 
 
-QUEUE_FORMAT = "%i|%T|%N|%V|%S|%r|%j"  # the name last: only it may hold the separator
-QUEUE_FIELDS = 7
+QUEUE_FORMAT = "%i|%T|%N|%V|%S|%r|%k|%j"  # the name last: only it may hold the separator
+QUEUE_FIELDS = 8
+
+# how the journal names its Slurm jobs: readable name, twelve digits of the key, root, attempt, nonce
+OWN_NAME = re.compile(r"\.[0-9a-f]{12}\.[0-9a-f]{4}-\d+-[0-9a-f]{4}\s*$")
 
 
 def read_queue(text: str) -> Listing:
-    """Parse `squeue -h -o QUEUE_FORMAT`."""
+    """Parse `squeue -h -o QUEUE_FORMAT`.
+
+    A user's other jobs stand there too: heterogeneous ones ("123+0"), names with line breaks. A line that cannot be
+    read voids the listing only where it was cut, or bears a name of ours.
+    """
     rows: dict[str, Row] = {}
     lines, whole = _lines(text)
     for line in lines:
@@ -145,15 +153,16 @@ def read_queue(text: str) -> Listing:
                 raise ValueError(line)
             ids = expand_ids(parts[0])
         except ValueError:
-            whole = False
+            whole = whole and not OWN_NAME.search(line)
             continue
         for job_id in ids:
             rows[job_id] = Row(
                 id=job_id,
-                name=parts[6],
+                name=parts[7],
                 state=state_name(parts[1]),
                 node="" if parts[2] == "(null)" else parts[2],
                 reason=parts[5],
+                comment="" if parts[6] == "(null)" else parts[6],
                 submitted=parse_time(parts[3]),
                 started=parse_time(parts[4]),
             )
@@ -163,16 +172,19 @@ def read_queue(text: str) -> Listing:
 HISTORY_FIELDS = ("JobID", "State", "NodeList", "Submit", "Start", "End", "ExitCode", "MaxRSS", "TotalCPU", "JobName")
 
 
+_STEP = re.compile(r"([^.\[]*(?:\[[^\]]*\]?)?[^.]*)(?:\.(.*))?", re.DOTALL)  # "7.batch", "4_[0-99,...]"
+
+
 def read_history(text: str) -> Listing:
-    """Parse `sacct -n -P -o HISTORY_FIELDS`, with the rows of steps (only they carry MaxRSS)."""
+    """Parse `sacct -n -P -o HISTORY_FIELDS`, with the rows of steps (only they carry MaxRSS); strangers as above."""
     rows: dict[str, Row] = {}
     peaks: dict[str, int] = {}
     lines, whole = _lines(text)
     for line in lines:
         parts = line.split("|", len(HISTORY_FIELDS) - 1)
-        job_id, _, step = parts[0].partition(".")
+        job_id, step = _STEP.fullmatch(parts[0]).groups("")  # type: ignore[union-attr]
         if len(parts) != len(HISTORY_FIELDS) or not parts[1]:
-            whole = False
+            whole = whole and not OWN_NAME.search(line)
             continue
         if step:
             peaks[job_id] = max(peaks.get(job_id, 0), parse_size(parts[7]) or 0)
@@ -180,7 +192,7 @@ def read_history(text: str) -> Listing:
         try:
             ids = expand_ids(job_id)
         except ValueError:
-            whole = False
+            whole = whole and not OWN_NAME.search(line)
             continue
         for single in ids:
             rows[single] = Row(

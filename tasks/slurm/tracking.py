@@ -13,10 +13,11 @@ from tasks.slurm.ending import Ender, restarts
 from tasks.slurm.journal import Entry, Journal, Submission
 from tasks.slurm.placing import Placer, claimant
 from tasks.slurm.profiles import Profile
-from tasks.slurm.remedies import excluded_nodes
 from tasks.slurm.scheduler import Memory, Scheduler, View
+from tasks.slurm.shared import log
 from tasks.slurm.specs import Job, Outcome
 from tasks.slurm.states import Row, Verdict, meaning
+from tasks.slurm.waiting import Waiter
 from tasks.slurm.watching import Stamped, Tail
 
 INSIST_S = 10.0
@@ -40,8 +41,25 @@ class Watch:
     state: str = ""
     state_since: float = 0.0
     missing_since: float | None = None
+    followed: str = ""  # Slurm id that state and absence are about
     seen_live: bool = False
     insisted: float = 0.0
+    reason: str = ""  # why it waits, as last seen
+
+    def show(self, fields: dict[str, Any]) -> None:
+        """Tell `on_progress`."""
+        self._call(self.on_progress, fields)
+
+    def say(self, text: str) -> None:
+        """Tell `on_log`."""
+        self._call(self.on_log, text)
+
+    def _call(self, listener: Callable[[Job, Any], None] | None, value: Any) -> None:
+        try:
+            if listener is not None:
+                listener(self.job, value)
+        except Exception:  # who listens must not decide what happens to the job
+            log.exception("what %s shows was not taken", self.job.name)
 
 
 class Tracker:
@@ -54,10 +72,12 @@ class Tracker:
         placer: Placer,
         ender: Ender,
         profile: Profile,
+        tell: Callable[..., None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._journal, self._scheduler, self._placer, self._ender = journal, scheduler, placer, ender
         self._profile, self._clock = profile, clock
+        self._waiter = Waiter(journal, scheduler, ender, profile, tell, self._locked_entry, clock)
         self._submissions: dict[str, Submission] = {}
         self._handles: dict[str, tuple[str, float]] = {}
 
@@ -135,6 +155,7 @@ class Tracker:
         for watch, entry in waiting:
             token = entry.attempt.token
             if not token:
+                self._report_unplaced(watch, entry)
                 self._try_place(entry)
             elif self._handle(placed[token]) is None:
                 if token not in settled:  # once for all members of an array
@@ -177,14 +198,19 @@ class Tracker:
         return self._scheduler.remember(sorted(asked), min(asked.values())) if asked else {}
 
     def _try_place(self, entry: Entry) -> None:
+        if not entry.cancel and not self._placer.may_try(entry):
+            return
         with self._locked_entry(entry) as (held, lock):
             if held is not None:
                 self._place(held, lock)
 
     def _place(self, entry: Entry, lock: int) -> None:
         """Submit the newest attempt if its dependencies and the caps allow it; else it waits in the journal."""
+        if entry.cancel:
+            self._ender.cancelled_unplaced(entry)
+            return
         ids = self.dependencies(entry)
-        if ids is not None and self._placer.has_room():
+        if ids is not None and self._placer.may_try(entry) and self._placer.has_room():
             self._placer.place([entry], array=False, lock=lock, after=ids)
 
     def dependencies(self, entry: Entry) -> list[str] | None:
@@ -218,6 +244,8 @@ class Tracker:
             if kept != base:
                 self._handles[submission.token] = (kept, known_at)
         job_id = submission.member_id(entry.attempt.index, self._handles[submission.token][0])
+        if watch.followed != job_id:  # another process may have moved the job on: the clocks below start anew
+            watch.followed, watch.state, watch.missing_since = job_id, "", None
         row = _row_of(view, job_id, entry) if view else None
         self._report(watch, entry, row, job_id, view.at if view else 0.0)
         self._tell_restarts(watch, entry, job_id)
@@ -235,7 +263,7 @@ class Tracker:
         if found.verdict in (Verdict.WAITING, Verdict.RUNNING) and entry.cancel:
             self._insist(watch, job_id)
         elif found.verdict is Verdict.WAITING:
-            self._leave_out(watch, entry, job_id)
+            self._waiter.attend(watch, entry, row, job_id)
         if found.verdict not in (Verdict.SETTLING, Verdict.ENDED):
             return
         patience = self._profile.marker_grace_seconds
@@ -325,7 +353,16 @@ class Tracker:
         if seen != watch.shown:
             watch.shown = seen
             elapsed = self._clock() - row.started if row.started and row.state != "PENDING" else 0.0
-            watch.on_progress(watch.job, {**seen, "elapsed_s": round(max(0.0, elapsed), 1)})
+            watch.show({**seen, "elapsed_s": round(max(0.0, elapsed), 1)})
+
+    def _report_unplaced(self, watch: Watch, entry: Entry) -> None:
+        """Not in the queue: for want of a place, or put off by the site, whose words are the reason."""
+        one = entry.attempt
+        state = "HELD" if one.held_until else "WAITING"
+        seen = {"state": state, "reason": one.said, "node": "", "attempt": one.number, "slurm_id": ""}
+        if watch.on_progress is not None and seen != watch.shown:
+            watch.shown = seen
+            watch.show({**seen, "elapsed_s": 0.0})
 
     def _report_end(self, watch: Watch, outcome: Outcome) -> None:
         """How it ended, with the last numbers that the job published: it may have ended between two looks."""
@@ -335,7 +372,7 @@ class Tracker:
         row = outcome.accounting
         seen = {"node": row["nodes"], "attempt": outcome.attempts, "slurm_id": row["slurm_ids"].rpartition(" ")[2]}
         fields = {**watch.shown, **seen, **published.get("fields", {}), "reason": outcome.cause}
-        watch.on_progress(watch.job, {**fields, "state": outcome.state, "elapsed_s": row["elapsed_s"]})
+        watch.show({**fields, "state": outcome.state, "elapsed_s": row["elapsed_s"]})
 
     def _node_says(self, watch: Watch, entry: Entry, job_id: str, at: float) -> Row | None:
         """A start that the node recorded after the queue was looked at."""
@@ -349,7 +386,7 @@ class Tracker:
             return
         text = watch.tail.read(self._ender.log(entry, job_id), last=last_time)
         if text:
-            watch.on_log(watch.job, text)
+            watch.say(text)
 
     def _tell_restarts(self, watch: Watch, entry: Entry, job_id: str) -> None:
         """Slurm's own requeues are remedies too, and audited as such."""
@@ -358,24 +395,6 @@ class Tracker:
         with self._locked_entry(entry) as (held, _):
             if held is not None:
                 self._ender.tell_restarts(held, job_id)
-                self._journal.write(held)
-
-    def _leave_out(self, watch: Watch, entry: Entry, job_id: str) -> None:
-        """A job that waits for its next start stays away from a node that failed it twice."""
-        ends = restarts(self._starts(watch), entry.attempt.number, waiting=True)
-        past = [(one.end["cause"], one.end["node"]) for one in entry.round() if one.end]
-        bad = [node for node in excluded_nodes([*past, *ends]) if node not in entry.attempt.exclude]
-        if not bad or self._clock() - watch.insisted < INSIST_S:
-            return
-        with self._locked_entry(entry) as (held, _):
-            if held is None:
-                return
-            watch.insisted = self._clock()
-            site = self._profile.section(held.spec["stage"]).exclude  # Slurm replaces the list, it does not add to it
-            nodes = sorted({*held.attempt.exclude, *bad})
-            if self._scheduler.exclude(job_id, [*filter(None, [site]), *nodes]):
-                self._ender.leave_out(held, nodes, job_id)
-                self._journal.write(held)
 
     def _starts(self, watch: Watch) -> list[dict[str, Any]]:
         return watch.starts.read(watch.job.folder / "starts.jsonl") or []

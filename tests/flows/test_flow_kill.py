@@ -21,7 +21,7 @@ SHIPPING = {"gates": LENIENT, "training": tiny(epochs=EPOCHS, early_stop_patienc
 def _checkpoint(lab: Lab, run_id: str) -> str:
     """SHA-256 of what the run's Act of God training made."""
     (receipt,) = [event for event in lab.events(run_id, "receipt") if event["text"].startswith("train-god_run")]
-    return str(receipt["data"]["result"]["sha256"])
+    return str(receipt["data"]["result"]["best"]["sha256"])
 
 
 def _epochs(folder: Path) -> list[int]:

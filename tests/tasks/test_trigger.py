@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from flows.parameters import ActBPlan, WarmStartPlan
 from study_core.files import write_json
 from study_core.gates import GateRecord
 from study_core.verdict import Verdict
 from tasks import trigger
+from tasks.denoise import fallback
+from tasks.denoise.parameters import ActBPlan, WarmStartPlan
 
 SOURCE = "0473400e-1111-2222-3333-444455556666"
 
@@ -40,7 +41,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_source_run_alone_is_enough(refused: Path) -> None:
-    plan = trigger.completed(ActBPlan(source_run=SOURCE))
+    plan = fallback.completed(ActBPlan(source_run=SOURCE))
     assert plan.checkpoint == "/models/best.pt"
     assert set(plan.failed_gates) == {"aggregate", "roi"}
     assert (plan.label, plan.top_k, plan.gates.psnr_mean_min, plan.approval.ask) == ("strict", 3, 60, True)
@@ -48,13 +49,13 @@ def test_the_source_run_alone_is_enough(refused: Path) -> None:
 
 def test_a_named_checkpoint_is_taken_as_it_is(refused: Path) -> None:
     given = ActBPlan(source_run=SOURCE, checkpoint="mine.pt", failed_gates=("tail",))
-    assert trigger.completed(given) is given
+    assert fallback.completed(given) is given
 
 
 @pytest.mark.parametrize("source", ["", "ffffffff-1111-2222-3333-444455556666"])
 def test_a_source_that_left_no_verdict_is_refused_with_the_next_step(refused: Path, source: str) -> None:
     with pytest.raises(trigger.NoSource, match=r"name a checkpoint, or the id of a run") as told:
-        trigger.completed(ActBPlan(source_run=source))
+        fallback.completed(ActBPlan(source_run=source))
     assert (source or "no source run") in str(told.value)
 
 
@@ -62,4 +63,4 @@ def test_whatever_is_handed_on_is_a_field_of_both_plans() -> None:
     """A field that Act B lacks would make the trigger fail the moment a gate does."""
     for plan in (WarmStartPlan, ActBPlan):
         assert issubclass(plan, BaseModel)
-        assert set(trigger.HANDED_ON) <= plan.model_fields.keys()
+        assert set(fallback.HANDED_ON) <= plan.model_fields.keys()

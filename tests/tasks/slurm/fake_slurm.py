@@ -50,7 +50,9 @@ class FakeSlurm:
         """Change how it behaves.
 
         lie=N: the next N submissions are accepted but report an error; squeue, sacct, sbatch = "down" (with an error),
-        "garbled", "forgets"; refuse=text: sbatch's refusal; late=seconds: accepted jobs appear that much later.
+        "garbled", "forgets"; refuse=text: sbatch's refusal, with refuse_name=text of such
+        scripts alone; late=seconds: accepted jobs appear that much later;
+        strangers=[(id, name)]: rows of the same user that no dispatcher made.
         """
         with self.state() as state:
             state["knobs"].update(values)
@@ -77,7 +79,7 @@ class FakeSlurm:
             knobs = state["knobs"]
             if knobs.get("sbatch") == "down":
                 return Exit(1, "", "sbatch: error: Unable to contact slurm controller (connect failure)")
-            if knobs.get("refuse"):
+            if knobs.get("refuse") and knobs.get("refuse_name", "") in script.read_text():
                 return Exit(1, "", knobs["refuse"])
         if self.crash == "survivor":
             if os.fork() == 0:  # sbatch goes on by itself, holding the inherited lock, while its caller dies
@@ -91,13 +93,14 @@ class FakeSlurm:
         with self.state() as state:
             if state["knobs"].get("lie", 0) > 0:
                 state["knobs"]["lie"] -= 1
-                return Exit(1, "", TIMEOUT)
+                return Exit(1, "", state["knobs"].get("lie_text", TIMEOUT))
         reply.write_text(f"{number}\n")
         return Exit(0, f"{number}\n", "")
 
     def _accept(self, script: Path, environment: dict[str, str]) -> str:
         text = script.read_text()
         name = re.search(r"--job-name=(\S+)", text)[1].strip("'")  # type: ignore[index]
+        comment = re.search(r"--comment=(\S+)", text)
         tasks = re.search(r"--array=0-(\d+)", text)
         with self.state() as state:
             number = str(state["next"])
@@ -111,6 +114,7 @@ class FakeSlurm:
                     "appears": self.clock() + state["knobs"].get("late", 0.0),
                     "submitted": self.clock(),
                     "environment": environment,
+                    "comment": comment[1].strip("'") if comment else "(null)",
                 }
         for job_id in ids:
             if self.execute:
@@ -124,6 +128,7 @@ class FakeSlurm:
     def _squeue(self, _: list[str]) -> Exit:
         with self.state() as state:
             mode = state["knobs"].get("squeue")
+            strange = state["knobs"].get("strangers", [])
             if mode == "down":
                 return Exit(1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
             lines = []
@@ -132,11 +137,16 @@ class FakeSlurm:
                     continue
                 stamp = datetime.fromtimestamp(job["submitted"]).isoformat(timespec="seconds")
                 node = job.get("node", "g1" if job["state"] != "PENDING" else "")
-                lines.append(f"{job_id}|{job['state']}|{node}|{stamp}|{stamp}|None|{job['name']}")
+                reason, comment = job.get("reason", "None"), job.get("comment", "(null)")
+                lines.append(f"{job_id}|{job['state']}|{node}|{stamp}|{stamp}|{reason}|{comment}|{job['name']}")
+            lines += [f"{one}|RUNNING|g9|N/A|N/A|None|(null)|{name}" for one, name in strange]
             text = "\n".join(lines) + "\n"
             return Exit(0, text[: len(text) // 2] if mode == "garbled" else text, "")
 
-    def _sacct(self, _: list[str]) -> Exit:
+    def _sacct(self, arguments: list[str]) -> Exit:
+        asked = {one.partition("=")[0]: one.partition("=")[2] for one in arguments}
+        ids = set(arguments[-1].split(",")) if arguments[-2] == "-j" else None
+        names = set(asked["--name"].split(",")) if "--name" in asked else None
         with self.state() as state:
             mode = state["knobs"].get("sacct", "down")
             if mode == "absent":
@@ -145,8 +155,16 @@ class FakeSlurm:
                 return Exit(1, "", "sacct: error: slurm_persist_conn_open: failed to open persistent connection")
             lines = []
             for job_id, job in state["jobs"].items():
+                if job.get("purged") or (ids is not None and job_id.partition("_")[0] not in ids):
+                    continue
+                if names is not None and job["name"] not in names:
+                    continue
                 if self.clock() - job["submitted"] >= state["knobs"].get("lag", 0.0) and mode != "forgets":
-                    lines.append(f"{job_id}|{job['state']}|g1|Unknown|Unknown|Unknown|0:0||00:01:00|{job['name']}")
+                    stamp = datetime.fromtimestamp(job["submitted"]).isoformat(timespec="seconds")
+                    lines.append(f"{job_id}|{job['state']}|g1|{stamp}|Unknown|Unknown|0:0||00:01:00|{job['name']}")
+            for one, name in state["knobs"].get("strangers", []):
+                if ids is None or one.rstrip("+01") in ids:
+                    lines.append(f"{one}|RUNNING|g9|Unknown|Unknown|Unknown|0:0||00:01:00|{name}")
             return Exit(0, "\n".join(lines) + "\n", "")
 
     def _scancel(self, arguments: list[str]) -> Exit:
@@ -162,6 +180,8 @@ class FakeSlurm:
     def _scontrol(self, arguments: list[str]) -> Exit:
         if arguments[1:3] == ["show", "config"]:
             return Exit(0, "MaxArraySize            = 101\n", "")
+        if arguments[1] == "release":
+            self.set(arguments[2], "PENDING", reason="None")
         if arguments[1] == "update":
             fields = dict(one.split("=") for one in arguments[2:])
             self.set(fields["JobId"], self.jobs()[fields["JobId"]]["state"], excluded=fields["ExcNodeList"])

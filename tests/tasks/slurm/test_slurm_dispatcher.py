@@ -120,6 +120,16 @@ def _assert(condition: bool) -> None:
     assert condition
 
 
+def test_a_cancellation_that_comes_after_the_result_changes_nothing(lab: Lab) -> None:
+    dispatcher = lab.dispatcher()
+    jobs = dispatcher.submit([_echo(1)])
+    lab.fake.launch("1", wait=True)
+    dispatcher.cancel(jobs)
+    (outcome,) = lab.outcomes([_echo(1)])
+    assert outcome.state == "done"
+    assert _sbatches(lab) == 1
+
+
 def test_a_failed_job_asked_for_again_runs_again_with_fresh_counts(lab: Lab) -> None:
     spec = JobSpec("nan", "slurm_jobs:diverging", {"always": True})
     for number in ("1", "2"):

@@ -68,12 +68,12 @@ def test_a_killed_dispatcher_finds_its_running_job_again(quick_folder: Path, cod
         "import sys; sys.path.insert(0, sys.argv[2])\nfrom pathlib import Path\n"
         "from tasks.slurm.dispatcher import Dispatcher, JobSpec\nfrom tasks.slurm.profiles import load_profile\n"
         "from tasks.slurm.snapshot import Snapshot\nimport os\nfolder = Path(sys.argv[1])\n"
-        "code = Snapshot(Path(sys.argv[3]), sys.argv[4], sys.argv[5])\n"
+        "code = Snapshot(Path(sys.argv[3]), sys.argv[4])\n"
         "Dispatcher(load_profile('local'), folder / 'a root', code=code).submit("
         "[JobSpec('nap', 'slurm_jobs:nap', {'seconds': 1.0})])\nos.kill(os.getpid(), 9)\n"
     )
     command = [sys.executable, "-c", script, str(quick_folder), str(Path(__file__).parent)]
-    killed = subprocess.run([*command, str(code.folder), code.sha256, code.identity], check=False)
+    killed = subprocess.run([*command, str(code.folder), code.sha256], check=False)
     assert killed.returncode == -9
     events: list[dict[str, Any]] = []
     outcomes = _run(

@@ -73,12 +73,37 @@ def test_questions_of_several_processes_travel_in_one_sacct(lab: Lab) -> None:
 
 def test_the_text_of_the_questions() -> None:
     assert sacct_arguments({"4_3": 0.0, "4_7": 0.0, "9": 0.0})[-2:] == ["-j", "4,9"]
-    assert "-S" in sacct_arguments({"4_3": 0.0, "fold-02.ab": 86400.0})
+    by_name = sacct_arguments({"fold-02.ab": 86400.0, "fold-03.ab": 0.0})
+    assert by_name[-1] == "--name=fold-02.ab,fold-03.ab"
+    assert "-S" in by_name
+
+
+def test_ids_and_names_are_asked_by_turns(lab: Lab) -> None:
+    (job,) = lab.dispatcher().submit([JobSpec("job", "slurm_jobs:echo")])
+    (poller,) = _pollers(lab, 1)
+    token = lab.fake.jobs()["1"]["name"]
+    assert token.startswith("job.")
+    assert job.name == "job"
+    _minute(lab, [poller], "1", token)
+    found = poller.remember(["1", token], 0.0)
+    assert [found[one].rows[0].id for one in ("1", token)] == ["1", "1"]
+    assert {"-j", "-S"} <= {word for call in lab.fake.calls for word in call}
+
+
+def test_a_question_that_nobody_repeats_expires(lab: Lab) -> None:
+    lab.fake.knob(sacct="down")
+    (poller,) = _pollers(lab, 1)
+    poller.remember(["7"], 0.0)
+    lab.clock.now += 700
+    lab.fake.calls.clear()
+    poller.remember(["8"], 0.0)
+    assert lab.fake.calls == [["sacct", *sacct_arguments({"8": 0.0})[1:]]]
 
 
 def test_a_snapshot_left_half_written_by_a_killed_process_is_asked_anew(lab: Lab) -> None:
     (poller,) = _pollers(lab, 1)
     lab.dispatcher().submit([JobSpec("job", "slurm_jobs:echo")])
+    (lab.folder / "poll").mkdir(exist_ok=True)
     (lab.folder / "poll" / "queue.json").write_text('{"at": 1')
     view = poller.view([])
     assert view is not None

@@ -77,15 +77,14 @@ def test_an_edit_after_submission_does_not_reach_the_job(
     assert next(iter(dispatcher.wait(dispatcher.submit([spec])))).result == {"version": 2}  # another key: new code
 
 
-def test_an_edit_of_the_dispatcher_renames_no_job(tmp_path: Path) -> None:
-    """The snapshot carries `tasks`, but a job's identity is its own package."""
+def test_a_snapshot_carries_what_the_node_needs_and_notices_an_edit(tmp_path: Path) -> None:
     snapshot = Snapshot.take(tmp_path, ["slurm_jobs"])
     carried = {path.relative_to(snapshot.folder).as_posix() for path in snapshot.folder.rglob("*.py")}
-    assert {"slurm_jobs.py", "tasks/slurm/runner.py"} <= carried
-    assert snapshot.identity != snapshot.sha256
+    assert {"slurm_jobs.py", "tasks/slurm/runner.py", "study_core/job.py"} <= carried
     verify(snapshot.folder, snapshot.sha256)
+    (snapshot.folder / "slurm_jobs.py").write_text("another")
     with pytest.raises(CodeChanged):
-        verify(snapshot.folder, snapshot.identity)
+        verify(snapshot.folder, snapshot.sha256)
 
 
 def test_a_snapshot_of_unchanged_code_is_taken_once(tmp_path: Path) -> None:

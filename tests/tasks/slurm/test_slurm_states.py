@@ -94,10 +94,10 @@ def test_what_is_no_id(printed: str) -> None:
 
 # recorded from Slurm 22.05.8: a running job, a waiting array, a requeued one, a foreign name with the separator in it
 QUEUE = """\
-11_1|RUNNING|g1|2026-11-21T04:37:56|2026-11-21T04:37:57|None|train-array-6.5b7a18eadbee.e710-1-ed08
-11_[2-3%4]|PENDING||2026-11-21T04:37:56|N/A|JobArrayTaskLimit|train-array-6.5b7a18eadbee.e710-1-ed08
-9|PENDING|(null)|2026-11-21T04:37:56|2026-11-21T04:38:10|BeginTime|nan.1e423ccd0f00.e710-2-62ac
-8|COMPLETED|g2|2026-11-21T04:37:56|2026-11-21T04:37:57|None|a|b
+11_1|RUNNING|g1|2026-11-21T04:37:56|2026-11-21T04:37:57|None|c|train-array-6.5b7a18eadbee.e710-1-ed08
+11_[2-3%4]|PENDING||2026-11-21T04:37:56|N/A|JobArrayTaskLimit|c|train-array-6.5b7a18eadbee.e710-1-ed08
+9|PENDING|(null)|2026-11-21T04:37:56|2026-11-21T04:38:10|BeginTime|(null)|nan.1e423ccd0f00.e710-2-62ac
+8|COMPLETED|g2|2026-11-21T04:37:56|2026-11-21T04:37:57|None|(null)|a|b
 """
 
 
@@ -123,6 +123,31 @@ def test_a_cut_queue_is_known_to_be_cut_or_loses_no_state(cut: int) -> None:
     ends_on_line = QUEUE[:cut].endswith("\n")
     assert not listing.whole or not lost or ends_on_line
     assert all(row == full.rows[key] for key, row in listing.rows.items())
+
+
+STRANGE = """\
+123+0|RUNNING|g1|N/A|N/A|None|(null)|het
+123+1|RUNNING|g1|N/A|N/A|None|(null)|het
+9|RUNNING|g1|N/A|N/A|None|a comment
+of two lines|a
+b
+"""
+
+
+def test_rows_that_are_surely_not_ours_do_not_count() -> None:
+    listing = read_queue(STRANGE + QUEUE)
+    assert listing.whole
+    assert listing.rows == read_queue(QUEUE).rows
+    history = "123+0|RUNNING|g1|||||||het\n124|RUNNING|g1|||||||a\nb\n" + HISTORY
+    assert read_history(history).whole
+    assert set(read_history(history).rows) == {*read_history(HISTORY).rows, "124"}
+
+
+@pytest.mark.parametrize("id_", ["77+0", "7_[1-9,...]", ""])
+def test_a_row_with_a_name_of_ours_that_cannot_be_read_voids_the_listing(id_: str) -> None:
+    line = f"{id_}|RUNNING|g1|N/A|N/A|None|c|train-array-6.5b7a18eadbee.e710-1-ed08\n"
+    assert not read_queue(QUEUE + line).whole
+    assert not read_history(f"{id_}|RUNNING|g1|||||||nan.1e423ccd0f00.e710-2-62ac\n").whole
 
 
 # recorded from sacct -P of the same cluster: a job with its steps, an array task killed by its memory, a cancelled one

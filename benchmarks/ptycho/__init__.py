@@ -1,0 +1,1 @@
+"""Benchmarks of the dose and overlap study."""

@@ -1,0 +1,60 @@
+"""Act B: calibrator head + loss rebalance from the warm checkpoint → the same gates → ship, or Act C's report."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from tasks import audit, orphans, outcome, promotion, trigger
+from tasks.denoise import act_c, fallback, inputs, show, steps
+from tasks.denoise.parameters import ActBPlan
+from tasks.dispatch import on_cluster
+
+
+@flow(
+    name="act-b", flow_run_name=outcome.run_name("fallback"), log_prints=True,
+    on_crashed=[orphans.withdraw], on_cancellation=[orphans.withdraw],
+)  # fmt: skip
+@outcome.routed
+def act_b(plan: ActBPlan) -> State[Any]:
+    """The fallback when Act of God fails a gate. Losses are rebalanced by what failed; the same gates decide.
+
+    Stage 1 trains the calibrator head with the backbone frozen, stage 2 everything at a tenth of the rate. If the gates
+    fail again nothing ships: **Act C** is a ranked report, production is untouched, and the run waits for a person.
+    A second Act B for the same source run is refused.
+    """
+    plan = fallback.completed(plan)
+    where = plan.where
+    run = audit.open_run("act-b", plan, label=plan.label)
+    trigger.link_source(run, plan.source_run)
+    if (other := outcome.claim(run, plan.source_run)) is not None:
+        return outcome.duplicate(run, f"Act B for {plan.source_run} is {other}")
+    data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
+    seed = inputs.checkpoint_file(plan.checkpoint)
+    base = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes)
+    stages, multipliers = inputs.act_b_stages(base, plan.failed_gates)
+    run.event("rebalance", f"Rebalanced for {', '.join(plan.failed_gates) or 'no gate'}", multipliers=multipliers)
+    recipe = stages["act_b_stage2"]
+    audit.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
+    audit.publish_table(run, "rebalance", multipliers, "What Act B changed, and for which failed gate")
+
+    with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
+        checkpoint = seed
+        for name, recipe in stages.items():
+            asked = steps.training(
+                name, recipe, data.corpus, data.training, data.panel, init=checkpoint, device=where.device
+            )
+            trained = steps.trained(cluster, asked)
+            checkpoint = trained.best.path
+        report = steps.audit(
+            cluster, data, [*(content.path for content in trained.top[: plan.top_k]), seed], plan.gates,
+            incumbent=promotion.production_model(), expected_hash=plan.panel.expected_hash,
+            selected_on=data.panel.groups, device=where.device,
+        )  # fmt: skip
+
+    show.publish(run, data, trained, report)
+    if report.best.passed:
+        return outcome.ship(run, report.best, report.incumbent, plan.approval)
+    act_c.report(run, report, source=plan.source_run)
+    promotion.archive_failed(run, "act_b", report.best.sentence())
+    return outcome.refused(run, report.best)

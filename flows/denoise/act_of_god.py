@@ -1,0 +1,58 @@
+"""Act of God: warm start → train on everything but the panel → panel QA → ship, or Failed and Act B."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from tasks import audit, orphans, outcome, promotion
+from tasks.denoise import fallback, inputs, show, steps
+from tasks.denoise.parameters import WarmStartPlan
+from tasks.dispatch import on_cluster
+
+
+@flow(
+    name="act-of-god", flow_run_name=outcome.run_name("warm-start"), log_prints=True,
+    on_crashed=[orphans.withdraw], on_cancellation=[orphans.withdraw],
+)  # fmt: skip
+@outcome.routed
+def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
+    """Warm-start from fold 02, train on all but the panel, judge by the gates; ship, or end **Failed** and start Act B.
+
+    *Ships* only when every readiness gate passes on the fixed panel and the model now in production is no better there.
+    *Fails* as `GateFailed`, naming the gates: diagnostics archived as `god_run_failed_YYYYMMDD`, Act B started.
+    Running it again with the same plan re-attaches to what is running and reuses what is done.
+    """
+    where = plan.where
+    run = audit.open_run("act-of-god", plan, label=plan.label)
+    data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
+    recipe = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes)
+    audit.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
+
+    with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
+        start = plan.start
+        checkpoint = inputs.existing_start(run, start.checkpoint, start.fold, data.corpus)
+        if checkpoint is None:
+            fold_recipe = inputs.recipe(start.training.recipe, "track_h", where.profile, start.training.changes)
+            manifests = inputs.fold_data(data.corpus, start.fold)
+            fold = steps.fold_training(start.fold, fold_recipe, data.corpus, manifests, where.device)
+            checkpoint = steps.trained(cluster, fold).best.path
+        inputs.record_start(run, checkpoint)
+
+        god_run = steps.training(
+            "god_run", recipe, data.corpus, data.training, data.panel, init=checkpoint, device=where.device
+        )
+        trained = steps.trained(cluster, god_run)
+        report = steps.audit(
+            cluster, data, [content.path for content in trained.top[: plan.top_k]], plan.gates,
+            incumbent=promotion.production_model(), expected_hash=plan.panel.expected_hash,
+            selected_on=data.panel.groups, device=where.device,
+            unseen=inputs.unseen_of(start.checkpoint, start.fold, data.corpus, checkpoint),
+        )  # fmt: skip
+
+    show.publish(run, data, trained, report)
+    if report.best.passed:
+        return outcome.ship(run, report.best, report.incumbent, plan.approval)
+    promotion.archive_failed(run, "god_run", report.best.sentence())
+    fallback.start(run, plan, checkpoint=report.best.candidate, failed=report.best.failed_gates)
+    return outcome.refused(run, report.best)

@@ -1,0 +1,1 @@
+"""How an image, or the rates it predicts, is compared with what is known."""

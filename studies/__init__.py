@@ -1,0 +1,1 @@
+"""Names of studies as their initiatives wrote them; the work is done by the cores."""

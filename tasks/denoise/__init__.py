@@ -1,0 +1,1 @@
+"""The denoiser: what its flows look up, send, collect and show."""

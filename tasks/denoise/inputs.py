@@ -1,0 +1,208 @@
+"""The denoiser's data, recipes and checkpoints: what a flow looks up and checks before it sends a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from denoise_core import recipes
+from denoise_core.corpus.folds import fold_manifests
+from denoise_core.corpus.layout import manifest_path
+from denoise_core.corpus.manifest import (
+    Manifest,
+    read_manifest,
+    verify_disjoint,
+    verify_manifest_hash,
+    write_manifest,
+)
+from denoise_core.corpus.store import Corpus, open_corpus
+from denoise_core.plans import TrainingPlan
+from study_core.errors import BadInput
+from study_core.files import copy, read_json, sha256_of
+from study_core.job import Content
+from study_core.plan import changed
+from tasks import promotion
+from tasks.audit import ROOT, Run, artifacts_root
+from tasks.slurm.profiles import load_profile
+
+BEST = "mamba_tiny_uv_best.pt"
+
+
+@dataclass(frozen=True)
+class Data:
+    """An opened corpus with the manifests of one study, written where jobs can read them."""
+
+    corpus: Corpus
+    training: Manifest
+    panel: Manifest
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        return {
+            "corpus": self.corpus.sha256,
+            "training": self.training.rows_sha256,
+            "panel": self.panel.rows_sha256,
+        }
+
+
+def corpus_at(path: str) -> Corpus:
+    """Open a corpus given relative to the project or absolute."""
+    root = Path(path) if Path(path).is_absolute() else ROOT / path
+    if not root.exists():
+        raise BadInput(
+            "no corpus here",
+            file=root,
+            remedy="make one: python -m denoise_core corpus --out data/mini --size mini --seed 1",
+        )
+    return open_corpus(root.resolve())
+
+
+def stored(manifest: Manifest, name: str) -> Manifest:
+    """The manifest as a file named by its content, so that equal manifests are one file for every run."""
+    digest = manifest.bytes_sha256 or manifest.rows_sha256
+    target = artifacts_root() / "manifests" / f"{name}_{digest[:12]}.csv"
+    if not target.exists():
+        if manifest.path is None:
+            return write_manifest(manifest.frame, target)
+        copy(manifest.path, target)  # byte for byte: an auditor's hash of the file must go on matching
+    return read_manifest(target)
+
+
+@task(task_run_name="verify panel")
+def verify_panel(corpus: str, manifest: str, expected_hash: str, training_manifest: str = "") -> Data:
+    """Gate 0 before anything is spent: the panel is the one expected, and none of it is trained on."""
+    opened = corpus_at(corpus)
+    panel = read_manifest(_file(manifest)) if manifest else opened.manifest("validation_panel")
+    if expected_hash:
+        verify_manifest_hash(panel, expected_hash)
+    training = read_manifest(_file(training_manifest)) if training_manifest else opened.manifest("manifest_train")
+    verify_disjoint(panel, training)
+    opened.rows(panel)
+    return Data(opened, stored(training, "train"), stored(panel, "panel"))
+
+
+def recipe(name: str, default: str, profile: str, changes: Mapping[str, Mapping[str, Any]]) -> TrainingPlan:
+    """A named plan with changes; `recommended` is the default, at mini size where the profile has no GPU."""
+    sized = default if load_profile(profile).section("train").gpus else f"{default}_mini"
+    chosen = sized if name == "recommended" else name
+    return changed(recipes.named(chosen), changes)
+
+
+def fold_data(corpus: Corpus, fold: int) -> dict[str, Manifest]:
+    """A fold's three manifests, counted and checked before anything is submitted."""
+    parts = fold_manifests(corpus, fold)
+    manifests = {"train": parts.train, "val": parts.val, "test": parts.test}
+    for manifest in manifests.values():
+        corpus.rows(manifest)
+    return {name: stored(part, f"fold_{fold:02d}_{name}") for name, part in manifests.items()}
+
+
+def differences(plan: TrainingPlan) -> list[str]:
+    """How a plan differs from the seed's recipe of the same study."""
+    seed = "track_h" if plan.name.startswith("track_h") else "act_of_god_seed"
+    return recipes.difference(plan, recipes.named(seed))
+
+
+def existing_start(run: Run, checkpoint: str | None, fold: int, corpus: Corpus) -> Path | None:
+    """The warm start's checkpoint: the file asked for, else the fold's in `checkpoints/prod/`, else None.
+
+    A fold that a campaign trained on another corpus, or whose file is not the one that it placed (half a copy, say),
+    is passed over: its receipt beside it says so.
+    """
+    if checkpoint:
+        return checkpoint_file(checkpoint)
+    name = f"checkpoints/prod/Track_H_fold_{fold:02d}/{BEST}"
+    for path in (artifacts_root() / name, ROOT / name):
+        if not path.exists():
+            continue
+        receipt = receipt_of(path)
+        if receipt is None and path.with_suffix(".json").exists():
+            run.event("start", f"Passed over {path}: not the file that its campaign placed")
+            continue
+        if receipt is None or receipt["corpus"] == corpus.sha256:
+            return path
+        run.event("start", f"Passed over {path}: trained on another corpus", trained_on=receipt["corpus"])
+    return None
+
+
+def receipt_of(checkpoint: Path) -> dict[str, Any] | None:
+    """What a campaign wrote beside a checkpoint that it placed: corpus, manifests, plan. None for any other file."""
+    path = checkpoint.with_suffix(".json")
+    content: dict[str, Any] | None = read_json(path) if path.exists() else None
+    return content if content and content.get("sha256") == sha256_of(checkpoint) else None
+
+
+def unseen_of(start: str | None, fold: int, corpus: Corpus, checkpoint: Path) -> dict[str, Content]:
+    """The fold's model and manifests, for figures on its test groups; nothing for a start of unknown origin."""
+    if start or ("prod" in checkpoint.parts and receipt_of(checkpoint) is None):
+        return {}
+    manifests = fold_data(corpus, fold)
+    parts = {name: Content(path=part.path, sha256=part.rows_sha256) for name, part in manifests.items() if part.path}
+    return {"checkpoint": Content.of(checkpoint), **parts}
+
+
+def record_start(run: Run, checkpoint: Path) -> None:
+    """Which weights the warm start begins with."""
+    run.event("start", f"Warm start from {checkpoint}", checkpoint=str(checkpoint), sha256=sha256_of(checkpoint))
+
+
+def checkpoints_of(paths: Sequence[str]) -> list[Path]:
+    """Checkpoint files, folders taken as all the .pt below them."""
+    found: list[Path] = []
+    for text in paths:
+        path = Path(text) if Path(text).is_absolute() else ROOT / text
+        found += sorted(path.rglob("*.pt")) if path.is_dir() else [path]
+    if not found:
+        raise BadInput("no checkpoint to audit", file=", ".join(paths) or None, remedy="name .pt files or their folder")
+    return [checkpoint_file(str(path)) for path in found]
+
+
+def model_or_production(checkpoint: str | None) -> Path:
+    if checkpoint:
+        return checkpoint_file(checkpoint)
+    model = promotion.production_model()
+    if model is None:
+        raise BadInput("nothing is in production", remedy="name a checkpoint, or run act-of-god/warm-start first")
+    return model
+
+
+def manifest_named(corpus: str, name: str) -> tuple[Corpus, Manifest]:
+    """A manifest by the corpus's own name for it, or a CSV file; with the corpus that holds its captures."""
+    opened = corpus_at(corpus)
+    staging = manifest_path(opened.root, name) if name == "staging" else None
+    if staging is not None and any(staging.parent.glob("treatment_*")):
+        opened = corpus_at(str(staging.parent))  # captures before the alignment: a corpus of its own
+    manifest = read_manifest(_file(name)) if name.endswith(".csv") else opened.manifest(name)
+    opened.rows(manifest)
+    return opened, stored(manifest, Path(name).stem)
+
+
+def act_b_stages(
+    base: TrainingPlan, failed_gates: Sequence[str]
+) -> tuple[dict[str, TrainingPlan], list[dict[str, Any]]]:
+    """Act B's two trainings in order, and what was rebalanced for which failed gate."""
+    rebalanced, multipliers = recipes.rebalance(base, failed_gates)
+    return {
+        "act_b_stage1": recipes.act_b_stage1(rebalanced),
+        "act_b_stage2": recipes.act_b_stage2(rebalanced),
+    }, multipliers
+
+
+def checkpoint_file(text: str) -> Path:
+    """A checkpoint that must exist and be one: BadInput before a job is sent, not an hour later on a node."""
+    path = _file(text)
+    from denoise_core.model.checkpoints import verify_checkpoint  # torch: seconds that only a named checkpoint costs
+
+    verify_checkpoint(path)
+    return path
+
+
+def _file(text: str) -> Path:
+    path = Path(text) if Path(text).is_absolute() else ROOT / text
+    if not path.exists():
+        raise BadInput("no such file", file=path, remedy="check the path; relative ones start at the project's root")
+    return path

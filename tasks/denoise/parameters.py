@@ -1,0 +1,160 @@
+"""What a person fills in to start a flow: nested models whose titles and help the UI's form shows.
+
+Nothing here names a path of results or a cluster's detail: a profile is named, and read where jobs are sent.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from denoise_core.evaluation.thresholds import GateThresholds
+from study_core.plan import Frozen
+from tasks.parameters import Approval, Common, Number, Rate, Text
+
+RecipeName = Literal[
+    "recommended", "act_of_god", "act_of_god_mini", "act_of_god_seed", "act_of_god_seed_mini", "track_h", "track_h_mini"
+]
+
+
+def _default_corpus() -> str:
+    return os.environ.get("GATED_CORPUS", "data/mini")
+
+
+class OnCorpus(Common):
+    """What every flow of the denoiser asks for."""
+
+    corpus: str = Field(
+        default_factory=_default_corpus,
+        title="Corpus folder",
+        description="The seed's layout or packed; `python -m denoise_core corpus` makes a synthetic one.",
+    )
+
+
+class Training(Frozen):
+    """A named recipe and what to change in it."""
+
+    recipe: Annotated[RecipeName, BeforeValidator(lambda value: value or "recommended")] = Field(
+        "recommended",
+        title="Recipe",
+        description="recommended: what measurement favours for this flow, at mini size where the profile has no GPU.",
+    )
+    changes: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        title="Changes to the recipe",
+        description='By section: `{"optimiser": {"epochs": 50, "lr": 1e-4}}`.',
+    )
+
+
+class Start(Frozen):
+    """Where the warm start begins."""
+
+    checkpoint: Text = Field(
+        "", title="Checkpoint file", description="Ours or the published format. Empty: the fold's, below."
+    )
+    fold: int = Field(
+        2, ge=1, le=5, title="Fold", description="Without a file: this fold's checkpoint, trained first if missing."
+    )
+    training: Training = Field(Training(), title="Training of the fold")
+
+
+class Panel(Frozen):
+    """The fixed hold-out."""
+
+    manifest: Text = Field("", title="Panel manifest", description="CSV. Empty: the corpus's own validation_panel.csv.")
+    expected_hash: Text = Field(
+        "", title="Expected hash", description="SHA-256 of its rows or bytes: fail at once if it changed. Empty: any."
+    )
+
+
+class WarmStartPlan(OnCorpus):
+    """Act of God: warm start, train on everything but the panel, judge, ship or fail."""
+
+    training: Training = Field(default_factory=Training, title="Training")
+    start: Start = Field(default_factory=Start, title="Start")
+    panel: Panel = Field(default_factory=Panel, title="Panel")
+    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates")
+    top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge")
+    approval: Approval = Field(default_factory=Approval, title="Sign-off")
+
+
+class ActBPlan(OnCorpus):
+    """Act B: calibrator head and rebalanced losses from the warm checkpoint, then the same gates."""
+
+    source_run: Text = Field(
+        "",
+        title="Refused run",
+        description="Id of the flow run whose gates failed. Its plan is taken where no checkpoint is named.",
+    )
+    checkpoint: Text = Field("", title="Warm checkpoint", description="Seeds Act B. Empty: the refused run's best.")
+    failed_gates: tuple[str, ...] = Field((), title="Failed gates", description="What the losses are rebalanced for.")
+    training: Training = Field(default_factory=Training, title="Training")
+    panel: Panel = Field(default_factory=Panel, title="Panel")
+    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates")
+    top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge")
+    approval: Approval = Field(default_factory=Approval, title="Sign-off")
+
+
+_OWN = "0: the recipe's own."
+
+
+class CrossValidationPlan(OnCorpus):
+    """The five-fold campaign of the runbook."""
+
+    folds: tuple[int, ...] = Field(
+        (1, 2, 3, 4, 5),
+        min_length=1,
+        title="Folds",
+        description="Only these run; the summary keeps the others that the same plan finished before.",
+    )
+    skip_existing: bool = Field(
+        True,
+        title="Skip what exists",
+        description="Take a whole checkpoint of the same plan and manifests as done.",
+    )
+    training: Training = Field(default_factory=Training, title="Training")
+    batch_size: Number = Field(0, ge=0, title="Batch size", description=_OWN)
+    grad_accum: Number = Field(0, ge=0, title="Gradient accumulation", description=_OWN)
+    epochs: Number = Field(0, ge=0, title="Epochs", description=_OWN)
+    patience: Number = Field(0, ge=0, title="Early-stop patience (epochs)", description=_OWN)
+    lr: Rate = Field(0.0, ge=0, title="Learning rate", description=_OWN)
+    lr_min: Rate = Field(0.0, ge=0, title="Learning rate at the end", description=_OWN)
+    inference_batch_size: int = Field(64, ge=1, title="Batch size of denoising")
+    layout: Literal["packed", "files"] = Field(
+        "packed", title="Layout of outputs", description="One array a split, or one file a spectrum."
+    )
+    output_root: Text = Field("", title="Output folder", description="Empty: artifacts/.")
+
+
+class PanelQAPlan(OnCorpus):
+    """Audit existing checkpoints on the panel."""
+
+    checkpoints: tuple[str, ...] = Field((), title="Checkpoints", description="Files, or folders of checkpoints.")
+    training_manifest: Text = Field(
+        "",
+        title="Training manifest",
+        description="No panel group may be in it. Empty: the corpus's own manifest_train.csv.",
+    )
+    reference: Literal["loo", "self"] = Field(
+        "loo",
+        title="Reference",
+        description="loo: the mean of a group's other captures. self: the capture itself, as published; never ships.",
+    )
+    panel: Panel = Field(default_factory=Panel, title="Panel")
+    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates")
+    top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge")
+
+
+class DenoisePlan(OnCorpus):
+    """A whole manifest through one checkpoint."""
+
+    checkpoint: Text = Field("", title="Checkpoint", description="Empty: the model in production.")
+    manifest: str = Field(
+        "manifest", title="Manifest", description="A CSV, or a name: manifest, manifest_full, staging …"
+    )
+    layout: Literal["packed", "files"] = Field(
+        "packed", title="Layout of outputs", description="One array, or one file a spectrum."
+    )
+    batch_size: int = Field(128, ge=1, title="Batch size")

@@ -1,0 +1,109 @@
+"""A job that waits in the queue: nodes it must not start on, launches that failed, reasons that never end.
+
+Time in the queue is no failure. But a job held after a failed launch starts never again unless somebody releases it,
+and some of Slurm's reasons for waiting pass only if a person changes the request or the site: those are told once.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from tasks.slurm.ending import MOST_RELEASES, Ender, restarts
+from tasks.slurm.journal import Entry, Journal
+from tasks.slurm.profiles import Profile
+from tasks.slurm.remedies import excluded_nodes
+from tasks.slurm.scheduler import Scheduler
+from tasks.slurm.states import Row
+
+if TYPE_CHECKING:
+    from tasks.slurm.tracking import Watch
+
+Locked = Callable[[Entry], AbstractContextManager[tuple[Entry | None, int]]]
+
+PAUSE_S = 10.0  # between two updates of one waiting job
+RELEASE_S = 30.0  # a failed launch is held this long before the next
+LAUNCH_FAILED = re.compile(r"launch[ _]failed[ _]requeued[ _]held", re.IGNORECASE)
+
+# Slurm's reason for waiting -> what has to change; squeue(1), "JOB REASON CODES", 22.05 to 24.11
+NEVER: tuple[tuple[str, str], ...] = (
+    (r"PartitionNodeLimit|PartitionConfig", "the partition gives no job so many nodes or CPUs"),
+    (r"PartitionTimeLimit", "the partition allows no job that much time: lower time"),
+    (r"BadConstraints", "no node fits gres, constraint, memory and cpus together"),
+    (r"DependencyNeverSatisfied", "a job that this one waits for did not end well"),
+    (r"Invalid(Account|QOS)|(Account|QOS)NotAllowed", "account and qos are not allowed here (any more)"),
+    (r"(QOS|Assoc)Max\w*PerJob\w*|(QOS|Assoc)Min\w*", "one job alone breaks this limit of the site: lower the request"),
+    (r"JobHeldUser", "a user holds it: scontrol release"),
+    (r"JobHeldAdmin", "an administrator holds it: ask there"),
+)
+
+
+def advice(reason: str) -> str:
+    """What has to change before a job with this reason can start; empty for reasons that pass by themselves."""
+    return next((text for words, text in NEVER if re.fullmatch(words, reason)), "")
+
+
+class Waiter:
+    """Attends to jobs that wait for their (next) start."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        scheduler: Scheduler,
+        ender: Ender,
+        profile: Profile,
+        tell: Callable[..., None],
+        locked: Locked,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal, self._scheduler, self._ender, self._profile = journal, scheduler, ender, profile
+        self._tell, self._locked, self._clock = tell, locked, clock
+
+    def attend(self, watch: Watch, entry: Entry, row: Row, job_id: str) -> None:
+        """One look at a waiting job."""
+        if LAUNCH_FAILED.search(row.reason):
+            self._launch_again(watch, entry, row, job_id)
+            return
+        if row.reason != watch.reason:
+            watch.reason = row.reason
+            if text := advice(row.reason):
+                self._tell("stuck", entry, cause=row.reason, text=f"{row.reason}: {text}", slurm_id=job_id)
+        self._leave_out(watch, entry, job_id)
+
+    def _launch_again(self, watch: Watch, entry: Entry, row: Row, job_id: str) -> None:
+        """Release it; after enough of that, end it in Slurm: its end is then told as a failed launch."""
+        if self._clock() - watch.insisted < RELEASE_S:
+            return
+        with self._locked(entry) as (held, _):
+            if held is None:
+                return
+            watch.insisted = self._clock()
+            if held.attempt.releases >= MOST_RELEASES:
+                held.attempt.releases = MOST_RELEASES + 1
+                self._journal.write(held)
+                self._scheduler.cancel([job_id])
+                return
+            held.attempt.releases += 1
+            self._journal.write(held)
+            self._scheduler.release(job_id)
+            self._tell("released", held, cause=row.reason, slurm_id=job_id)
+
+    def _leave_out(self, watch: Watch, entry: Entry, job_id: str) -> None:
+        """A job that waits for its next start stays away from a node that failed it twice."""
+        ends = restarts(watch.starts.read(watch.job.folder / "starts.jsonl") or [], entry.attempt.number, waiting=True)
+        past = [(one.end["cause"], one.end["node"]) for one in entry.round() if one.end]
+        bad = [node for node in excluded_nodes([*past, *ends]) if node not in entry.attempt.exclude]
+        if not bad or self._clock() - watch.insisted < PAUSE_S:
+            return
+        with self._locked(entry) as (held, _):
+            if held is None:
+                return
+            watch.insisted = self._clock()
+            site = self._profile.section(held.spec["stage"]).exclude  # Slurm replaces the list, it does not add to it
+            nodes = sorted({*held.attempt.exclude, *bad})
+            if self._scheduler.exclude(job_id, [*filter(None, [site]), *nodes]):
+                self._ender.leave_out(held, nodes, job_id)
+                self._journal.write(held)
