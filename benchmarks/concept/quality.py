@@ -1,8 +1,9 @@
 """Whether the embedded default meets its targets, on three split seeds; and layers on data that may not be committed.
 
-Two parts. `targets`: the committed set, the house model with its untrained and concept-free twins, every gate, a split
-seed a run. `upstream`: Pfam-labelled fingers (read where they lie, never copied) through the house model and UniRep-64:
-out-of-fold AUROC of each stratum and layer beside bag, dipeptides, PSSM and the untrained twin.
+Two parts. `targets`: the committed set, the house model with its untrained (and, where named, concept-free) twin, every
+gate, a split seed a run; and again with a reference house model that may not be committed. `upstream`: Pfam-labelled
+fingers (read where they lie, never copied) through the house model and UniRep-64: out-of-fold AUROC of each stratum and
+layer beside bag, dipeptides, PSSM and the untrained twin.
 
     python -m benchmarks.concept.quality [--seeds 0 1 2] [--out FOLDER] [--shared FOLDER] [--json FILE]
 
@@ -86,9 +87,25 @@ def seeded(config: Config, seed: int, out: Path) -> Study:
     )
 
 
-def targets(out: Path, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Every target on every seed; the verdict; and whether the concept-free twin is refused where it should be."""
-    config = read_config(DATA / "config.yaml")
+def configured(out: Path, house: Path | None) -> Config:
+    """The embedded default, or the same with another house model in the committed one's place."""
+    if house is None:
+        return read_config(DATA / "config.yaml")
+    registry = yaml.safe_load((DATA / "models" / "model_registry.yaml").read_text())["models"]
+    written = yaml.safe_load((DATA / "config.yaml").read_text())
+    entry = {**registry["house_esm2"], "checkpoint_path": str(house)}
+    (out / "registry.yaml").write_text(yaml.safe_dump({"models": {"house_esm2": entry}}))
+    paths = {name: str((DATA / path).resolve()) for name, path in written["paths"].items()}
+    written["paths"] = {**paths, "model_registry": str(out / "registry.yaml")}
+    written["model"] = {"name": "house_esm2"}
+    (out / "config.yaml").write_text(yaml.safe_dump(written))
+    return read_config(out / "config.yaml")
+
+
+def targets(out: Path, seeds: Sequence[int], house: Path | None = None) -> list[dict[str, Any]]:
+    """Every target on every seed, the verdict, and the concept-free twin's own figures where one is named."""
+    out.mkdir(parents=True, exist_ok=True)
+    config = configured(out, house)
     rows = []
     for seed in seeds:
         started = time.perf_counter()
@@ -178,36 +195,43 @@ def _upstream_study(out: Path, files: dict[str, Path], model: str, shared: Path)
     return study, read_windows(layout.windows)
 
 
-def markdown(seeds: Sequence[dict[str, Any]], features: dict[str, dict[str, StratumScores]]) -> str:
-    """Both tables, with the command that makes them again."""
-    names = [f"seed {one['seed']}" for one in seeds]
+def markdown(
+    seeds: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]], features: dict[str, dict[str, StratumScores]]
+) -> str:
+    """All tables, with the command that makes them again."""
     lines = [
         "# Quality of the concept study", "",
         "Measured by `python -m benchmarks.concept.quality`; one thread, CPU, single precision.", "",
-        "## The embedded default against its targets", "",
-        f"| | target | {' | '.join(names)} | |",
-        "| --- | ---: |" + " ---: |" * len(seeds) + " --- |",
+        "## The embedded default against its targets", "", *_targets_table(seeds),
     ]  # fmt: skip
-    for target in TARGETS:
-        figures = [one["figures"][target.what] for one in seeds]
-        met = all(value is not None and target.low <= value <= target.high for value in figures)
-        wanted = f"{target.low:g} … {target.high:g}"
-        lines.append(
-            f"| {target.what} | {wanted} | {' | '.join(map(_number, figures))} | {'met' if met else 'missed'} |"
-        )
-    lines += list(_beside(seeds))
-    lines += [
-        "",
-        "## Pfam-labelled fingers: out-of-fold AUROC by stratum",
-        "",
-        f"| feature | {' | '.join(NEGATIVES)} | worst |",
-        "| --- |" + " ---: |" * 5,
-    ]
+    if reference:
+        lines += [
+            "", "## The same with a reference house model", "",
+            "Same architecture, trained on fingers of 50 Pfam-annotated proteins that this set does not hold; it may "
+            "not be committed.", "", *_targets_table(reference),
+        ]  # fmt: skip
+    if features:
+        title = "## Pfam-labelled fingers: out-of-fold AUROC by stratum"
+        lines += ["", title, "", f"| feature | {' | '.join(NEGATIVES)} | worst |", "| --- |" + " ---: |" * 5]
     for name, layers in features.items():
         for layer, one in layers.items():
             cells = [_number(one.auroc.get(stratum)) for stratum in NEGATIVES]
             lines.append(f"| {name} {layer} | {' | '.join(cells)} | {_number(one.worst)} |")
     return "\n".join([*lines, ""])
+
+
+def _targets_table(seeds: Sequence[dict[str, Any]]) -> list[str]:
+    names = [f"seed {one['seed']}" for one in seeds]
+    lines = [f"| | target | {' | '.join(names)} | |", "| --- | ---: |" + " ---: |" * len(seeds) + " --- |"]
+    for target in TARGETS:
+        figures = [one["figures"][target.what] for one in seeds]
+        if all(value is None for value in figures):
+            continue
+        met = all(value is not None and target.low <= value <= target.high for value in figures)
+        cells = " | ".join(map(_number, figures))
+        bounds = f"{target.low:g} … {target.high:g}"
+        lines.append(f"| {target.what} | {bounds} | {cells} | {'met' if met else 'missed'} |")
+    return [*lines, *_beside(seeds)]
 
 
 def _beside(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -243,11 +267,13 @@ def main() -> None:
     given = arguments.parse_args()
     out = given.out or Path(tempfile.mkdtemp(prefix="concept-quality-"))
     (out / "upstream").mkdir(parents=True, exist_ok=True)
-    seeds = targets(out, given.seeds)
+    seeds = targets(out / "default", given.seeds)
+    house = given.shared / "house_esm2"
+    reference = targets(out / "reference", given.seeds, house) if house.is_dir() else []
     features = upstream(out / "upstream", given.shared) if given.shared.is_dir() else {}
-    given.markdown.write_text(markdown(seeds, features), encoding="utf-8")
+    given.markdown.write_text(markdown(seeds, reference, features), encoding="utf-8")
     if given.json:
-        write_json(given.json, seeds)
+        write_json(given.json, {"default": seeds, "reference": reference})
     print(given.markdown.read_text())
 
 
