@@ -71,9 +71,9 @@ def test_fasta_reads_back_and_gzip_by_its_name(tmp_path: Path) -> None:
     packed = tmp_path / "a.fasta.gz"
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     assert read_fasta(plain, unknown_max=1) == read_fasta(packed, unknown_max=1) == proteins
+    broken = tmp_path / "b.fasta.gz"
+    broken.write_bytes(plain.read_bytes())
     with pytest.raises(BadInput, match="cannot be read as text"):
-        broken = tmp_path / "b.fasta.gz"
-        broken.write_bytes(plain.read_bytes())
         read_fasta(broken)
     with pytest.raises(BadInput, match="no such file"):
         read_fasta(tmp_path / "none.fasta")
