@@ -93,3 +93,22 @@ def test_what_was_trained_opens_as_a_model(proteins: list[Protein], tmp_path: Pa
     states = open_model(found, device="cpu").hidden_states(["MKVCH"], [0, 2])[0]
     assert states[2].shape == (5, 16)
     assert not list(folder.glob("state*"))
+
+
+def test_training_may_start_from_a_model_that_the_plan_names(proteins: list[Protein], tmp_path: Path) -> None:
+    from concept_core.models.house import weights_of
+
+    first = train(PLAN, data(proteins), tmp_path / "first")
+    named = PLAN.model_copy(update={"init_sha256": sha256_of(weights_of(first)), "lr": 1e-9})
+    second = train(named, data(proteins), tmp_path / "second", init=first)
+    entry = ModelEntry(family="house", hidden_size=16, num_layers=2, num_attention_heads=2, layers_to_extract=(1, 2))
+    states = [
+        open_model(
+            Registered(name="m", entry=entry, folder=folder, tokenizer=folder, registry=tmp_path / "r.yaml"),
+            device="cpu",
+        ).hidden_states(["MKVCH"], [2])[0][2]
+        for folder in (first, second)
+    ]
+    np.testing.assert_allclose(states[0], states[1], atol=1e-3)  # a rate of nearly nothing stays where it started
+    with pytest.raises(BadInput, match="the plan says None"):
+        train(PLAN, data(proteins), tmp_path / "third", init=first)
