@@ -150,9 +150,15 @@ def test_a_configuration_that_cannot_be_read(tmp_path: Path, text: str, told: st
 
 def test_paths_are_beside_the_file_and_a_swapped_model_leaves_its_twin(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text("model: {name: a, layers: [1], concept_free: b}\npaths: {positives: p.jsonl, negatives: n.jsonl}\n")
+    file.write_text(
+        "model: {name: a, layers: [1], concept_free: b}\nembedding: {context: 96, overlap: 9}\n"
+        "paths: {positives: p.jsonl, negatives: n.jsonl}\n"
+    )
     config = read_config(file)
     assert config.paths.positives == tmp_path / "p.jsonl"
     assert config.plan.model.concept_free == "b"
-    assert read_config(file, model="c").plan.model == ModelPlan(name="c")
+    swapped = read_config(file, model="c").plan
+    assert swapped.model == ModelPlan(name="c")
+    assert (swapped.embedding.context, swapped.embedding.overlap) == (None, 9)
+    assert read_config(file, model="a").plan.embedding.context == 96
     assert read_config(file).plan.cav == ConceptPlan().cav
