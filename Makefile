@@ -6,7 +6,7 @@ tenants := .venv/.tenants
 export OPENBLAS_NUM_THREADS ?= 1
 bin := .venv/bin
 
-.PHONY: run up test test-real lint bench simulate slurm-up slurm-down verify picture clean help
+.PHONY: run up test test-real lint bench concept concept-scan simulate slurm-up slurm-down verify picture clean help
 
 run: $(ready)          ## the main job: fold 02 if needed, the warm start, its verdict
 	$(bin)/python -m deployments.house run --corpus '$(CORPUS)'
@@ -25,6 +25,12 @@ lint: $(tenants)         ## style, types, import contracts
 
 bench: $(ready)        ## the CPU benchmarks, under ten minutes (HOW=--smoke: one)
 	$(bin)/python -m benchmarks.all $(HOW)
+
+concept: $(tenants)    ## a protein concept from windows to verdict and report, house model (MODEL=key or folder)
+	$(bin)/python -m concept_core pipeline $(if $(MODEL),--model '$(MODEL)')
+
+concept-scan: $(tenants) ## FASTA=file: where the concept stands, by the CAV and thresholds of `make concept`
+	$(bin)/python -m concept_core detect --input '$(FASTA)' --output outputs/concept/detections/$(basename $(notdir $(FASTA))) $(if $(MODEL),--model '$(MODEL)')
 
 simulate: $(ready)     ## HISTORIES= seeded histories of a faulty site, network and disk, from SEED=
 	OMP_NUM_THREADS=1 $(bin)/python -m benchmarks.simulator --histories $(or $(HISTORIES),2000) --seed $(or $(SEED),0)

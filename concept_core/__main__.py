@@ -9,13 +9,17 @@ import sys
 
 import typer
 
-from concept_core.cli import prepare
+from concept_core.cli import detect, evaluate, pipeline, prepare, train
 from concept_core.cli.common import run
 
 app = typer.Typer(
     name="concept_core", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )
 prepare.mount(app)
+train.mount(app)
+evaluate.mount(app)
+detect.mount(app)
+pipeline.mount(app)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -55,8 +55,9 @@ def read_config(file: Path, *, model: str | None = None) -> Config:
         raise BadInput(f"no section {unknown[0]!r}", file=file, remedy=f"sections are {_sections()}")
     if model is not None:
         sections["model"] = {**(sections.get("model") or {}), "name": model}
-        if raw.get("model", {}).get("name") != model:  # layers and twins belong to the file's own model
+        if (raw.get("model") or {}).get("name") != model:  # layers, twins and context belong to the file's own model
             sections["model"] = {k: v for k, v in sections["model"].items() if k not in ("layers", "concept_free")}
+            sections["embedding"] = {k: v for k, v in (sections.get("embedding") or {}).items() if k != "context"}
     plan = _validated(ConceptPlan, {name: value or {} for name, value in sections.items()}, file)
     paths = _validated(Paths, raw.get("paths") or {}, file, inside="paths")
     base = file.resolve().parent

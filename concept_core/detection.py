@@ -13,19 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from concept_core.cav.direction import Affine
 from concept_core.cav.rows import Floats
 from concept_core.evaluation.threshold_registry import ThresholdRegistry
 from concept_core.plans import DetectionPlan
 
 CONFIDENCE = ((0.01, 3), (0.05, 2), (1.0, 1))
 """p of the protein null, at most → confidence."""
-
-
-class Affine(NamedTuple):
-    """A probe in the model's own space: logit of a window = a · mean state + c."""
-
-    a_d: Floats
-    c: float
 
 
 class Hit(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -11,6 +10,7 @@ from study_core.errors import BadInput
 from study_core.files import replacing
 
 TEXT = ("source", "role", "key", "stratum", "group", "part", "accession", "kind")
+COUNTS = ("layer", "fold", "length", "start")
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> Path:
@@ -21,11 +21,15 @@ def write_csv(path: Path, table: pd.DataFrame) -> Path:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """A table with exact floats; names stay text, whatever they look like. Raises BadInput where there is none."""
-    kinds: dict[Any, Any] = dict.fromkeys(TEXT, str)
+    """A table with exact doubles; an empty cell of a number is NaN. Raises BadInput where there is no table."""
     try:
-        return pd.read_csv(path, float_precision="round_trip", dtype=kinds, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        for name in table.columns:
+            if name not in TEXT:
+                kind = int if name in COUNTS else float
+                table[name] = [kind(cell) if cell else float("nan") for cell in table[name]]
     except FileNotFoundError:
         raise BadInput("no such file", file=path, remedy="run evaluate first") from None
     except (ValueError, pd.errors.ParserError) as error:
         raise BadInput(f"no table ({str(error).splitlines()[0]})", file=path, remedy="run evaluate again") from None
+    return table

@@ -7,7 +7,8 @@ embeddings/<model>/ L<l>_pos.npy L<l>_neg.npy          per-residue float16, wind
 cavs/<model>/       L<l>_concept_v1.npy L<l>_pattern_v1.npy L<l>_random_<nn>_v1.npy
                     L<l>_{scaler,pca,probe,centred,folds}_v1.safetensors L<l>_report_v1.json L<l>_manifest_v1.json
 evaluations/<model>/ projection_eval.json thresholds.json controls.json nulls.npz oof_scores.csv proteins.csv
-                    facts.json sensitivity.json plots/
+                    facts.json tracks.safetensors
+                    sensitivity.json plots/
 detections/<input>/ predictions.json hits.tsv detection_summary.json tracks/<accession>.png
 logs/               indexing_corrections.jsonl
 smoke_test_metrics.json
@@ -149,6 +150,11 @@ class EvaluationFiles:
     def proteins(self) -> Path:
         """Whole proteins of the detection test, a row a protein and source."""
         return self.root / "proteins.csv"
+
+    @property
+    def tracks(self) -> Path:
+        """The model's tracks of the detection test's proteins."""
+        return self.root / "tracks.safetensors"
 
     @property
     def sensitivity(self) -> Path:

@@ -1,13 +1,14 @@
 """Jobs one after another in this process, each in a folder of its own below a run.
 
-A job that was done is not done again: its receipt is kept beside the identity of its request, and is used only where
-the identity is equal and every file is as it was left. What is stale is made anew, whatever its name says.
+A job that was done is not done again: its receipt is kept beside the identity of its request and of the code, and is
+used only where both are equal and every file is as it was left. What is stale is made anew, whatever its name says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,8 +26,9 @@ from concept_core.jobs.train_cav import TrainedCav, train_cav
 from concept_core.layout import CavFiles, DetectionFiles, Layout
 from concept_core.plans import ConceptPlan
 from concept_core.predictions import Merged, merge
+from study_core import job
 from study_core.errors import BadInput
-from study_core.files import damaged, peek_json, place, place_tree, read_json, write_json
+from study_core.files import damaged, peek_json, place, place_tree, read_json, sha256_of, write_json
 from study_core.job import Content, Context, Receipt, Request, received
 from study_core.plan import identity
 
@@ -49,20 +51,34 @@ class Place:
         pass
 
 
+@cache
+def code_sha256() -> str:
+    """Hash of the sources that a job here may reach; command line and report are left out."""
+    core, ground = Path(__file__).parent, Path(job.__file__).parent
+    files = [path for root in (core, ground) for path in root.rglob("*.py")]
+    kept = [path for path in files if not {"cli", "report"} & set(path.parts[-3:])]
+    return identity({str(path.relative_to(core.parent)): sha256_of(path) for path in sorted(kept)})
+
+
 @dataclass(frozen=True)
 class Local:
     """Runs jobs below `root`/jobs and remembers their receipts."""
 
     root: Path
     tell: Tell = lambda line: None
+    kept_only: frozenset[str] = frozenset()
+    """Jobs (`embed`, `train_cav`) that must be there already, made from the same files by the same code."""
 
     def ask(self, function: Callable[[Q, Context], R], request: Q, kind: type[R], name: str) -> R:
         """The receipt of a request: kept from before where nothing changed, else made now."""
         folder = self.root / "jobs" / name
-        wanted = identity({"job": function.__name__, **request.identity()})
+        wanted = identity({"job": function.__name__, "code": code_sha256(), **request.identity()})
         kept = peek_json(folder / "receipt.json")
         if kept and kept.get("request") == wanted and damaged(kept) is None:
             return received(kind, kept["receipt"])
+        if function.__name__ in self.kept_only:
+            state = "not there" if kept is None else "made from other files, options or code"
+            raise BadInput(f"{name} is {state}", file=folder, remedy="run without the skip option")
         self.tell(name)
         receipt = function(request, Place(folder))
         saved = {"request": wanted, "receipt": receipt.model_dump(mode="json"), "files": receipt.files()}
@@ -93,10 +109,16 @@ class Study:
     registry: Path
     device: str = "auto"
     tell: Tell = lambda line: None
+    kept_only: frozenset[str] = frozenset()
+
+    @property
+    def model(self) -> str:
+        """Name of the model's stores, CAVs and evaluation."""
+        return steps.networks(self.plan, self.registry)[0].name
 
     @property
     def local(self) -> Local:
-        return Local(self.layout.root, self.tell)
+        return Local(self.layout.root, self.tell, self.kept_only)
 
     def windows(self) -> Content:
         """The run's table of windows. Raises BadInput where there is none."""
@@ -155,7 +177,7 @@ class Study:
             self.plan, trained.sources(), scans, windows, dropped_share=dropped_share, smoke_passed=smoke_passed
         )
         evaluated = self.local.ask(concept_eval, wanted, Evaluated, "concept_eval")
-        place_tree(evaluated.evaluation.path, self.layout.evaluation(self.plan.model.name).root)
+        place_tree(evaluated.evaluation.path, self.layout.evaluation(self.model).root)
         return evaluated
 
     def sensitivity(self) -> dict[str, Any]:
@@ -166,7 +188,7 @@ class Study:
             self.plan, network, trained.by_network[network.name], self.windows(), stores[network.name], self.device
         )
         made = self.local.ask(sensitivity, request, Sensed, "sensitivity")
-        place(made.table.path, self.layout.evaluation(self.plan.model.name).sensitivity)
+        place(made.table.path, self.layout.evaluation(self.model).sensitivity)
         table: dict[str, Any] = read_json(made.table.path)
         return table
 

@@ -159,7 +159,9 @@ def two_sided(value: float, random: Floats) -> float:
     return float((1 + int((np.abs(random) >= abs(value)).sum())) / (len(random) + 1))
 
 
-def tested(layer: int, name: str, u_d: Floats, random_Rd: Floats, ligand_Nd: Floats, other_Nd: Floats) -> Sensitivity:
+def against_random(
+    layer: int, name: str, u_d: Floats, random_Rd: Floats, ligand_Nd: Floats, other_Nd: Floats
+) -> Sensitivity:
     """S of a direction against those of random CAVs."""
     s, s_other = ligand_Nd @ u_d, other_Nd @ u_d
     random, random_other = ligand_Nd @ random_Rd.T, other_Nd @ random_Rd.T

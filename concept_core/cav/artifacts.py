@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from concept_core.cav.direction import Affine
 from concept_core.cav.probe import Probe, Projection
 from concept_core.cav.rows import Floats
-from concept_core.detection import Affine
 from concept_core.layout import CavFiles
 from study_core.errors import BadInput
 from study_core.files import peek_json, read_json, replacing, sha256_of, write_json

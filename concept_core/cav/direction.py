@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from concept_core.cav.probe import NO_DIRECTION, Probe
 from concept_core.cav.rows import Floats, Rows
+
+
+class Affine(NamedTuple):
+    """A probe in the model's own space: logit of a window = a · mean state + c."""
+
+    a_d: Floats
+    c: float
 
 
 def unit(vector_d: Floats) -> Floats:

@@ -67,6 +67,8 @@ class NullRefits:
         """Out-of-fold AUROC over all strata with these labels."""
         scores = np.zeros(len(self._rows))
         for inside, z_in, z_out in self._folds:
+            if len(set(positive_n[inside].tolist())) < 2:
+                continue  # of a handful of rows a permutation may leave one class: nothing to point at, scores 0
             weights, bias = fit_weights(z_in, positive_n[inside], self._plan)
             scores[~inside] = z_out @ weights + bias if np.linalg.norm(weights) >= NO_DIRECTION else 0.0
         return auroc(scores[positive_n], scores[~positive_n])

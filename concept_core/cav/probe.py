@@ -170,3 +170,32 @@ def chosen(x_nd: Floats, rows: Rows, strata: Sequence[str]) -> tuple[Floats, Row
     if len(bad):
         raise BadInput("features are not finite", row=str(rows.keys[mask][bad[0]]), remedy="run the embedding again")
     return x_nd, rows[mask]
+
+
+LEARNED_SHARES = (0.25, 0.5, 0.75, 1.0)
+
+
+def learning_curve(x_nd: Floats, rows: Rows, plan: CavPlan) -> list[tuple[int, Unseen]]:
+    """Out-of-fold scores of probes that were given a share of the training groups: (groups given, scores).
+
+    Each fold is scored whole; only what is fitted shrinks. A share that leaves a fold without both classes is left out.
+    """
+    x_nd, rows = chosen(x_nd, rows, PLAIN)
+    within = rows.folds >= 0
+    x_nd, rows = x_nd[within], rows[within]
+    names = np.unique(rows.groups)
+    order = np.random.default_rng(plan.seed).permutation(names)
+    found = []
+    for share in LEARNED_SHARES:
+        given = set(order[: max(2, round(share * len(names)))].tolist())
+        kept = np.isin(rows.groups, list(given))
+        scores = np.zeros(len(rows))
+        for fold in rows.fold_numbers:
+            inside, outside = kept & (rows.folds != fold), rows.folds == fold
+            if len(np.unique(rows.positive[inside])) < 2:
+                break
+            probe = fit_probe(x_nd[inside], rows[inside], plan)
+            scores[outside] = probe.logits(x_nd[outside], rows.groups[outside].tolist())
+        else:
+            found.append((len(given), Unseen(rows, scores, "oof")))
+    return found

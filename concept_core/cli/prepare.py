@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from concept_core.cli.common import (
     study,
 )
 from study_core.errors import BadInput
+
+if TYPE_CHECKING:
+    from concept_core.models.house import HousePlan
 
 Fasta = Annotated[list[Path], typer.Option("--fasta", help="FASTA file (.gz too); may be given again.")]
 
@@ -154,6 +157,12 @@ def house(
     concept: Annotated[str, typer.Option(help="C2H2, or a regular expression.")] = "C2H2",
     steps: Annotated[int, typer.Option(min=1)] = 2000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    init: Annotated[
+        Path | None, typer.Option("--init", help="House model to start from. Default: fresh weights.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other option of the plan, as drift=0.6; may be given again.")
+    ] = None,
     without: Annotated[bool, typer.Option("--without-concept", help="The concept-free twin.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -161,20 +170,45 @@ def house(
     from rich.progress import Progress
 
     from concept_core.corpus.rows import read_rows
-    from concept_core.models.house import HousePlan, train
+    from concept_core.models.house import train
     from concept_core.models.house_data import crops
+    from concept_core.plans import ConceptSpec
 
     rows = [row.sequence for file in exclude for row in read_rows(file)]
-    data = crops(_proteins(fasta), rows, _pattern(concept), with_concept=not without)
-    plan = HousePlan(steps=steps, seed=seed, **({"concept_share": 0.0} if without else {}))
+    plan = _house_plan(steps, seed, init, option or [], without)
+    conserved = str(ConceptSpec().ligand_residues) if concept == "C2H2" else ""
+    data = crops(_proteins(fasta), rows, _pattern(concept), with_concept=not without, conserved=conserved)
     with shown("house", out) as context, Progress(console=console, disable=quiet) as bar:
         task = bar.add_task("loss", total=steps)
         folder = train(
             plan,
             data,
             out,
+            init=init,
             tell=lambda step, loss: bar.update(task, completed=step, description=f"loss {loss:.3f}"),
             should_stop=context.should_stop,
         )
     facts = {"model": str(folder), "proteins": len(data.proteins), "occurrences": len(data.occurrences), "steps": steps}
     say(facts, as_json, f"{folder}: {steps} steps, {facts['proteins']} proteins, {facts['occurrences']} occurrences")
+
+
+def _house_plan(steps: int, seed: int, init: Path | None, options: list[str], without: bool) -> HousePlan:
+    """The plan of the options. Raises BadInput for one that it does not have, or a value that it does not take."""
+    from pydantic import ValidationError
+
+    from concept_core.models.house import HousePlan, weights_of
+    from study_core.files import sha256_of
+
+    fields: dict[str, Any] = {"steps": steps, "seed": seed, **({"concept_share": 0.0} if without else {})}
+    for one in options:
+        name, _, value = one.partition("=")
+        if name not in HousePlan.model_fields or not value:
+            raise BadInput(f"no option {one!r}", remedy=f"NAME=VALUE; names are {', '.join(HousePlan.model_fields)}")
+        fields[name] = value
+    if init is not None:
+        fields["init_sha256"] = sha256_of(weights_of(init))
+    try:
+        return HousePlan.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput(f"{first['loc'][0]}: {first['msg']}", remedy="correct --set") from None

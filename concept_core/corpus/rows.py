@@ -79,7 +79,7 @@ def _checked(sequence: str, unknown_max: float, file: Path, row: int) -> str:
     sequence = "".join(sequence.split()).rstrip("*")
     if not sequence:
         raise BadInput("empty sequence", file=file, row=row, remedy="remove the record")
-    if not (sequence.isascii() and sequence.replace("-", "").replace("*", "").isalpha()):
+    if not (sequence.isascii() and sequence.isalpha()):
         odd = next(letter for letter in sequence if not (letter.isascii() and letter.isalpha()))
         raise BadInput(f"{odd!r} is no residue", file=file, row=row, remedy="one letter a residue, unaligned")
     letters, unknown = cleaned(sequence)

@@ -1,7 +1,8 @@
 """Tracks of whole proteins: the logit of every window, plain and centred, a layer; and what is read off them.
 
 A track is scored by the probe of the protein's own fold. On disk they are one safetensors file: `<layer>_plain`,
-`<layer>_centred` (all proteins one after another, float32) and `lengths` (windows a protein).
+`<layer>_centred` (all proteins one after another, float32), `lengths` (windows a protein), and `<layer>_residues`:
+every residue's projection on the unit direction, of the proteins with known occurrences, for heatmaps.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pandas as pd
 
 from concept_core import controls
 from concept_core.cav.artifacts import FoldProbes, read_tensors
+from concept_core.cav.direction import unit
 from concept_core.cav.rows import Floats
 from concept_core.corpus.windows import Window, best_overlap
 from concept_core.detection import track, two_step
@@ -43,9 +45,13 @@ class TrackWriter:
     def __init__(self, proteins: int) -> None:
         self._proteins = proteins
         self._found: dict[tuple[int, int], Pair] = {}
+        self._residues: dict[tuple[int, int], Floats] = {}
 
-    def add(self, number: int, layer: int, pair: Pair) -> None:
+    def add(self, number: int, layer: int, pair: Pair, residues: Floats | None = None) -> None:
+        """A protein's tracks of a layer, and its residues' projections where a heatmap may be drawn."""
         self._found[layer, number] = pair
+        if residues is not None:
+            self._residues[layer, number] = residues
 
     def write(self, path: Path) -> Path:
         """Replace `path`."""
@@ -57,6 +63,9 @@ class TrackWriter:
             pairs = [self._found[layer, number] for number in range(self._proteins)]
             tensors[f"{layer}_plain"] = np.concatenate([pair.plain for pair in pairs]).astype(np.float32)
             tensors[f"{layer}_centred"] = np.concatenate([pair.centred for pair in pairs]).astype(np.float32)
+            known = [self._residues[key] for key in sorted(self._residues) if key[0] == layer]
+            if known:
+                tensors[f"{layer}_residues"] = np.concatenate(known).astype(np.float32)
             tensors["lengths"] = np.array([len(pair.plain) for pair in pairs], dtype=np.int64)
         with replacing(path) as temporary:
             save_file(tensors, temporary)
@@ -87,6 +96,21 @@ class Tracks:
         cuts = np.cumsum(self.tensors["lengths"])[:-1]
         both = (np.split(self.tensors[f"{layer}_{name}"].astype(np.float64), cuts) for name in ("plain", "centred"))
         return [Pair(plain, centred) for plain, centred in zip(*both, strict=True)]
+
+    def residues(self, layer: int, proteins: Sequence[TestProtein]) -> dict[str, Floats]:
+        """Projections of each residue, by accession, of the proteins with known occurrences."""
+        known = [one for one in proteins if one.domains]
+        stored = self.tensors.get(f"{layer}_residues")
+        if stored is None or len(stored) != sum(len(one.sequence) for one in known):
+            return {}
+        cuts = np.cumsum([len(one.sequence) for one in known])[:-1]
+        return {one.accession: part for one, part in zip(known, np.split(stored, cuts), strict=True)}
+
+
+def residue_projections(states_Ld: Any, fold: int, probes: FoldProbes) -> Floats:
+    """Every residue on the unit direction of its fold's plain probe."""
+    projected: Floats = np.asarray(states_Ld, dtype=np.float64) @ unit(probes.plain[fold].a_d)
+    return projected
 
 
 def bag_pairs(proteins: Sequence[TestProtein], probes: FoldProbes, width: int) -> list[Pair]:

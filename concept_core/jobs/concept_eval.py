@@ -21,7 +21,7 @@ from concept_core.jobs.train_cav import figures_record, unseen_table
 from concept_core.layout import CavFiles, EvaluationFiles
 from concept_core.plans import NEGATIVES, ConceptSpec, ControlsPlan, DetectionPlan, EvaluationPlan
 from study_core.errors import BadInput
-from study_core.files import write_json
+from study_core.files import place, write_json
 from study_core.gates import Measure
 from study_core.job import Content, Context, Receipt, Request
 from study_core.plan import Frozen
@@ -94,6 +94,9 @@ def concept_eval(request: ConceptEval, context: Context) -> Evaluated:
     )
     files = EvaluationFiles(context.folder / "evaluation")
     write_tables(files, tables)
+    for one in request.scans:
+        if one.role == "model":
+            place(one.tracks.path, files.tracks)
     context.progress(done=2, total=3, stage="measures")
     found = measured(tables)
     cav = _cav(request, found.layer)

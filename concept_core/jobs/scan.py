@@ -10,7 +10,7 @@ from concept_core.cav.artifacts import read_folds
 from concept_core.corpus.windows import read_windows
 from concept_core.embedding import residue_states
 from concept_core.evaluation.proteins import test_proteins
-from concept_core.evaluation.tracks import TrackWriter, unseen_tracks
+from concept_core.evaluation.tracks import TrackWriter, residue_projections, unseen_tracks
 from concept_core.jobs.embed import Embed, network_of
 from concept_core.layout import CavFiles
 from concept_core.plans import DetectionPlan
@@ -57,8 +57,11 @@ def scan(request: Scan, context: Context) -> Scanned:
     for done, (number, states) in enumerate(streamed, start=1):
         if context.should_stop():
             raise TrainingInterrupted(f"stopped after {done - 1} of {len(proteins)} proteins")
+        one = proteins[number]
         for layer in request.layers:
-            writer.add(number, layer, unseen_tracks(states[layer], proteins[number].fold, probes[layer], width))
+            pair = unseen_tracks(states[layer], one.fold, probes[layer], width)
+            known = residue_projections(states[layer], one.fold, probes[layer]) if one.domains else None
+            writer.add(number, layer, pair, known)
         if done % 20 == 0 or done == len(proteins):
             context.progress(done=done, total=len(proteins), stage="scan")
     path = writer.write(context.folder / "tracks.safetensors")

@@ -16,7 +16,7 @@ from concept_core.jobs.embed import Embed, network_of
 from concept_core.layout import CavFiles, EmbeddingFiles
 from concept_core.models.protein_lm import MaskedLM
 from concept_core.plans import CavPlan, SensitivityPlan
-from concept_core.sensitivity import Probed, gradients, log_probabilities, probed, tested
+from concept_core.sensitivity import Probed, against_random, gradients, log_probabilities, probed
 from concept_core.store import open_store
 from study_core.errors import BadInput, TrainingInterrupted
 from study_core.files import write_json
@@ -70,7 +70,7 @@ def sensitivity(request: MeasureSensitivity, context: Context) -> Sensed:
         x_nd = np.asarray(store.pooled(layer), dtype=float)
         random = _random(request, x_nd, rows)
         for name, u_d in (("logistic", read.concept_d), ("pattern", read.pattern_d)):
-            figures = tested(layer, name, u_d, random, grads[0][layer], grads[1][layer])
+            figures = against_random(layer, name, u_d, random, grads[0][layer], grads[1][layer])
             found.append(figures.record())
             curves += _steering(request, model, (ligand, other), layer, name, u_d, random, _spread(x_nd, rows, u_d))
     path = write_json(context.folder / "sensitivity.json", {"directions": found, "steering": curves})

@@ -134,7 +134,7 @@ def _write(
     artifacts.write_probe(files, layer, plain.final)
     artifacts.write_centred(files, layer, centred.final)
     artifacts.write_folds(files, layer, {**plain.folds, -1: plain.final}, {**centred.folds, -1: centred.final})
-    write_json(files.report(layer), _report(request, plain, null))
+    write_json(files.report(layer), _report(request, plain, null) | {"learning": _learning(request, x_nd, rows)})
     names = [path for path in files.root.glob(f"L{layer}_*") if path != files.manifest(layer)]
     facts = {
         "version": plan.version, "source": request.source, "features": request.features,
@@ -163,6 +163,12 @@ def _report(request: TrainCav, plain: probe.Training, null: nulls.Null | None) -
             "refits": len(null.refits),
         },
     }  # fmt: skip
+
+
+def _learning(request: TrainCav, x_nd: Floats, rows: Rows) -> list[dict[str, Any]]:
+    """Worst stratum by the number of homology groups that the probes were given."""
+    curve = probe.learning_curve(x_nd, rows, request.plan)
+    return [{"groups": groups, "worst": _finite(scores.evaluate(unseen).worst)} for groups, unseen in curve]
 
 
 def figures_record(figures: scores.StratumScores) -> dict[str, Any]:

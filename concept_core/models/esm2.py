@@ -140,17 +140,24 @@ def _load(network: Any, config: Any, folder: Path, name: str) -> Any:
         raise BadInput(
             f"model {name}: no weights ({' or '.join(_WEIGHTS)})", file=folder, remedy="copy the whole folder"
         )
+    from safetensors import SafetensorError
+
     try:
         loaded, info = network.from_pretrained(
-            folder, config=config, local_files_only=True, output_loading_info=True, weights_only=True
+            folder,
+            config=config,
+            local_files_only=True,
+            output_loading_info=True,
+            weights_only=True,
+            ignore_mismatched_sizes=True,
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]
         raise BadInput(f"model {name}: weights do not load ({first})", file=folder, remedy="copy it again") from None
     wrong = [
-        f"{kind} {key}"
+        f"{kind} {key[0] if isinstance(key, tuple) else key}"
         for kind in ("missing_keys", "mismatched_keys", "error_msgs")
-        for key in sorted(map(str, info.get(kind) or ()))
+        for key in sorted(info.get(kind) or (), key=str)
     ]
     wrong += [f"unexpected {key}" for key in sorted(info.get("unexpected_keys") or ()) if not _idle(key)]
     if wrong:

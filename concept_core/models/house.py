@@ -20,7 +20,7 @@ from pydantic import Field
 from concept_core.models.alphabet import FIRST_RESIDUE, LAST_RESIDUE, MASK, PAD, TOKENS
 from concept_core.models.house_data import Crops
 from study_core.errors import BadInput, NonFiniteLoss, TrainingInterrupted
-from study_core.files import replacing, write_json, write_text
+from study_core.files import replacing, sha256_of, write_json, write_text
 from study_core.plan import Frozen, identity
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class HousePlan(Frozen):
     crop: int = Field(96, ge=8, title="Residues a crop")
     concept_share: float = Field(1 / 3, ge=0, le=1, title="Share of crops around the concept")
     drift: float = Field(
-        0.5,
+        0.0,
         ge=0,
         lt=1,
         description="Residues of crops around the concept that are replaced, at most; ligands are kept.",
@@ -49,6 +49,7 @@ class HousePlan(Frozen):
     weight_decay: float = Field(0.01, ge=0)
     masked: float = Field(0.15, gt=0, lt=1, title="Share of residues to predict")
     save_every: int = Field(200, ge=1)
+    init_sha256: str | None = Field(None, description="Of the weights that training starts from. Default: fresh ones.")
     seed: int = Field(0, ge=0)
 
 
@@ -67,18 +68,48 @@ def fresh(plan: HousePlan) -> EsmForMaskedLM:
     return EsmForMaskedLM(config)
 
 
+def weights_of(folder: Path) -> Path:
+    """The weights file of a house model's folder. Raises BadInput where there is none."""
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        raise BadInput("no model.safetensors", file=folder, remedy="name a house model's folder")
+    return file
+
+
+def _started(plan: HousePlan, init: Path | None) -> EsmForMaskedLM:
+    """The plan's network with its first weights."""
+    from safetensors.torch import load_file
+
+    found = sha256_of(weights_of(init)) if init is not None else None
+    if found != plan.init_sha256:
+        what = f"starts from weights {str(found)[:12]}, the plan says {str(plan.init_sha256)[:12]}"
+        raise BadInput(what, file=init, remedy="start from the weights that the plan names")
+    model = fresh(plan)
+    if init is not None:
+        try:
+            model.load_state_dict(load_file(weights_of(init)), strict=False)
+        except RuntimeError as error:
+            first = str(error).splitlines()[0]
+            raise BadInput(f"weights of another size ({first})", file=init, remedy="take the same sizes") from None
+        model.tie_weights()
+    return model
+
+
 def train(
     plan: HousePlan,
     crops: Crops,
     out: Path,
     *,
+    init: Path | None = None,
     tell: Callable[[int, float], None] = lambda step, loss: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Train and write the model folder `out` (config, weights, tokenizer, training.json).
 
+    `init` is the folder of a house model of the same size to start from; the plan names its weights' hash.
+
     Raises:
-        BadInput: `out` holds the state of another plan.
+        BadInput: `out` holds the state of another plan, or `init` is not what the plan names.
         TrainingInterrupted: after saving, when asked to stop.
         NonFiniteLoss: the loss became NaN.
     """
@@ -86,7 +117,7 @@ def train(
 
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    model = fresh(plan)
+    model = _started(plan, init)
     optimiser = torch.optim.AdamW(model.parameters(), lr=plan.lr, weight_decay=plan.weight_decay, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _factor(step, plan))
     state = out / "state.pt"

@@ -47,6 +47,8 @@ class Crops:
         return tokens_BT
 
     def _drifted(self, tokens_T: np.ndarray, drift: float, rng: np.random.Generator) -> np.ndarray:
+        if drift == 0:
+            return tokens_T
         free = (tokens_T >= FIRST_RESIDUE) & (tokens_T <= LAST_RESIDUE) & ~np.isin(tokens_T, self.conserved)
         chosen = free & (rng.random(len(tokens_T)) < drift * rng.random())
         changed = tokens_T.copy()

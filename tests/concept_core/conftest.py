@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from concept_core.config import Config, read_config
+from concept_core.jobs.concept_eval import Evaluated
+from concept_core.layout import Layout
+from concept_core.local import Study
 from concept_core.models.registry import Registered, registered
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,3 +37,46 @@ def shared_concept() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no {folder} (set CONCEPT_SHARED)")
     return folder
+
+
+@dataclass(frozen=True)
+class SmallStudy:
+    """A finished study of forty proteins a class: its configuration, folder, and what was evaluated."""
+
+    config: Path
+    study: Study
+    evaluated: Evaluated
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
+    """The committed house model and the first forty proteins a class, few refits: everything runs, some gates refuse."""
+    pytest.importorskip("transformers")
+    from concept_core.prepare import make_windows
+
+    root = tmp_path_factory.mktemp("concept") / "a study"
+    root.mkdir()
+    for kind in ("pos", "neg"):
+        rows = (DATA / f"c2h2_mini_{kind}.jsonl").read_text().splitlines()[:40]
+        (root / f"{kind}.jsonl").write_text("\n".join(rows) + "\n")
+    file = root / "config.yaml"
+    file.write_text(
+        f"""
+model: {{name: house_esm2, layers: [2, 4]}}
+paths:
+  positives: pos.jsonl
+  negatives: neg.jsonl
+  model_registry: {DATA / "models" / "model_registry.yaml"}
+  output: out
+embedding: {{context: 96}}
+data: {{folds: 3}}
+cav: {{random_cavs: 3, null_refits: 19}}
+evaluation: {{bootstrap: 50, heatmaps: 4}}
+detection: {{longest: 300}}
+sensitivity: {{random_cavs: 5, steering_sd: [1.0]}}
+"""
+    )
+    config = read_config(file)
+    study = Study(config.plan, Layout(config.paths.output), config.paths.model_registry, "cpu")
+    facts = make_windows(config, study.layout)
+    return SmallStudy(file, study, study.evaluate(dropped_share=facts["dropped_share"], smoke_passed=6))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from concept_core import detection
+from concept_core.cav.direction import Affine
 from concept_core.corpus.windows import best_overlap, overlap
 from concept_core.evaluation import localisation
 from concept_core.evaluation.threshold_registry import ThresholdRegistry, rates
@@ -14,7 +15,7 @@ from concept_core.plans import DetectionPlan
 
 def test_cumulative_sums_equal_the_mean_of_every_window() -> None:
     states = np.random.default_rng(0).normal(size=(100, 8))
-    probe = detection.Affine(np.arange(8.0), 0.5)
+    probe = Affine(np.arange(8.0), 0.5)
     scores = detection.track(states, probe, 41)
     assert len(scores) == 60
     for start in (0, 17, 59):
@@ -23,7 +24,7 @@ def test_cumulative_sums_equal_the_mean_of_every_window() -> None:
 
 def test_a_protein_shorter_than_the_window_is_one_window() -> None:
     states = np.ones((10, 2))
-    assert detection.track(states, detection.Affine(np.array([1.0, 1.0]), 0.0), 41).tolist() == [2.0]
+    assert detection.track(states, Affine(np.array([1.0, 1.0]), 0.0), 41).tolist() == [2.0]
 
 
 def test_two_steps_stay_near_the_coarse_position() -> None:

@@ -18,6 +18,8 @@ from concept_core.corpus.windows import best_overlap, read_windows, write_window
 from concept_core.plans import NEGATIVES, ConceptSpec, DataPlan
 from study_core.errors import BadInput
 
+pytestmark = pytest.mark.concept
+pytest.importorskip("sklearn")
 PATTERN = ConceptSpec().pattern
 FINGER = "MKTAYIAKQRCPECGKSFSQSSNLQKHQRTHTGEKPYVVLWDNERG"
 WINDOW = (3, 44)

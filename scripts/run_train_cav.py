@@ -1,0 +1,13 @@
+"""`python scripts/run_train_cav.py`: the seed's command line for `python -m concept_core train`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from concept_core.__main__ import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", *sys.argv[1:]]))

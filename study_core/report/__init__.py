@@ -1,0 +1,1 @@
+"""What people read: pages of blocks, one template, one style. No job reaches it, so its colours re-run nothing."""

@@ -1,0 +1,110 @@
+"""What the embedded default must reach, and who must be refused (T5, T6, T7). Minutes: every stage runs whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+pytest.importorskip("transformers")
+
+from concept_core.config import read_config
+from concept_core.evaluation.measures import null_name
+from concept_core.evaluation.tables import Tables, read_tables
+from concept_core.evaluation.thresholds import AGGREGATE, NULL, SKILL
+from concept_core.layout import EvaluationFiles, Layout
+from concept_core.local import Study
+from concept_core.prepare import make_windows
+from concept_core.replay import judged
+from study_core.gates import passed
+
+pytestmark = [pytest.mark.concept, pytest.mark.slow]
+DATA = Path(__file__).resolve().parents[2] / "data" / "concept"
+TWIN = DATA / "house_esm2_conceptfree"
+
+
+@pytest.fixture(scope="module", params=[0, 1, 2])
+def default(request: pytest.FixtureRequest, shared_concept: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The default's study on the reference house model, a split seed of three: plan, evaluation's folder, receipt."""
+    root = tmp_path_factory.mktemp("default")
+    models = yaml.safe_load((DATA / "models" / "model_registry.yaml").read_text())["models"]
+    entry = models["house_esm2"]
+    folders = {"house_esm2": shared_concept / "house_esm2"} | ({"twin": TWIN} if TWIN.is_dir() else {})
+    registry = {"models": {name: {**entry, "checkpoint_path": str(folder)} for name, folder in folders.items()}}
+    (root / "registry.yaml").write_text(yaml.safe_dump(registry))
+    written = yaml.safe_load((DATA / "config.yaml").read_text())
+    written["model"] = {"name": "house_esm2"} | ({"concept_free": "twin"} if TWIN.is_dir() else {})
+    written["data"]["seed"] = request.param
+    files = {name: str(DATA / f"c2h2_mini_{kind}.jsonl") for name, kind in (("positives", "pos"), ("negatives", "neg"))}
+    written["paths"] = {**files, "model_registry": "registry.yaml", "output": "run"}
+    (root / "config.yaml").write_text(yaml.safe_dump(written))
+    config = read_config(root / "config.yaml")
+    layout = Layout(config.paths.output)
+    facts = make_windows(config, layout)
+    study = Study(config.plan, layout, config.paths.model_registry, "cpu")
+    found = study.evaluate(dropped_share=facts["dropped_share"], smoke_passed=6)
+    return config.plan, layout.evaluation("house_esm2").root, found
+
+
+def value(found: Any, metric: str, **where: str) -> float:
+    return next(one.value for one in found.measures if one.metric == metric and one.slice == where)
+
+
+def test_the_house_model_reaches_its_targets_and_ships(default: Any) -> None:
+    """T5."""
+    plan, _, found = default
+    assert value(found, "worst_auroc", source="model", part="oof") >= 0.95
+    assert value(found, "worst_auroc", source="model", part="held_out") >= 0.90
+    assert value(found, "p", source="model") == pytest.approx(0.005)
+    assert value(found, "protein_auroc", source="model", kind="natural") >= 0.93
+    assert value(found, "protein_auroc", source="model", kind="decoy") >= 0.80
+    assert value(found, "iou_median", source="model") >= 0.85
+    assert value(found, "iou_share", source="model") >= 0.70
+    assert value(found, "iou_recall", source="model") >= 0.70
+    assert passed(judged(found.measures, plan))
+
+
+@pytest.mark.parametrize("control", ["bag20", "L0", "untrained"])
+def test_what_knows_letters_only_is_at_one_half(default: Any, control: str) -> None:
+    _, _, found = default
+    assert 0.45 <= value(found, "worst_auroc", source=control, part="oof") <= 0.55
+
+
+def as_model(folder: Path, role: str) -> Tables:
+    """The same tables with a control in the model's place, and the model out of them."""
+    tables = read_tables(EvaluationFiles(folder))
+    renamed = {}
+    for name in ("scores", "proteins"):
+        table = getattr(tables, name)
+        kept = table[(table.role != "model") | (table.layer == 0)].copy()
+        twin = kept[kept.role == role].assign(role="model")
+        renamed[name] = pd.concat([kept, twin])
+    nulls = {name.replace(f"{role}_L", "model_L"): one for name, one in tables.nulls.items() if name.startswith(role)}
+    layers = sorted(renamed["scores"][renamed["scores"].role == role].layer.unique())
+    assert not nulls or null_name("model", int(layers[-1])) in nulls
+    return Tables(renamed["scores"], {**tables.nulls, **nulls}, renamed["proteins"], tables.facts)
+
+
+@pytest.mark.skipif(not TWIN.is_dir(), reason="no concept-free twin is committed")
+def test_the_concept_free_network_passes_the_seed_s_gates_and_is_refused_for_want_of_skill(default: Any) -> None:
+    """T6: AUROC and p of the seed are met by a network that never saw the concept; gate 4 is what refuses it."""
+    from concept_core.evaluation.measures import measured
+
+    plan, folder, found = default
+    assert value(found, "worst_auroc", source="concept_free", part="oof") <= 0.60
+    records = judged(measured(as_model(folder, "concept_free")).measures, plan)
+    assert passed(records, gate=AGGREGATE)
+    assert passed(records, gate=NULL)
+    assert not passed(records, gate=SKILL)
+    assert not next(one for one in records if one.slice == {"control": "bag20"} and one.gate == SKILL).passed
+
+
+def test_the_untrained_network_is_refused(default: Any) -> None:
+    """T7."""
+    from concept_core.evaluation.measures import measured
+
+    plan, folder, _ = default
+    assert not passed(judged(measured(as_model(folder, "untrained")).measures, plan), gate=SKILL)
