@@ -128,7 +128,9 @@ def arm_image(source: Source, data: Dataset, device: str = "cpu") -> tuple[Compl
         BadInput: its file is missing, damaged, or of other patterns.
     """
     if source.arm == FLAT:
-        return data.flat, {}
+        from ptycho_core.inference import flat_object
+
+        return flat_object(data), {}
     if source.file is None:
         raise BadInput(f"{source.name} has no file", remedy="run train and reconstruct")
     if source.arm == LSQML:

@@ -5,6 +5,7 @@ Nothing here sees the truth. All photons are shown (p = 1); patches of all group
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -90,6 +91,12 @@ def explained(image: NDArray[np.complexfloating], data: Dataset) -> float:
         rates = data.s2 * intensities(image, data.probe, data.y[rows], data.x[rows])
         deviance.add(data.counts_of(rows), rates)
     return deviance.ratio
+
+
+def flat_object(data: Dataset) -> NDArray[np.complex64]:
+    """The best flat object that the photons alone allow: their mean total decides its amplitude."""
+    amplitude = math.sqrt(float(data.counts().sum()) / len(data.y) / data.s2)
+    return data.flat * np.complex64(amplitude)
 
 
 def truth_patches(image: NDArray[np.complex64], data: Dataset, rows: NDArray[np.int64]) -> NDArray[np.complex64]:

@@ -15,7 +15,8 @@
     <hub>/reconstruct/dose_<int>/<view>_<split>/           reconstruction.npz reconstruct.log
     <hub>/reconstruction_manifest.json
     <hub>/compare/dose_<int>/<view>/                       aligned_<arm>.npz metrics.csv metrics.json panels
-    <hub>/comparison_manifest.json  <hub>/summary.md  <hub>/report.html
+    <hub>/comparison_manifest.json
+    <hub>/verdict.json  <hub>/summary.md  <hub>/report.html
     <hub>/reference/training_manifest.json                 the golden manifest that a person promoted
 
 A view is a name of the design (dense, sparse) or `baseline`: every position of a split, gridsize 1. No name holds a
@@ -89,6 +90,10 @@ class Layout:
     @property
     def comparison_manifest(self) -> Path:
         return self.hub / "comparison_manifest.json"
+
+    @property
+    def verdict(self) -> Path:
+        return self.hub / "verdict.json"
 
     @property
     def summary(self) -> Path:

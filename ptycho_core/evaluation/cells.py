@@ -35,6 +35,11 @@ class Cell:
         return cell_slice(self.dose, self.view)
 
     @property
+    def key(self) -> str:
+        """`<dose>/<view>`, as thresholds and verdicts name it."""
+        return f"{int(self.dose)}/{self.view}"
+
+    @property
     def name(self) -> str:
         return f"dose {self.dose:g} {self.view}"
 
@@ -103,9 +108,11 @@ def cell_measures(cells: Sequence[Cell]) -> dict[str, list[Measure]]:
 
 def study_measures(cells: Sequence[Cell]) -> list[Measure]:
     """What the gates look at beside the arms' own numbers: leaks, and LSQML from dose to dose."""
-    measures = [
-        Measure("shared_pixels", cell.record["shared_pixels"], cell.slice) for cell in cells if cell.state == "compared"
-    ]
+    measures = []
+    for cell in cells:
+        if cell.state == "compared":
+            measures.append(Measure("compared", 1, cell.slice))
+            measures.append(Measure("shared_pixels", cell.record["shared_pixels"], cell.slice))
     by_view: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell.state != "skipped":

@@ -24,18 +24,21 @@ class StudyVerdict(Frozen):
     design_sha256: str
     thresholds: StudyThresholds
     gates: tuple[GateRecord, ...]
+    cells: tuple[str, ...]
+    """`<dose>/<view>` of every cell of the study, in order."""
     lost: tuple[str, ...]
-    """Cells that should have been compared and were not."""
+    """Cells that should have been compared and were not, each refused by the gate of integrity."""
 
     @property
     def passed(self) -> bool:
-        return passed(self.gates) and not self.lost
+        return passed(self.gates)
 
     @property
     def failed_cells(self) -> tuple[str, ...]:
         """`<dose>/<view>` of every refused rule, in order."""
-        found = (f"{one.slice.get('dose', '')}/{one.slice.get('view', '')}" for one in self.gates if not one.passed)
-        return tuple(dict.fromkeys(found))
+        refused = [one.slice for one in self.gates if not one.passed and "view" in one.slice]
+        names = dict.fromkeys(f"{where['dose']}/{where['view']}" for where in refused)
+        return tuple(name for name in self.cells if name in names)
 
     def sentence(self) -> str:
         """The verdict in one line, with the cells."""
@@ -43,7 +46,9 @@ class StudyVerdict(Frozen):
         if self.passed:
             return f"PASSED all {len({record.gate for record in self.gates})} gates in {len(self.gates)} rules"
         gates = ", ".join(dict.fromkeys(record.gate or "gates" for record in failed))
-        parts = [f"FAILED {gates} in {', '.join(self.failed_cells)}"] if failed else []
+        parts = (
+            [f"FAILED {gates}" + (f" in {', '.join(self.failed_cells)}" if self.failed_cells else "")] if failed else []
+        )
         parts += [f"not compared: {', '.join(self.lost)}"] if self.lost else []
         return "; ".join(parts)
 
@@ -52,6 +57,7 @@ class StudyVerdict(Frozen):
         return {
             "passed": self.passed, "sentence": self.sentence(), "design_sha256": self.design_sha256,
             "thresholds": self.thresholds.model_dump(mode="json"), "lost": list(self.lost),
+            "failed_cells": list(self.failed_cells),
             "gates": [record.record() for record in self.gates],
         }  # fmt: skip
 
@@ -88,8 +94,14 @@ def judge_study(design: StudyDesign, evidence: Evidence, thresholds: StudyThresh
         [*measures, *trained, *study_measures(evidence.cells)], [*rules_for(design, evidence, thresholds)],
         required=_required(evidence), baselines=baselines,
     )  # fmt: skip
-    lost = tuple(cell.name for cell in evidence.cells if cell.state == "lost")
-    return StudyVerdict(design_sha256=design.sha256(), thresholds=thresholds, gates=records, lost=lost)
+    lost = tuple(cell.key for cell in evidence.cells if cell.state == "lost")
+    return StudyVerdict(
+        design_sha256=design.sha256(),
+        thresholds=thresholds,
+        gates=records,
+        cells=tuple(cell.key for cell in evidence.cells),
+        lost=lost,
+    )
 
 
 def _required(evidence: Evidence) -> list[str]:
@@ -104,13 +116,18 @@ def _required(evidence: Evidence) -> list[str]:
 
 
 def rules_for(design: StudyDesign, evidence: Evidence, t: StudyThresholds) -> Iterable[GateRule]:
-    """Every rule, gate by gate, for the cells that were not skipped."""
-    cells = [cell for cell in evidence.cells if cell.state != "skipped"]
+    """Every rule, gate by gate. A cell that was lost has one, which refuses; a cell that was skipped has none."""
+    for cell in evidence.cells:
+        if cell.state != "skipped":
+            yield GateRule("integrity", "compared", "==", 1, "Every cell that has patterns is compared", cell.slice)
+    cells = [cell for cell in evidence.cells if cell.state == "compared"]
     grouped = [cell for cell in cells if cell.view != ALL]
     for cell in cells:
-        arm = PINN if cell.view != ALL else GS1
         yield GateRule("integrity", "shared_pixels", "==", 0, "No pixel is in both halves", cell.slice)
-        yield _rule("integrity", cell, f"{arm} shift", "<=", "shift_px_max", t.shift_px_max)
+        present = [row["arm"] for row in cell.record.get("arms", []) if row["status"] != "missing"]
+        for arm in dict.fromkeys([PINN if cell.view != ALL else GS1, *present]):
+            if arm != FLAT:
+                yield _rule("integrity", cell, f"{arm} shift", "<=", "shift_px_max", t.shift_px_max)
     for cell in cells:
         yield from _loss_rules(design, cell, t)
     similarity = f"{PINN} ph_ms_ssim"

@@ -13,7 +13,7 @@ from ptycho_core.design import StudyDesign, get_study_design
 from study_core.plan import Frozen
 
 GATES = {
-    "integrity": "The split shares no pixel and every image lies where it should",
+    "integrity": "Every cell is there, the split shares no pixel, every image lies where it should",
     "loss": "The training explains patterns that it never saw, and copied no noise",
     "quality": "The image is like the truth",
     "chance": "It is this object, not one that looks like it",

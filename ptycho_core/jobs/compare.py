@@ -119,8 +119,12 @@ def _compare(request: Compare, context: Context, folder: Path, belongs_to: str) 
 
 
 def _place(cell: Cell) -> dict[str, Any]:
+    """Where an image lies on the patterns' frame; scores depend on it by the grid of the coarser levels."""
     rows, columns = cell.box
-    return {"mask": cell.mask[cell.box], "offset": np.array([rows.start, columns.start], dtype=np.int64)}
+    return {
+        "mask": cell.mask[cell.box], "offset": np.array([rows.start, columns.start], dtype=np.int64),
+        "frame": np.array(cell.mask.shape, dtype=np.int64),
+    }  # fmt: skip
 
 
 def _write_truth(folder: Path, cell: Cell) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from ptycho_core.bundle import write_bundle
 from ptycho_core.contract import Dataset, read_dataset
-from ptycho_core.inference import explained, stitch
+from ptycho_core.inference import explained, flat_object, stitch
 from ptycho_core.npz import read_arrays
 from ptycho_core.recipes import Recipe
 from ptycho_core.training import LOSS_KINDS, Hooks, training_identity, write_history
@@ -100,12 +99,6 @@ def _train(request: Train, context: Context, folder: Path, belongs_to: str) -> d
     write_json(folder / RECORD, record)
     (folder / STATE).unlink(missing_ok=True)
     return record
-
-
-def flat_object(data: Dataset) -> np.ndarray[Any, np.dtype[np.complex64]]:
-    """The best flat object that the photons alone allow: their mean total decides its amplitude."""
-    amplitude = math.sqrt(float(data.counts().sum()) / len(data.y) / data.s2)
-    return data.flat * np.complex64(amplitude)
 
 
 def _truth(path: Path, data: Dataset) -> np.ndarray[Any, np.dtype[np.complex64]]:

@@ -8,8 +8,7 @@ import pytest
 from ptycho_core.contract import read_dataset
 from ptycho_core.design import StudyDesign
 from ptycho_core.forward import cut, intensities
-from ptycho_core.inference import explained
-from ptycho_core.jobs.train import flat_object
+from ptycho_core.inference import explained, flat_object
 from ptycho_core.layout import Layout
 from ptycho_core.npz import read_arrays
 from ptycho_core.objects import synthetic_object
