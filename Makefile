@@ -2,7 +2,7 @@
 CORPUS ?= data/mini
 PYTHON ?= python3
 ready := .venv/.ready
-concept := .venv/.concept
+tenants := .venv/.tenants
 export OPENBLAS_NUM_THREADS ?= 1
 bin := .venv/bin
 
@@ -14,13 +14,13 @@ run: $(ready)          ## the main job: fold 02 if needed, the warm start, its v
 up: $(ready)           ## Prefect server, UI and the five deployments, until Ctrl-C
 	$(bin)/python -m deployments.house up --corpus '$(CORPUS)'
 
-test: $(concept)         ## the fast tests
+test: $(tenants)         ## the fast tests
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2
 
-test-real: $(concept)    ## with the real Slurm, the Prefect server and the browser, two files at a time
+test-real: $(tenants)    ## with the real Slurm, the Prefect server and the browser, two files at a time
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile -m 'slurm or prefect or browser' --durations=10 $(ONLY)
 
-lint: $(concept)         ## style, types, import contracts
+lint: $(tenants)         ## style, types, import contracts
 	$(bin)/ruff check . && $(bin)/ruff format --check . && $(bin)/mypy && $(bin)/lint-imports
 
 bench: $(ready)        ## the CPU benchmarks, under ten minutes (HOW=--smoke: one)
@@ -47,9 +47,10 @@ $(ready): requirements.lock pyproject.toml
 	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(ready)
 
-$(concept): $(ready) requirements-concept.lock
+$(tenants): $(ready) requirements-concept.lock requirements-ptycho.lock
 	$(bin)/python -m pip install --quiet --disable-pip-version-check -r requirements-concept.lock
-	touch $(concept)
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-ptycho.lock
+	touch $(tenants)
 
 clean:                 ## everything that can be made again
 	rm -rf .venv .prefect data/mini build *.egg-info

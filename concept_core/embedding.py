@@ -75,7 +75,9 @@ def residue_states(
 
     `longest` shows the model no more residues at once than that (default: what it takes).
     """
-    cut = pieces([len(letters) for letters in sequences], min(model.max_residues, longest or model.max_residues), overlap)
+    cut = pieces(
+        [len(letters) for letters in sequences], min(model.max_residues, longest or model.max_residues), overlap
+    )
     waiting: dict[int, list[tuple[Piece, States]]] = {}
     wanted = np.bincount([one.sequence for one in cut], minlength=len(sequences))
     for batch in batches([one.end - one.start for one in cut], tokens_per_batch):

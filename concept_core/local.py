@@ -180,9 +180,7 @@ class Study:
         layer = read_registry(thresholds).layer
         read = read_cav(CavFiles(cav, self.plan.cav.version), layer)
         method = self.plan.detection.threshold_method
-        checked_thresholds(
-            thresholds, read, window=self.plan.data.window, plan=self.plan.embedding, method=method
-        )
+        checked_thresholds(thresholds, read, window=self.plan.data.window, plan=self.plan.embedding, method=method)
         network = steps.networks(self.plan, self.registry)[0]
         requests = steps.detect_requests(
             self.plan, network, Content.of(fasta), count, cav=Content.of(cav), thresholds=Content.of(thresholds),

@@ -120,8 +120,8 @@ def sensitivity_request(
 
 
 def detect_requests(
-    plan: ConceptPlan, network: Network, proteins: Content, count: int, *, cav: Content, thresholds: Content, layer: int,
-    device: str = "auto",
+    plan: ConceptPlan, network: Network, proteins: Content, count: int, *, cav: Content, thresholds: Content,
+    layer: int, device: str = "auto",
 ) -> tuple[Detect, ...]:  # fmt: skip
     """A request a shard of a FASTA file of `count` records."""
     size = plan.detection.proteins_per_shard
