@@ -6,7 +6,7 @@ an empty arm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
@@ -21,6 +21,8 @@ from ptycho_core.comparison_matrix import (
 )
 from ptycho_core.design import ALL
 from ptycho_core.jobs.compare import Compared
+from ptycho_core.jobs.reconstruct import Reconstructed
+from ptycho_core.jobs.train import Trained
 from ptycho_core.lsqml import INSTALL
 from ptycho_core.manifests import bundle_result, empty_result, job_entry, write_training_manifest
 from ptycho_core.matrix import TrainingJob, build_training_jobs
@@ -69,37 +71,35 @@ class Cell:
 
 def generate(cluster: Cluster, study: Study, progress: Progress) -> None:
     """Simulate every dose, as one array; bring each into the hub as it ends."""
-    asks = {steps.generation(study, dose): dose for dose in study.design.doses}
-    for ask, receipt in _ended(cluster, list(asks), progress):
+    asks = [steps.generation(study, dose) for dose in study.design.doses]
+    for future, ask in _ended(_sent(cluster, asks)):
+        receipt = _outcome(cluster, ask, future, progress)
+        if receipt is None:
+            continue
         steps.place_generated(study, receipt)
         for skip in receipt.skips:
-            cluster.run.event("skip", f"skipped: dose {skip['dose']:g} {skip['view']} {skip['split']}: "
-                              f"{skip['reason']}", **skip)  # fmt: skip
-        cluster.run.event("placed", f"{ask.name}: patterns and views in {study.layout.dose(asks[ask]).name}")
+            where = f"dose {skip['dose']:g} {skip['view']} {skip['split']}"
+            cluster.run.event("skip", f"skipped: {where}: {skip['reason']}", skip=skip)
+        cluster.run.event("placed", f"{ask.name}: patterns and views in {study.layout.dose(receipt.dose).name}")
 
 
 def train_and_reconstruct(cluster: Cluster, study: Study, progress: Progress) -> None:
     """Both arrays in one wave; as the last input of a cell ends, its comparison is sent."""
-    trainings = _training_jobs(study, progress)
-    reconstructions = _reconstruction_jobs(study)
-    train_asks = {steps.training(study, one): one for one in trainings}
-    fault = _lsqml_fault()
-    solve_asks = {} if fault else {steps.reconstruction(study, one): one for one in reconstructions}
+    trainings = [(steps.training(study, one), one) for one in _training_jobs(study, progress)]
+    solvers = _solvers(study)
     _write_training(study, [], progress)
-    unsent = [_solve_entry(study, one, None, "skipped", fault) for one in reconstructions] if fault else []
-    write_reconstruction_manifest(study.layout, study.design, unsent, [], dry_run=False)
-    cells = _cells(study, train_asks, solve_asks)
-    sent = {
-        **_sent(cluster, list(train_asks)),
-        **_sent(cluster, list(solve_asks)),
-    }
-    for future in as_completed(list(sent)):
-        ask = sent[future]
+    cells = _cells(study, trainings, solvers)
+    trained = _sent(cluster, [ask for ask, _ in trainings])
+    solved = _sent(cluster, [ask for ask, _ in solvers])
+    of_training = {ask.name: one for ask, one in trainings}
+    of_solver = {ask.name: one for ask, one in solvers}
+    both: dict[PrefectFuture[dict[str, Any]], Ask[Any]] = {**trained, **solved}
+    for future, ask in _ended(both):
         receipt = _outcome(cluster, ask, future, progress)
-        if ask in train_asks:
-            _end_training(study, train_asks[ask], receipt, progress, ask.name)
+        if ask.name in of_training:
+            _end_training(study, of_training[ask.name], receipt, progress, ask.name)
         else:
-            _end_solving(study, solve_asks[ask], receipt, progress, ask.name)
+            _end_solving(study, of_solver[ask.name], receipt, progress, ask.name)
         for cell in cells:
             cell.waits.discard(ask.name)
         compare_ready(cluster, study, cells)
@@ -145,10 +145,16 @@ def _training_jobs(study: Study, progress: Progress) -> list[TrainingJob]:
     )  # fmt: skip
 
 
-def _reconstruction_jobs(study: Study) -> list[ReconstructionJob]:
+def _solvers(study: Study) -> list[tuple[Ask[Reconstructed], ReconstructionJob]]:
+    """The LSQML jobs to send; where pty-chi is missing none, and each cell's reason in the manifest."""
     if not study.plan.iterative.run:
         return []
-    return build_reconstruction_jobs(study.design, study.layout.hub)
+    jobs, fault = build_reconstruction_jobs(study.design, study.layout.hub), _lsqml_fault()
+    if fault:
+        unsent = [_solve_entry(study, one, None, "skipped", fault) for one in jobs]
+        write_reconstruction_manifest(study.layout, study.design, unsent, [], dry_run=False)
+        return []
+    return [(steps.reconstruction(study, one), one) for one in jobs]
 
 
 def _lsqml_fault() -> str:
@@ -161,14 +167,15 @@ def _lsqml_fault() -> str:
 
 
 def _cells(
-    study: Study, trainings: Mapping[Ask[Any], TrainingJob], solvers: Mapping[Ask[Any], ReconstructionJob]
+    study: Study,
+    trainings: Sequence[tuple[Ask[Trained], TrainingJob]],
+    solvers: Sequence[tuple[Ask[Reconstructed], ReconstructionJob]],
 ) -> list[Cell]:
     """Every cell with patterns, and what it waits for: networks of its view and of all positions, its own solver."""
     cells = []
     for one in build_comparison_jobs(study.design, study.layout.hub):
-        waits = {ask.name for ask, training in trainings.items()
-                 if training.dose == one.dose and training.view in (one.view, ALL)}  # fmt: skip
-        waits |= {ask.name for ask, solver in solvers.items() if (solver.dose, solver.view) == (one.dose, one.view)}
+        waits = {ask.name for ask, job in trainings if job.dose == one.dose and job.view in (one.view, ALL)}
+        waits |= {ask.name for ask, job in solvers if (job.dose, job.view) == (one.dose, one.view)}
         cells.append(Cell(one, waits))
     return cells
 
@@ -192,7 +199,9 @@ def _write_training(study: Study, entries: list[dict[str, Any]], progress: Progr
     write_training_manifest(study.layout, study.design, entries, progress.skips, filters={}, dry_run=False)
 
 
-def _end_solving(study: Study, one: ReconstructionJob, done: Any, progress: Progress, name: str) -> None:
+def _end_solving(
+    study: Study, one: ReconstructionJob, done: Reconstructed | None, progress: Progress, name: str
+) -> None:
     if done is not None:
         try:
             steps.place_reconstructed(one, done)
@@ -202,7 +211,9 @@ def _end_solving(study: Study, one: ReconstructionJob, done: Any, progress: Prog
     write_reconstruction_manifest(study.layout, study.design, [entry], [], dry_run=False)
 
 
-def _solve_entry(study: Study, one: ReconstructionJob, done: Any, status: str, error: str | None) -> dict[str, Any]:
+def _solve_entry(
+    study: Study, one: ReconstructionJob, done: Reconstructed | None, status: str, error: str | None
+) -> dict[str, Any]:
     return reconstruction_entry(
         one, study.layout, done.model_dump() if done else None, input_sha256=sha256_of(one.patterns),
         output=one.folder / done.reconstruction.path.name if done else None,
@@ -211,20 +222,19 @@ def _solve_entry(study: Study, one: ReconstructionJob, done: Any, status: str, e
 
 
 def _sent(cluster: Cluster, asks: Sequence[Ask[R]]) -> dict[PrefectFuture[dict[str, Any]], Ask[R]]:
+    """Send as one array; the future of each."""
     if not asks:
         return {}
     handles = cluster.send(asks, array=True)
     return {job.submit(cluster, handle): ask for handle, ask in zip(handles, asks, strict=True)}
 
 
-def _ended(cluster: Cluster, asks: Sequence[Ask[R]], progress: Progress) -> list[tuple[Ask[R], R]]:
-    """Send as one array; those that ended well, in the order of their ends."""
-    sent, ended = _sent(cluster, asks), []
+def _ended(
+    sent: Mapping[PrefectFuture[dict[str, Any]], Ask[R]],
+) -> Iterator[tuple[PrefectFuture[dict[str, Any]], Ask[R]]]:
+    """Each job as it ends."""
     for future in as_completed(list(sent)):
-        receipt = _outcome(cluster, sent[future], future, progress)
-        if receipt is not None:
-            ended.append((sent[future], receipt))
-    return ended
+        yield future, sent[future]
 
 
 def _outcome(cluster: Cluster, ask: Ask[R], future: PrefectFuture[dict[str, Any]], progress: Progress) -> R | None:
