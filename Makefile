@@ -1,18 +1,22 @@
 # Two commands need no set-up: `make run` (the main job) and `make test`. `make help` lists the others.
 CORPUS ?= data/mini
 PYTHON ?= python3
+DOSES ?= 1e4
 ready := .venv/.ready
 tenants := .venv/.tenants
 export OPENBLAS_NUM_THREADS ?= 1
 bin := .venv/bin
 
-.PHONY: run up test test-real lint bench concept concept-scan simulate slurm-up slurm-down verify picture clean help
+.PHONY: run up ptycho concept concept-scan test test-real lint bench simulate slurm-up slurm-down verify picture clean help
 
 run: $(ready)          ## the main job: fold 02 if needed, the warm start, its verdict
 	$(bin)/python -m deployments.house run --corpus '$(CORPUS)'
 
-up: $(ready)           ## Prefect server, UI and the five deployments, until Ctrl-C
+up: $(ready)           ## Prefect server, UI and the deployments, until Ctrl-C
 	$(bin)/python -m deployments.house up --corpus '$(CORPUS)'
+
+ptycho: $(tenants)     ## dose and overlap in ptychography (DOSES="1e3 1e4 1e5"; one dose: minutes)
+	$(bin)/python -m deployments.tenants.ptycho $(addprefix --dose ,$(DOSES))
 
 test: $(tenants)         ## the fast tests
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2

@@ -36,7 +36,7 @@ from tasks.terminal import run as run_command
 ROOT = Path(__file__).resolve().parent.parent
 FOLD_02 = "checkpoints/prod/Track_H_fold_02/mamba_tiny_uv_best.pt"
 DEFAULT_CORPUS = "data/mini"
-DEPLOYMENTS = 5
+DEPLOYMENTS = 6
 console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 aside = Console(stderr=True, quiet=not sys.stderr.isatty())  # what moves; nothing of it in a pipe
 

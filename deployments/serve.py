@@ -1,4 +1,4 @@
-"""The five deployments: names, descriptions, tags, and the parameters their forms open with."""
+"""The deployments: names, descriptions, tags, and the parameters their forms open with."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from prefect import Flow, serve
 from prefect.deployments.runner import RunnerDeployment
 from pydantic import BaseModel
 
+from deployments.tenants import ptycho
 from flows.denoise.act_b import act_b
 from flows.denoise.act_of_god import act_of_god
 from flows.denoise.cross_validation import cross_validation
@@ -25,6 +26,7 @@ def deployments() -> list[RunnerDeployment]:
         _deployment(cross_validation, "five-fold", CrossValidationPlan()),
         _deployment(panel_qa, "audit", PanelQAPlan()),
         _deployment(denoise_manifest, "manifest", DenoisePlan()),
+        *ptycho.deployments(),
     ]
 
 

@@ -104,19 +104,21 @@ def _row(cell: Cell, source: Source, design: MetricsDesign, device: str) -> ArmR
         image, extra = arm_image(source, cell.data, device)
     except BadInput as error:
         return ArmResult(source, str(error))
-    if not np.isfinite(image[cell.mask]).all():
+    if not np.isfinite(image).all():
         return ArmResult(source, "the image is not finite")
     found = aligned_to(image, cell.truth, cell.mask)
     scored = scores(found.image, cell.truth, cell.mask, design)
     numbers = {
         **scored.numbers, **extra, **explained_by(image, cell.data),
         "amplitude_ratio": amplitude_ratio(image, cell.truth, cell.mask),
-        "scale": found.scale, "shift": max(abs(value) for value in found.shift_yx),
+        "scale": found.scale,
     }  # fmt: skip
+    if source.arm != FLAT:  # which has nothing to be registered by
+        numbers["shift"] = max(abs(value) for value in found.shift_yx)
     kept = np.ascontiguousarray(found.image[cell.box], dtype=np.complex64)
     rings = (scored.phase_rings, scored.amplitude_rings)
     reason = ""
-    if source.arm != FLAT and numbers["shift"] > cell.data.probe.shape[0] / 4:
+    if numbers.get("shift", 0) > cell.data.probe.shape[0] / 4:
         reason = f"lies {numbers['shift']:.1f} px from the truth: not the same object"
     return ArmResult(source, reason, numbers, rings, kept, found.scale, found.shift_yx)
 

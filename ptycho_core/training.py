@@ -212,12 +212,13 @@ def write_history(path: Path, history: list[dict[str, Any]]) -> Path:
 
 
 def _adjusted(recipe: Recipe, adjustments: Mapping[str, Any]) -> Recipe:
-    """What a remedy changed, laid over the recipe."""
+    """What a remedy changed, laid over the recipe; a remedy that was not needed is missing or None."""
+    halvings, clip = int(adjustments.get("batch_halvings") or 0), adjustments.get("grad_clip")
     return Recipe.model_validate({
         **recipe.model_dump(),
-        "batch_patterns": max(recipe.gridsize**2, recipe.batch_patterns >> int(adjustments.get("batch_halvings", 0))),
-        "lr": recipe.lr * float(adjustments.get("lr_factor", 1.0)),
-        "clip": min(recipe.clip, float(adjustments.get("grad_clip", recipe.clip))),
+        "batch_patterns": max(recipe.gridsize**2, recipe.batch_patterns >> halvings),
+        "lr": recipe.lr * float(adjustments.get("lr_factor") or 1.0),
+        "clip": recipe.clip if clip is None else min(recipe.clip, float(clip)),
     })  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID, uuid4
 
 from prefect import get_client
@@ -36,6 +36,7 @@ NOT_APPROVED = "NotApproved"
 JOB_LOST = "JobLost"
 BAD_INPUT = "BadInput"
 P = ParamSpec("P")
+A = TypeVar("A", bound=RunInput)
 
 
 class SignOff(RunInput):
@@ -132,7 +133,7 @@ def _sign_off(run: Run, verdict: Verdict, hours: float) -> SignOff | None:
     )
     asked = SignOff.with_initial_data(description=question)
     # A pause of one key fires once in the life of a run, and a retry by hand has to ask again.
-    decision = asyncio.run(_answer(asked, hours * 3600, key=f"sign-off-{uuid4().hex[:8]}"))
+    decision = asyncio.run(answer(asked, hours * 3600, key=f"sign-off-{uuid4().hex[:8]}"))
     if decision is None:
         return None
     said = "ship" if decision.ship else "do not ship"
@@ -140,8 +141,11 @@ def _sign_off(run: Run, verdict: Verdict, hours: float) -> SignOff | None:
     return decision
 
 
-async def _answer(asked: type[SignOff], seconds: float, key: str) -> SignOff | None:
-    """Stop waiting before the server does: it ends an expired pause as a plain `Failed`, whatever the run says."""
+async def answer(asked: type[A], seconds: float, key: str) -> A | None:
+    """What a person answers in the UI, None when nobody did in time.
+
+    It stops waiting before the server does, which ends an expired pause as a plain `Failed`, whatever the run says.
+    """
     asking = apause_flow_run(wait_for_input=asked, timeout=int(seconds) + 600, poll_interval=3, key=key)
     try:
         return await asyncio.wait_for(asking, seconds)

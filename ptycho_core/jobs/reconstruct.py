@@ -67,7 +67,7 @@ def _whole(folder: Path, record: dict[str, Any]) -> bool:
 
 
 def _reconstruct(request: Reconstruct, context: Context, folder: Path, belongs_to: str) -> dict[str, Any]:
-    data, begun = read_dataset(request.patterns.path), time.monotonic()
+    data, begun = read_dataset(request.patterns.checked()), time.monotonic()
     done = reconstruct_patterns(
         data, request.options, device=device_for(request.device), progress=context.progress,
         should_stop=context.should_stop,

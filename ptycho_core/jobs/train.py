@@ -72,8 +72,8 @@ def _whole(folder: Path, known: dict[str, Any]) -> bool:
 
 def _train(request: Train, context: Context, folder: Path, belongs_to: str) -> dict[str, Any]:
     device = device_for(request.device)
-    data, test = read_dataset(request.train.path), read_dataset(request.test.path)
-    truth = _truth(request.truth.path, data) if request.truth else None
+    data, test = read_dataset(request.train.checked()), read_dataset(request.test.checked())
+    truth = _truth(request.truth.checked(), data) if request.truth else None
     hooks = Hooks(context.progress, context.should_stop, context.adjustments)
     done = run_training(
         request.recipe, data, folder, belongs_to=belongs_to, truth=truth, device=device, hooks=hooks

@@ -17,7 +17,7 @@ def compose(study: StudyRecord, verdict: StudyVerdict) -> Page:
         Section("statements", "What may be said", _statements(study)),
         Section("images", "Images", tuple(grid for dose in study.design.doses for grid in panels.panels(study, dose))),
         Section("resolution", "Resolution", (figures.ring_curves(study),)),
-        Section("numbers", "Every number", (tables.numbers(study),)),
+        Section("numbers", "Numbers", (tables.numbers(study),)),
         Section("views", "Views and overlap", (tables.views(study), figures.spacing_histograms(study), *_skips(study))),
         Section("trainings", "Trainings and reconstructions", (
             figures.training_curves(study), tables.trainings(study), tables.reconstructions(study))),

@@ -50,6 +50,8 @@ class _Shown:
     error: Real
     mask: NDArray[np.bool_]
     corner: tuple[int, int]
+    scale: float | None = None
+    """That was fitted; None for the truth."""
 
 
 def panels(study: StudyRecord, dose: float) -> list[Grid]:
@@ -72,8 +74,8 @@ def panels(study: StudyRecord, dose: float) -> list[Grid]:
         ),
         Grid(
             f"Amplitude at {photons}",
-            tuple(_grey(title, "", one.amplitude, one, frame, scales.amplitude) for title, _, one in shown), small=True,
-            note=f"Black {dim:.2f}, white {clear:.2f}.",
+            tuple(_grey(title, _scaled(one), one.amplitude, one, frame, scales.amplitude) for title, _, one in shown),
+            small=True, note=f"Black {dim:.2f}, white {clear:.2f}; after the fitted scale, which is small for noise.",
         ),
         Grid(
             f"Error of the phase at {photons}",
@@ -117,13 +119,18 @@ def _read(study: StudyRecord, cell: Cell, file: str) -> _Shown | None:
     mask = own[1]
     phase, wanted, amplitude, _ = phase_and_amplitude(own[0], np.where(mask, truth[0], 1), mask)
     error = np.angle(np.exp(1j * (phase - wanted)))
-    return _Shown(phase, amplitude, error, mask, own[2])
+    return _Shown(phase, amplitude, error, mask, own[2], own[3])
 
 
-def _open(path: Path) -> tuple[NDArray[np.complexfloating], NDArray[np.bool_], tuple[int, int]]:
+def _open(path: Path) -> tuple[NDArray[np.complexfloating], NDArray[np.bool_], tuple[int, int], float | None]:
     arrays, _ = read_arrays(path)
     top, left = arrays["offset"]
-    return arrays["object"], arrays["mask"].astype(bool), (int(top), int(left))
+    scale = float(arrays["scale"]) if "scale" in arrays else None
+    return arrays["object"], arrays["mask"].astype(bool), (int(top), int(left)), scale
+
+
+def _scaled(one: _Shown) -> str:
+    return "" if one.scale is None else f"scale {one.scale:.2f}"
 
 
 def _scales(design: StudyDesign, truth: _Shown) -> Scales:

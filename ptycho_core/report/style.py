@@ -47,7 +47,7 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def axes(width: float = 4.6, height: float = 3.0, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
+def axes(width: float = 4.0, height: float = 2.8, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
     """A small figure, inches, and its axes in a row."""
     drawn = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(drawn)

@@ -143,7 +143,8 @@ def gate_titles(verdict: StudyVerdict) -> Table:
         state = "not asked" if not mine else "pass" if good == len(mine) else "FAIL"
         rows.append((gate, title, state, f"{good} of {len(mine)}" if mine else NONE))
         marks.append(("", "", {"pass": "good", "FAIL": "bad"}.get(state, "empty"), ""))
-    return Table("Gates", ("gate", "it asks whether", "verdict", "rules passed"), tuple(rows), tuple(marks), texts=3)
+    columns = ("gate", "it asks whether", "verdict", "rules passed")
+    return Table("Gate by gate", columns, tuple(rows), tuple(marks), texts=3)
 
 
 def skips(records: Iterable[Mapping[str, Any]]) -> Table:

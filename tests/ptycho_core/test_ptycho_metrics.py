@@ -140,3 +140,11 @@ def test_reduced_deviance():
     assert parts.ratio == pytest.approx(reduced_deviance(counts, rates), rel=1e-12)
     assert parts.deviance == pytest.approx(deviance(counts, rates), rel=1e-12)
     assert np.isnan(ReducedDeviance().ratio)
+
+
+@pytest.mark.parametrize(("shape", "levels", "expected"), [((256, 320), 3, 0.9425392), ((320, 400), 5, 0.9627410)])
+def test_ms_ssim_agrees_with_another_implementation(shape: tuple[int, int], levels: int, expected: float):
+    """Full mask and no blur: what pytorch-msssim 1.0.0 says with the same weights, to its single precision."""
+    image = np.angle(synthetic_object(shape, 3)).astype(float)
+    found = ms_ssim(gaussian_filter(image, 1.5), image, sigma=0, levels=levels)
+    assert found == pytest.approx(expected, abs=2e-7)

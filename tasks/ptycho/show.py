@@ -1,0 +1,87 @@
+"""What a run of the study shows: verdict, page and tables as artifacts, the auditor's bundle, the run's end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prefect.client.schemas.objects import State
+
+from ptycho_core.evaluation.gates import StudyVerdict
+from ptycho_core.layout import Layout
+from study_core.files import place, sha256_of
+from tasks import audit, outcome
+from tasks.audit import Run
+from tasks.bundle import write_bundle
+from tasks.ptycho import golden
+from tasks.ptycho.steps import Study
+from tasks.ptycho.waves import Progress
+
+HUB = "hub"
+_RECORDS = frozenset({".json", ".csv", ".md", ".html", ".log"})
+REPLAY = """# Replay
+
+`python -m ptycho_core replay --hub hub` computes every metric again from the archived images and the truth beside them,
+judges with the recorded thresholds, and says `equal` or what differs. Patterns, networks and solvers are not needed and
+not here; the manifests name their SHA-256. Ratios of deviance are taken as recorded: they need the patterns.
+"""
+
+
+def conclude(run: Run, study: Study, progress: Progress) -> State[Any]:
+    """Judge, show, and end the run: Completed, or Failed naming gates, cells and jobs that were lost."""
+    if not progress.delivered:
+        lines = "; ".join(f"{name}: {why}" for name, why in progress.lost.items()) or "every view was skipped"
+        return outcome.failed(run, "NothingDelivered", f"nothing delivered: {lines}")
+    verdict = publish(run, study)
+    if not verdict.passed:
+        return outcome.failed(run, outcome.GATE_FAILED, verdict.sentence(), _told(verdict, progress))
+    if progress.lost:
+        lost = "; ".join(f"{name}: {why}" for name, why in progress.lost.items())
+        return outcome.failed(run, outcome.JOB_LOST, f"{verdict.sentence()}, but {lost}")
+    blessed = golden.ask(run, study, verdict.sentence()) if study.plan.approval.ask else ""
+    return outcome.conclude(run, "; ".join(part for part in (verdict.sentence(), blessed) if part))
+
+
+def _told(verdict: StudyVerdict, progress: Progress) -> str:
+    return "\n".join([verdict.sentence(), *(f"{name}: {why}" for name, why in progress.lost.items())])
+
+
+def publish(run: Run, study: Study) -> StudyVerdict:
+    """Write verdict, summary and page into the hub; show them; archive what they rest on in the run's folder."""
+    from ptycho_core.report import tables  # matplotlib takes a second: only a verdict pays
+    from ptycho_core.report.record import read_study
+    from ptycho_core.summary import write_summary
+
+    layout = study.layout
+    written = write_summary(layout.hub, study.thresholds)
+    verdict, record = written.verdict, read_study(layout.hub)
+    run.event("verdict", verdict.sentence(), failed_cells=list(verdict.failed_cells), lost=list(verdict.lost))
+    audit.publish_markdown(run, "report", written.summary.read_text(encoding="utf-8"), "Start here")
+    for what, table, said in (
+        ("matrix", tables.matrix(record), "Phase MS-SSIM by dose, view and arm"),
+        ("gates", tables.gates(verdict), verdict.sentence()),
+        ("views", tables.views(record), "Views, their groups and measured overlap"),
+        ("numbers", tables.numbers(record), "Every number of every arm"),
+    ):
+        rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+        audit.publish_table(run, what, rows, said)
+    for path in archived(layout):
+        place(path, run.folder / HUB / path.relative_to(layout.hub))
+    place(written.report, run.folder / "report.html")
+    run.event("report", f"Report: {run.folder / 'report.html'}", sha256=sha256_of(written.report))
+    bundle = write_bundle(run.folder, {"REPLAY.md": REPLAY}, run.folder / "auditors_bundle.zip")
+    run.event("bundle", f"Auditor's bundle: {bundle}", sha256=sha256_of(bundle))
+    return verdict
+
+
+def archived(layout: Layout) -> Iterator[Path]:
+    """What a verdict rests on: every record, and the compared images with their truth; no patterns, no weights."""
+    compared = layout.hub / "compare"
+    for path in sorted(layout.hub.rglob("*")):
+        if (
+            path.is_file()
+            and not path.name.startswith(".")
+            and (path.suffix in _RECORDS or (path.suffix == ".npz" and compared in path.parents))
+        ):
+            yield path
