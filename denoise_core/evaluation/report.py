@@ -48,8 +48,14 @@ class PanelAudit:
 
     @property
     def failed_gates(self) -> tuple[str, ...]:
-        """Names of the gates that did not pass, in the order of `thresholds.GATES`; a gate never judged is failed."""
-        return tuple(gate for gate in GATES if not self.gate_passed(gate))
+        """Names of the gates that did not pass, in the order of `thresholds.GATES`; a gate never judged is failed.
+
+        A gate whose every rule is vacuous has neither passed nor failed.
+        """
+        judged = {record.gate for record in self.gates}
+        failed = {record.gate for record in self.gates if not record.passed}
+        applicable = GATES if self.reference_may_ship else GATES[:6]
+        return tuple(gate for gate in applicable if gate in failed or gate not in judged)
 
     @property
     def composite_score(self) -> float:
@@ -115,7 +121,7 @@ def audit_record(audit: PanelAudit) -> dict[str, Any]:
         "composite_score": audit.composite_score,
         "gates": {f"{gate}_pass": audit.gate_passed(gate) for gate in ("aggregate", "tail", "roi", "downstream")},
         "integrity_pass": audit.gate_passed("integrity"),
-        "skill_pass": audit.gate_passed("skill"),
+        **{f"{gate}_pass": audit.gate_passed(gate) for gate in GATES[5:]},
         "gate_records": [result.record() for result in audit.gates],
         "aggregate_metrics": {
             **{name: metrics[name] for name in ("psnr_mean", "psnr_std", "sam_mean")},
@@ -154,8 +160,8 @@ def git_hash() -> str:
 
 
 def _line(audit: PanelAudit) -> dict[str, Any]:
-    """One checkpoint's line of the ranking, the published keys and gates 0 and 5 beside them."""
-    gates = ("aggregate", "tail", "roi", "downstream", "integrity", "skill")
+    """One checkpoint's line of the ranking, the published keys and ours beside them."""
+    gates = ("aggregate", "tail", "roi", "downstream", "integrity", *GATES[5:])
     return {
         "checkpoint": audit.checkpoint,
         "composite_score": audit.composite_score,

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.reference import loo_mean
-from denoise_core.evaluation.downstream import Labels
+from denoise_core.evaluation.labels import Labels
 from denoise_core.evaluation.metrics import Floats
 from denoise_core.evaluation.scores import control_row, score
 from denoise_core.evaluation.thresholds import GateThresholds

@@ -1,0 +1,48 @@
+"""Features of a spectrum: how deep a dip of a given width it has at each wavelength, and its level.
+
+The comparisons of `fidelity` are made on these, not on single wavelengths: a dip of 5 nm is a small departure at each
+of its wavelengths and a plain one as a whole. Shapes: (…, L), L wavelengths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.ndimage import gaussian_filter1d
+
+from denoise_core.evaluation.metrics import Floats
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A Gaussian dip of standard deviation `width_nm`, or (`level`) the mean under a Gaussian of that width."""
+
+    width_nm: float
+    level: bool = False
+
+    @property
+    def name(self) -> str:
+        """`dip 2.5 nm`, `level 25 nm`."""
+        return f"{'level' if self.level else 'dip'} {self.width_nm:g} nm"
+
+    def of(self, spectra: ArrayLike, step_nm: float) -> Floats:
+        """The feature at every wavelength, in reflectance: depth of the dip (a bump is negative), or the level.
+
+        A dip's depth is the Laplacian of Gaussian of its own width, scaled so that a lone Gaussian dip of that width
+        gives its depth; straight lines give 0.
+        """
+        sigma = self.width_nm / step_nm
+        values = np.asarray(spectra, np.float64)
+        if self.level:
+            return np.asarray(gaussian_filter1d(values, sigma, axis=-1, mode="nearest"))
+        curved = gaussian_filter1d(values, sigma, axis=-1, order=2, mode="nearest")
+        return np.asarray(2.0 * np.sqrt(2.0) * sigma**2 * curved)
+
+
+NARROW = (Feature(1.0), Feature(2.5), Feature(5.0))
+"""The widths of the fingerprint's own dips."""
+EVERY = (Feature(0.5), *NARROW, Feature(12.0), Feature(30.0), Feature(25.0, level=True))
+BROAD = (Feature(5.0), Feature(30.0), Feature(25.0, level=True))
+"""What a treatment does to a spectrum is broad."""
