@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from denoise_core.evaluation.dips import deeper_dips
 from denoise_core.evaluation.downstream import PanelLabels
@@ -121,18 +122,13 @@ def _treatments(judged: Judged, means: Mapping[tuple[str, Feature], _Mean]) -> l
     groups_of: dict[str, list[str]] = {}
     for group, treatment in treatment_of.items():
         groups_of.setdefault(treatment, []).append(group)
+
+    def mean_of(treatment: str, feature: Feature) -> _Mean:
+        return _average([means[group, feature] for group in groups_of[treatment]])
+
     found = []
     for one, other in combinations(sorted(groups_of), 2):
-        pairs = (
-            (
-                f,
-                _average([means[g, f] for g in groups_of[one]]).minus(
-                    _average([means[g, f] for g in groups_of[other]])
-                ),
-            )
-            for f in BROAD
-        )
-        worst = _largest(judged, ((feature, _excess(mean, 0)) for feature, mean in pairs))
+        worst = _largest(judged, ((f, _excess(mean_of(one, f).minus(mean_of(other, f)), 0)) for f in BROAD))
         found.append(worst.measure("treatment_difference", treatments=f"{one}, {other}"))
     return found
 
@@ -144,8 +140,13 @@ def _mean(judged: Judged, rows: NDArray[np.int64], feature: Feature) -> _Mean:
     departures += [values_ML[rows].mean(axis=0) - reference_L for values_ML in judged.controls.values()]
     own_L, *control = feature.of(np.stack(departures), judged.step_nm)
     noise_ML = feature.of(judged.raw_ML[rows] - reference_L, judged.step_nm)
-    error_L = noise_ML.std(axis=0, ddof=1) / np.sqrt(len(rows))
+    error_L = noise_ML.std(axis=0, ddof=1) / np.sqrt(len(rows)) * _few(len(rows))
     return _Mean(own_L, np.array(control).reshape(len(control), len(own_L)), error_L)
+
+
+def _few(captures: int) -> float:
+    """By how much a standard error that few captures gave must be widened, so that 5 of it mean what 5 σ mean."""
+    return float(student.isf(norm.sf(5.0), captures - 1)) / 5.0 if captures > 1 else float("nan")
 
 
 def _average(means: list[_Mean]) -> _Mean:

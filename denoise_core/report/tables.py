@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from denoise_core.evaluation.controls import LEFT_OUT
-from denoise_core.evaluation.thresholds import GateThresholds
+from denoise_core.evaluation.thresholds import GATES, GateThresholds
 from denoise_core.report.blocks import Status, Table
 from denoise_core.report.labels import (
     CANDIDATE,
@@ -242,8 +242,7 @@ def ranking_table(record: RunRecord) -> Table | None:
     body: list[tuple[str, ...]] = []
     marks: list[Status] = []
     for rank, line in enumerate(lines, start=1):
-        failed = [gate for gate in ("integrity", "aggregate", "tail", "roi", "downstream", "skill")
-                  if line.get(f"{gate}_pass") is not True]  # fmt: skip
+        failed = [gate for gate in GATES if line.get(f"{gate}_pass", False) is False]
         marks.append("fail" if failed else "pass")
         body.append(
             (
