@@ -1,4 +1,4 @@
-"""What the gates make of fraud and of honest work: `python -m benchmarks.fraud CORPUS [train] [table] [honest] [curve]`.
+"""What the gates make of fraud and honest work: `python -m benchmarks.fraud CORPUS [train] [table] [honest] [curve]`.
 
 table   each forgery built as predictions from filter F and judged by the whole audit: the gates that refuse it
 honest  every honest method on the panel and on the test groups of all five folds: how often the new gates refuse it
@@ -41,8 +41,8 @@ from study_core.gates import GateRecord, Measure, judge
 SEED = 20251009
 NEW_GATES = ("fidelity", "plausibility")
 POSITIONS_NM = np.arange(310.0, 595.0, 10.0)
-DEPTHS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02)
-WIDTHS_NM = (0.5, 1.0, 2.5, 5.0, 12.0, 20.0)
+DEPTHS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01)
+WIDTHS_NM = (1.0, 2.5, 5.0, 20.0)
 PANEL = "panel"
 
 
@@ -116,7 +116,7 @@ def forgeries(place: Place, wavelength_nm: Floats) -> dict[str, Floats]:
         return np.asarray(f_ML * kept_ML if where_M is None else np.where(where_M[:, None], f_ML * kept_ML, f_ML))
 
     return {
-        **{f"dip of {percent:g} % at 376 nm, σ 1 nm": with_dip(percent / 100, 376.0, 1.0) for percent in (0.2, 0.5, 1, 2)},
+        **{f"dip of {pct:g} % at 376 nm, σ 1 nm": with_dip(pct / 100, 376.0, 1.0) for pct in (0.2, 0.5, 1, 2)},
         "dip of 1 % at 376 nm, σ 5 nm": with_dip(0.01, 376.0, 5.0),
         "dip of 3 % at 400 nm, σ 20 nm": with_dip(0.03, 400.0, 20.0),
         "dip of depth .01 at 440 nm, σ 1 nm": f_ML - 0.01 * dip(wavelength_nm, 440.0, 1.0),
