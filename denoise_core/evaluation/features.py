@@ -7,6 +7,7 @@ of its wavelengths and a plain one as a whole. Shapes: (…, L), L wavelengths.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,14 +32,21 @@ class Feature:
         """The feature at every wavelength, in reflectance: depth of the dip (a bump is negative), or the level.
 
         A dip's depth is the Laplacian of Gaussian of its own width, scaled so that a lone Gaussian dip of that width
-        gives its depth; straight lines give 0.
+        gives its depth; away from the ends of the grid straight lines give 0.
         """
-        sigma = self.width_nm / step_nm
         values = np.asarray(spectra, np.float64)
-        if self.level:
-            return np.asarray(gaussian_filter1d(values, sigma, axis=-1, mode="nearest"))
-        curved = gaussian_filter1d(values, sigma, axis=-1, order=2, mode="nearest")
-        return np.asarray(2.0 * np.sqrt(2.0) * sigma**2 * curved)
+        return np.asarray(values @ _matrix(self, values.shape[-1], step_nm).T)
+
+
+@lru_cache(maxsize=32)
+def _matrix(feature: Feature, points: int, step_nm: float) -> Floats:
+    """The feature as a matrix (L, L): a product is ten times faster than a filter of hundreds of taps."""
+    sigma, identity_LL = feature.width_nm / step_nm, np.eye(points)
+    if feature.level:
+        return np.asarray(gaussian_filter1d(identity_LL, sigma, axis=0, mode="nearest"))
+    curved_LL = gaussian_filter1d(identity_LL, sigma, axis=0, order=2, mode="nearest")
+    curved_LL -= curved_LL.sum(axis=1, keepdims=True) * identity_LL  # SciPy's cut-off tails leave a trace of the level
+    return np.asarray(2.0 * np.sqrt(2.0) * sigma**2 * curved_LL)
 
 
 NARROW = (Feature(1.0), Feature(2.5), Feature(5.0))
