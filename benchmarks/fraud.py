@@ -135,9 +135,10 @@ def table(corpus: Corpus, default: Path | None) -> Iterator[dict[str, Any]]:
     place = Place(corpus, PANEL, default)
     panel, training = place.manifest, place.training
     twin_M = np.searchsorted(place.rows, corpus.rows(panel))
-    honest = {name: place.outputs[name] for name in ("f", "g", "default model") if name in place.outputs}
+    honest_names = [name for name in ("f", "g", "default model") if name in place.outputs]
+    outputs = {name: place.outputs[name] for name in honest_names} | forgeries(place, corpus.wavelength_nm)
     controls = {name: values_ML[twin_M] for name, values_ML in place.controls().items()}
-    for name, values_ML in {**honest, **forgeries(place, corpus.wavelength_nm)}.items():
+    for name, values_ML in outputs.items():
         audit = audit_predictions(corpus, panel, values_ML[twin_M], training=training, controls=controls)
         yield line(name, audit.gates, audit.metrics["psnr_mean"])
     for name, (leaky, train_on) in leaks(corpus, panel, training).items():

@@ -20,7 +20,13 @@ from denoise_core.corpus.store import Corpus
 from denoise_core.evaluation import scores as figures
 from denoise_core.evaluation.controls import LEFT_OUT, savgol
 from denoise_core.evaluation.downstream import PanelLabels, downstream_metrics, flat_metrics
-from denoise_core.evaluation.honesty import blind_prediction, honest_controls, honesty_measures, vacuous_metrics
+from denoise_core.evaluation.honesty import (
+    blind_prediction,
+    honest_controls,
+    honesty_measures,
+    is_fitted,
+    vacuous_metrics,
+)
 from denoise_core.evaluation.leak import duplicate_pairs, leaked_pairs, named
 from denoise_core.evaluation.metrics import Floats
 from denoise_core.evaluation.report import PanelAudit
@@ -259,6 +265,8 @@ def _notices(
     metrics, dose = audit.metrics, audit.downstream["dose_monotonicity"]
     across = dose["across_groups"]
     sisters = sister_groups(audit.panel, training) if training is not None else ()
+    recommended = str((audit.unseen or {}).get("worth", {}).get("recommendation", ""))
+    fitted = [name for name in audit.controls if is_fitted(name)]
     lines: list[tuple[bool, str]] = [
         (
             not audit.reference_may_ship,
@@ -270,6 +278,10 @@ def _notices(
             "Dose monotonicity is vacuous: no treatment of the panel has two doses, so every correlation is 0 and the "
             f"test cannot fail. Across the {across['groups']} groups the correlation of dose with ROI area is "
             f"{across['baseline_rho']:.2f} raw, {across['denoised_rho']:.2f} denoised.",
+        ),
+        (
+            audit.reference_may_ship and not fitted,
+            "No fitted filter stood beside the predictions: the gate of fidelity allowed for nothing but noise.",
         ),
         (expected_hash is None, "The panel's hash was not checked: no expected hash was given."),
         (
@@ -292,6 +304,7 @@ def _notices(
             f"{metrics['spurious_peaks']:.0f} spurious dips on {len(audit.panel)} rows "
             f"({metrics['spurious_per_capture']:.3f} a capture): within the tolerance, not zero.",
         ),
+        (bool(recommended), recommended),
         (
             audit.unseen is None,
             "No figures on groups that neither training nor any choice has seen were given (a fold's test groups).",

@@ -26,13 +26,14 @@ QUALITY = ("psnr_mean", "sam_mean", "joint_pass_ratio")
 """Metrics of gates 1 and 2 that a better output has more of."""
 
 
+def is_fitted(control: str) -> bool:
+    """Whether a control's name is that of a filter fitted on the whole of training."""
+    return control not in UNFITTED and not control.endswith(LEFT_OUT)
+
+
 def honest_controls(controls: Mapping[str, ArrayLike]) -> dict[str, Floats]:
     """The fitted filters among the controls, those refitted without the panel's samples left aside."""
-    return {
-        name: np.asarray(values_ML, np.float64)
-        for name, values_ML in controls.items()
-        if name not in UNFITTED and not name.endswith(LEFT_OUT)
-    }
+    return {name: np.asarray(values_ML, np.float64) for name, values_ML in controls.items() if is_fitted(name)}
 
 
 def honesty_measures(

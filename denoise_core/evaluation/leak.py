@@ -93,7 +93,8 @@ def _noise(corpus: Corpus, rows: Rows) -> NDArray[np.float32]:
     spread_L = noise_NL.std(axis=0)
     noise_NL /= np.where(spread_L > 0, spread_L, 1.0)
     length_N1 = np.linalg.norm(noise_NL, axis=1, keepdims=True)
-    return noise_NL / np.where(length_N1 > 0, length_N1, 1.0)
+    noise_NL /= np.where(length_N1 > 0, length_N1, 1.0)
+    return noise_NL
 
 
 def _near(
@@ -111,7 +112,7 @@ def _near(
 
 
 def _digests(corpus: Corpus, rows: Rows) -> list[str]:
-    return [hashlib.sha256(np.ascontiguousarray(corpus.spectra_NL[row])).hexdigest() for row in rows]
+    return [hashlib.sha256(corpus.spectra_NL[row].tobytes()).hexdigest() for row in rows]
 
 
 def _equal(digest: dict[int, str], one: Rows, other: Rows) -> Iterator[tuple[int, int]]:

@@ -20,6 +20,7 @@ from study_core.errors import BadInput
 from study_core.gates import GateRecord, Measure, judge
 
 CONFIDENCE = 0.95
+LEAST_SAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def worth(model_psnr_M: ArrayLike, base_psnr_M: ArrayLike, group_M: Labels, base
     gain_M = np.asarray(model_psnr_M, np.float64) - np.asarray(base_psnr_M, np.float64)
     by_group = {group: float(gain_M[rows].mean()) for group, rows in each(group_M)}
     gain_S = _by_sample(by_group)
-    if len(gain_S) < 3:
+    if len(gain_S) < LEAST_SAMPLES:
         raise BadInput(
             f"{len(gain_S)} samples cannot resolve a gain",
             remedy="compare on the test groups of a fold, or of several folds together",

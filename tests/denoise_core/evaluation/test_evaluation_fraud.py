@@ -15,6 +15,7 @@ from denoise_core.corpus.store import Corpus, corpus_of, open_corpus
 from denoise_core.evaluation.audit import audit_predictions
 from denoise_core.evaluation.features import EVERY, Feature
 from denoise_core.evaluation.leak import duplicate_pairs, leaked_pairs
+from denoise_core.evaluation.selection import unseen_figures
 from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.evaluation.worth import worth
 from study_core.errors import BadInput
@@ -210,3 +211,23 @@ def test_worth_is_resolved_by_samples_not_by_captures() -> None:
     assert worth(base_M, base_M, group_M, "f").sentence().startswith("Ship the filter")  # it is its base
     with pytest.raises(BadInput, match="samples"):
         worth(base_M[:300], base_M[:300], group_M[:300], "f")
+
+
+def test_figures_on_unseen_groups_say_what_to_ship(
+    tiny: Corpus, tiny_panel: Manifest, tiny_training: Manifest, tiny_truth: np.ndarray
+) -> None:
+    """Three samples of the panel as unseen groups: half the noise is a gain, the base itself is none."""
+    raw_ML = tiny.spectra_NL[tiny.rows(tiny_panel)].astype(np.float64)
+    better_ML = (raw_ML + tiny_truth) / 2
+
+    def recommended(values_ML: np.ndarray) -> str:
+        figures = unseen_figures(
+            tiny, tiny_panel, values_ML, training=tiny_training, selected_on=[], base_ML=raw_ML, base="f"
+        )
+        audit = audit_predictions(tiny, tiny_panel, tiny_truth, training=tiny_training, unseen=figures)
+        (notice,) = [notice for notice in audit.notices if notice.startswith("Ship")]
+        assert notice == figures["worth"]["recommendation"]
+        return notice
+
+    assert recommended(better_ML).startswith("Ship the model: +5.")
+    assert recommended(raw_ML).startswith("Ship the filter")
