@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -222,32 +223,37 @@ def worst_of(records: tuple[GateRecord, ...]) -> dict[str, Callable[..., float]]
     return {record.metric: min if record.comparison == ">=" else max for record in records}
 
 
-def curve(corpus: Corpus) -> dict[str, Any]:
-    """Share of 29 positions at which an added dip (reflectance, in every capture of the panel) is refused."""
+def curve(corpus: Corpus, points: Path) -> dict[str, dict[str, float]]:
+    """Share of 29 positions at which an added dip (reflectance, in every capture of the panel) is refused.
+
+    A line a point in `points`; those that stand there already are kept.
+    """
     place = Place(corpus, PANEL, None)
     f_ML, controls = place.outputs["f"], place.controls()
-    refused: dict[str, dict[str, float]] = {}
-    missed: list[str] = []
-    for width_nm in WIDTHS_NM:
-        for depth in DEPTHS:
-            found = []
-            for at_nm in POSITIONS_NM:
-                added_ML = f_ML - depth * dip(corpus.wavelength_nm, float(at_nm), width_nm)
-                records = judged(place, place.measures(corpus, added_ML, controls))
-                found.append(any(not record.passed for record in records))
-                if not found[-1]:
-                    missed.append(f"σ {width_nm:g} nm, depth {depth:g}, {at_nm:g} nm")
-            refused.setdefault(f"{width_nm:g}", {})[f"{depth:g}"] = float(np.mean(found))
-            print(json.dumps({"width_nm": width_nm, "depth": depth, "refused": np.mean(found)}), flush=True)
-    return {"refused": refused, "missed": missed, "level": float(f_ML.mean())}
+    known = [json.loads(text) for text in points.read_text().splitlines()] if points.exists() else []
+    refused = {(point["width_nm"], point["depth"]): point["refused"] for point in known}
+    for width_nm, depth in product(WIDTHS_NM, DEPTHS):
+        if (width_nm, depth) in refused:
+            continue
+        passed_nm = []
+        for at_nm in POSITIONS_NM:
+            added_ML = f_ML - depth * dip(corpus.wavelength_nm, float(at_nm), width_nm)
+            records = judged(place, place.measures(corpus, added_ML, controls))
+            if all(record.passed for record in records):
+                passed_nm.append(float(at_nm))
+        refused[width_nm, depth] = 1.0 - len(passed_nm) / len(POSITIONS_NM)
+        point = {"width_nm": width_nm, "depth": depth, "refused": refused[width_nm, depth], "passed_nm": passed_nm}
+        with points.open("a") as lines:
+            lines.write(json.dumps(point) + "\n")
+    return {f"{width:g}": {f"{depth:g}": refused[width, depth] for depth in DEPTHS} for width in WIDTHS_NM}
 
 
-def draw(found: Mapping[str, Any], path: Path) -> None:
+def draw(refused: Mapping[str, Mapping[str, float]], path: Path) -> None:
     """Detection against depth, a line a width."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
-    for width_nm, by_depth in found["refused"].items():
+    for width_nm, by_depth in refused.items():
         depths = [float(depth) for depth in by_depth]
         axes.plot(depths, list(by_depth.values()), marker="o", label=f"σ {width_nm} nm")
     axes.set(xscale="log", xlabel="depth of the added dip (reflectance)", ylabel="share of 29 positions refused")
@@ -277,6 +283,7 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("what", nargs="*", default=["table", "honest", "curve"])
     parser.add_argument("--default", type=Path, help="folder of the default model's outputs; filled by `train`")
+    parser.add_argument("--points", type=Path, default=Path("fraud_curve.jsonl"), help="the curve's points, kept here")
     parser.add_argument("--figure", type=Path, help="draw the curve here")
     options = parser.parse_args()
     corpus = open_corpus(options.corpus)
@@ -287,8 +294,8 @@ def main() -> None:
             for row in rows(corpus, options.default):
                 print(json.dumps(row, ensure_ascii=False), flush=True)
     if "curve" in options.what:
-        found = curve(corpus)
-        print(json.dumps(found, ensure_ascii=False))
+        found = curve(corpus, options.points)
+        print(json.dumps(found))
         if options.figure:
             draw(found, options.figure)
 

@@ -123,13 +123,13 @@ class GateThresholds(Frozen):
         10.0,
         "Fidelity: unsupported dip or bump at most (times the ordinary departure)",
         "A lone dip that neither the captures nor the filters have is invented: honest models built on a filter reach "
-        "4, methods that know nothing of each other 10.",
+        "6, methods that know nothing of each other 10.",
     )
     capture_departure_max: float = _threshold(
         2.5,
         "Fidelity: largest departure of one capture at most (times a filter's)",
-        "What is done to a few captures hides in the mean of a group: honest models reach 1.2, filters that know "
-        "nothing of each other 1.9.",
+        "What is done to a few captures hides in the mean of a group: honest models reach 1.5, filters that know "
+        "nothing of each other 2.",
     )
     deeper_dips_max: float = _threshold(
         0.2,
