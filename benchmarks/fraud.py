@@ -253,13 +253,13 @@ def draw(refused: Mapping[str, Mapping[str, float]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
-    for width_nm, by_depth in refused.items():
+    for (width_nm, by_depth), marker in zip(refused.items(), "ovsDx^", strict=False):  # lines may cover each other
         depths = [float(depth) for depth in by_depth]
-        axes.plot(depths, list(by_depth.values()), marker="o", label=f"σ {width_nm} nm")
+        axes.plot(depths, list(by_depth.values()), marker=marker, alpha=0.7, label=f"σ {width_nm} nm")
     axes.set(xscale="log", xlabel="depth of the added dip (reflectance)", ylabel="share of 29 positions refused")
     axes.set_ylim(-0.02, 1.02)
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="lower right")
     figure.savefig(path, dpi=150)
 
 
