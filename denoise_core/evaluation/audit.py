@@ -20,6 +20,14 @@ from denoise_core.corpus.store import Corpus
 from denoise_core.evaluation import scores as figures
 from denoise_core.evaluation.controls import LEFT_OUT, savgol
 from denoise_core.evaluation.downstream import PanelLabels, downstream_metrics, flat_metrics
+from denoise_core.evaluation.honesty import (
+    blind_prediction,
+    honest_controls,
+    honesty_measures,
+    is_fitted,
+    vacuous_metrics,
+)
+from denoise_core.evaluation.leak import duplicate_pairs, leaked_pairs, named
 from denoise_core.evaluation.metrics import Floats
 from denoise_core.evaluation.report import PanelAudit
 from denoise_core.evaluation.scores import Scores, score
@@ -34,13 +42,15 @@ from denoise_core.evaluation.thresholds import (
     GateThresholds,
     Reference,
     downstream_rules,
+    fidelity_rules,
     integrity_rules,
     metric_rules,
+    plausibility_rules,
     skill_rules,
 )
 from denoise_core.evaluation.uncertainty import coverage
 from study_core.errors import BadInput
-from study_core.gates import GateRecord, judge, passed, refused
+from study_core.gates import GateRecord, Measure, judge, passed, refused
 
 RAW, SAVGOL = "raw", "savgol_61_3"
 
@@ -60,7 +70,7 @@ def audit_predictions(
     unseen: dict[str, Any] | None = None,
     checkpoint: str = "predictions",
 ) -> PanelAudit:
-    """Judge one prediction a panel row on gates 0 to 5.
+    """Judge one prediction a panel row on gates 0 to 7.
 
     `training`: the manifest the model was trained on; without it gate 0 refuses. `controls`: further
     predictions (M, L) by name for the table (`controls.fitted_control_predictions`); raw and
@@ -79,7 +89,7 @@ def audit_predictions(
             remedy="give one prediction for each row of the panel, on the corpus's wavelength grid",
         )
     reference_ML = raw_ML if reference == "self" else loo_mean(corpus, rows).astype(np.float64)
-    integrity, integrity_gates = _integrity(panel, training, expected_hash, prediction_ML, reference_ML)
+    integrity, integrity_gates = _integrity(corpus, panel, training, expected_hash, prediction_ML, reference_ML)
     prediction_ML = np.where(np.isfinite(prediction_ML), prediction_ML, np.nan)  # counted above; ∞ must not win
     own = score(prediction_ML, reference_ML, corpus.wavelength_nm, reference)
     labels = _labels(panel)
@@ -95,7 +105,17 @@ def audit_predictions(
         **flat_metrics(downstream),
         **_skill(own, scored, labels),
     }
-    gates = integrity_gates + _judge(metrics, thresholds, reference, panel, downstream)
+    honesty: list[Measure] = []
+    vacuous: dict[str, str] = {}
+    if reference == "loo":  # under `self` nothing ships, and the published verdicts stand as they were
+        unique = ~panel.frame["relative_path"].duplicated().to_numpy()
+        honesty = honesty_measures(
+            prediction_ML, reference_ML, raw_ML, controls or {}, labels, corpus.wavelength_nm, unique
+        )
+        blind_ML = None if training is None else blind_prediction(corpus, training, len(rows))
+        vacuous = vacuous_metrics(blind_ML, reference_ML, corpus.wavelength_nm, thresholds, downstream)
+    gates = integrity_gates + _judge(metrics, thresholds, reference, panel, downstream, vacuous)
+    gates += _judge_honesty(honesty, thresholds, controls or {}, labels) if reference == "loo" else ()
     outlier_M = offset_outliers(raw_ML, loo_mean(corpus, rows).astype(np.float64), labels.group_M)
     metrics["psnr_std_without_offset_outliers"] = std_without_outliers(own.psnr_M, outlier_M)
     metrics["offset_outliers"] = float(outlier_M.sum())
@@ -129,7 +149,12 @@ def _labels(panel: Manifest) -> PanelLabels:
 
 
 def _integrity(
-    panel: Manifest, training: Manifest | None, expected_hash: str | None, prediction_ML: Floats, reference_ML: Floats
+    corpus: Corpus,
+    panel: Manifest,
+    training: Manifest | None,
+    expected_hash: str | None,
+    prediction_ML: Floats,
+    reference_ML: Floats,
 ) -> tuple[dict[str, float], tuple[GateRecord, ...]]:
     """Gate 0's metrics and verdicts; a failed check brings its own words along."""
     metrics = {"non_finite_values": float((~np.isfinite(prediction_ML)).sum() + (~np.isfinite(reference_ML)).sum())}
@@ -140,6 +165,9 @@ def _integrity(
     if training is not None:
         words["leaked_groups"] = _complaint(verify_disjoint, panel, training)
         metrics["leaked_groups"] = float(len(set(panel.groups) & set(training.groups)))
+        leaked, twice = leaked_pairs(corpus, panel, training), duplicate_pairs(corpus)
+        words["leaked_captures"], words["duplicated_captures"] = named(leaked), named(twice)
+        metrics["leaked_captures"], metrics["duplicated_captures"] = float(len(leaked)), float(len(twice))
     verdicts = judge(metrics, integrity_rules(hash_expected=expected_hash is not None))
     return metrics, tuple(
         verdict.model_copy(update={"reason": words[verdict.metric]}) if words.get(verdict.metric) else verdict
@@ -175,14 +203,31 @@ def _judge(
     reference: Reference,
     panel: Manifest,
     downstream: Mapping[str, Any],
+    vacuous: Mapping[str, str],
 ) -> tuple[GateRecord, ...]:
     """Gates 1 to 5."""
     kept = bool(downstream["dose_monotonicity"]["primary_pass"])
-    rules = [*metric_rules(thresholds, reference), *downstream_rules(thresholds, dose_response_kept=kept)]
+    rules = [
+        *metric_rules(thresholds, reference, vacuous),
+        *downstream_rules(thresholds, dose_response_kept=kept, vacuous=vacuous.get("dose_monotonicity", "")),
+    ]
     if reference == "loo":
-        return judge(metrics, rules + list(skill_rules(thresholds, panel.groups)), required=GATES[1:])
+        return judge(metrics, rules + list(skill_rules(thresholds, panel.groups)), required=GATES[1:6])
     why = "not applicable: under the reference `self` raw captures are perfect by definition"
     return (*judge(metrics, rules, required=GATES[1:5]), refused("skill", "psnr_gain_over_raw", why))
+
+
+def _judge_honesty(
+    measures: Sequence[Measure], thresholds: GateThresholds, controls: Mapping[str, ArrayLike], labels: PanelLabels
+) -> tuple[GateRecord, ...]:
+    """Gates 6 and 7: fidelity and plausibility."""
+    rules = [
+        *fidelity_rules(
+            thresholds, controls=bool(honest_controls(controls)), treatments=len(np.unique(labels.treatment_M))
+        ),
+        *plausibility_rules(thresholds),
+    ]
+    return judge(measures, rules, required=GATES[6:])
 
 
 def _per_spectrum(panel: Manifest, own: Scores) -> pd.DataFrame:
@@ -220,6 +265,8 @@ def _notices(
     metrics, dose = audit.metrics, audit.downstream["dose_monotonicity"]
     across = dose["across_groups"]
     sisters = sister_groups(audit.panel, training) if training is not None else ()
+    recommended = str((audit.unseen or {}).get("worth", {}).get("recommendation", ""))
+    fitted = [name for name in audit.controls if is_fitted(name)]
     lines: list[tuple[bool, str]] = [
         (
             not audit.reference_may_ship,
@@ -231,6 +278,10 @@ def _notices(
             "Dose monotonicity is vacuous: no treatment of the panel has two doses, so every correlation is 0 and the "
             f"test cannot fail. Across the {across['groups']} groups the correlation of dose with ROI area is "
             f"{across['baseline_rho']:.2f} raw, {across['denoised_rho']:.2f} denoised.",
+        ),
+        (
+            audit.reference_may_ship and not fitted,
+            "No fitted filter stood beside the predictions: the gate of fidelity allowed for nothing but noise.",
         ),
         (expected_hash is None, "The panel's hash was not checked: no expected hash was given."),
         (
@@ -253,6 +304,7 @@ def _notices(
             f"{metrics['spurious_peaks']:.0f} spurious dips on {len(audit.panel)} rows "
             f"({metrics['spurious_per_capture']:.3f} a capture): within the tolerance, not zero.",
         ),
+        (bool(recommended), recommended),
         (
             audit.unseen is None,
             "No figures on groups that neither training nor any choice has seen were given (a fold's test groups).",

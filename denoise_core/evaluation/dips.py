@@ -22,6 +22,9 @@ ROI_NM = (320.0, 500.0)
 PROMINENCE = 0.002
 REFERENCE_PROMINENCE = 0.001
 MATCH_NM = 2.0
+DEEPER = 0.003
+"""A dip this much more prominent than any of the reference's within 2 nm is not that dip: half as deep again as the
+shallowest that gate 3 counts, and six standard errors of a group's mean."""
 MAX_DIPS = 6
 HALF_WINDOW_NM = 2.0
 GUARD_NM = 10.0
@@ -98,15 +101,32 @@ def spurious_dips(prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_
 
     Where a prediction is not finite it has no dip; gate 0 refuses it before anyone can profit.
     """
+    row, _, matched = _matched(prediction_ML, reference_ML, wavelength_nm)
+    return np.bincount(row[matched == 0.0], minlength=len(np.asarray(prediction_ML)))
+
+
+def deeper_dips(prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm: Floats) -> NDArray[np.int64]:
+    """Dips of each prediction that the reference has within 2 nm, but less prominent by more than 0.003."""
+    row, prominence, matched = _matched(prediction_ML, reference_ML, wavelength_nm)
+    deeper = (matched > 0.0) & (prominence > matched + DEEPER)
+    return np.bincount(row[deeper], minlength=len(np.asarray(prediction_ML)))
+
+
+def _matched(
+    prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm: Floats
+) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Of each dip ≥ 0.002 of the predictions: its row, its prominence, and that of the reference's most prominent dip
+    (≥ 0.001) within 2 nm, 0 where there is none."""
     prediction_ML, reference_ML = same_shape(prediction_ML, reference_ML)
-    row, sample, _ = _minima(prediction_ML, wavelength_nm, PROMINENCE)
-    known_row, known_sample, _ = _minima(reference_ML, wavelength_nm, REFERENCE_PROMINENCE)
+    row, sample, prominence = _minima(prediction_ML, wavelength_nm, PROMINENCE)
+    known_row, known_sample, known_prominence = _minima(reference_ML, wavelength_nm, REFERENCE_PROMINENCE)
     far_nm = 10.0 * float(np.ptp(wavelength_nm))  # rows laid out on one axis, out of each other's reach
-    own_nm = wavelength_nm[sample] + row * far_nm
-    known_nm = np.r_[-np.inf, wavelength_nm[known_sample] + known_row * far_nm, np.inf]
-    after = np.searchsorted(known_nm, own_nm)
-    distance_nm = np.minimum(own_nm - known_nm[after - 1], known_nm[after] - own_nm)
-    return np.bincount(row[distance_nm > MATCH_NM + _EDGE], minlength=len(prediction_ML))
+    own_nm, known_nm = wavelength_nm[sample] + row * far_nm, wavelength_nm[known_sample] + known_row * far_nm
+    first = np.searchsorted(known_nm, own_nm - MATCH_NM - _EDGE)
+    last = np.searchsorted(known_nm, own_nm + MATCH_NM + _EDGE)
+    ends = np.stack([first, last], axis=1).ravel()  # reduceat takes the maximum from each first to its last
+    best = np.maximum.reduceat(np.append(known_prominence, [0.0, 0.0]), ends)[::2] if len(ends) else np.zeros(0)
+    return row, prominence, np.where(last > first, best, 0.0)
 
 
 def _minima(

@@ -6,7 +6,6 @@ Raw captures are the baseline of every comparison.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from denoise_core.evaluation.dips import roi_mask
+from denoise_core.evaluation.labels import Labels, each
 from denoise_core.evaluation.metrics import Floats, same_shape
 from denoise_core.evaluation.thresholds import GateThresholds, dose_rules
 from study_core.gates import judge, passed
@@ -23,8 +23,6 @@ PEAK_DROP = 0.01
 PEAK_MATCH_NM = 2.0
 NO_SPREAD = 1e-12
 DOSE_COLUMN = "UVA_total_mWh_cm2"
-
-Labels = NDArray[np.str_]
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class PanelLabels:
 
 def within_group_variance(spectra_ML: Floats, group_M: Labels) -> float:
     """Variance over a group's rows (ddof 1), mean over λ, mean over the groups of two rows or more; NaN without one."""
-    variances = [spectra_ML[rows].var(axis=0, ddof=1).mean() for _, rows in _each(group_M) if len(rows) > 1]
+    variances = [spectra_ML[rows].var(axis=0, ddof=1).mean() for _, rows in each(group_M) if len(rows) > 1]
     return float(np.mean(variances)) if variances else float("nan")
 
 
@@ -46,7 +44,7 @@ def separability(spectra_ML: Floats, treatment_M: Labels) -> float:
     """Mean distance between treatment centroids / mean distance of a row to its own; NaN below two treatments."""
     centroids: list[Floats] = []
     within: list[Floats] = []
-    for _, rows in _each(treatment_M):
+    for _, rows in each(treatment_M):
         centroids.append(spectra_ML[rows].mean(axis=0))
         if len(rows) > 1:
             within.append(np.linalg.norm(spectra_ML[rows] - centroids[-1], axis=1))
@@ -122,7 +120,7 @@ def _dose_response(
 ) -> dict[str, Any]:
     area_before_M, area_after_M = roi_area(raw_ML, wavelength_nm), roi_area(denoised_ML, wavelength_nm)
     known = np.isfinite(labels.dose_M)
-    series = [rows[known[rows]] for _, rows in _each(labels.treatment_M)]
+    series = [rows[known[rows]] for _, rows in each(labels.treatment_M)]
     series = [rows for rows in series if len(rows) > 1]
     delta = np.array(
         [
@@ -147,7 +145,7 @@ def _dose_response(
 
 def _across_groups(area_before_M: Floats, area_after_M: Floats, labels: PanelLabels) -> dict[str, Any]:
     """ρ of dose with the groups' mean ROI area: the dose test that one dose a treatment does not make vacuous."""
-    groups = [rows for _, rows in _each(labels.group_M) if np.isfinite(labels.dose_M[rows]).all()]
+    groups = [rows for _, rows in each(labels.group_M) if np.isfinite(labels.dose_M[rows]).all()]
     dose_G, before_G, after_G = (
         np.array([values[rows].mean() for rows in groups]) for values in (labels.dose_M, area_before_M, area_after_M)
     )
@@ -160,13 +158,6 @@ def _across_groups(area_before_M: Floats, area_after_M: Floats, labels: PanelLab
         "delta_rho": after - before,
         "pass": bool(after >= before) if enough else None,
     }
-
-
-def _each(label_M: Labels) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """Label and its row numbers, in the order of first appearance."""
-    names, first, inverse = np.unique(label_M, return_index=True, return_inverse=True)
-    for position in np.argsort(first):
-        yield str(names[position]), np.flatnonzero(inverse == position)
 
 
 def _sharp_minima(spectra_ML: Floats) -> list[NDArray[np.int64]]:

@@ -134,7 +134,9 @@ def _unseen(
 
     test = read_manifest(fold["test"])
     denoiser = load_denoiser(fold["checkpoint"], device=device)
-    values = denoise_rows(denoiser, corpus, corpus.rows(test), batch_size)
+    rows = corpus.rows(test)
+    values = denoise_rows(denoiser, corpus, rows, batch_size)
+    base = getattr(denoiser, "base", None)  # a model that corrects no filter has none to be worth more than
     figures = unseen_figures(
         corpus,
         test,
@@ -142,6 +144,8 @@ def _unseen(
         training=read_manifest(fold["train"]),
         selected_on=read_manifest(fold["val"]).groups,
         thresholds=limits,
+        base_ML=None if base is None else denoise_rows(base, corpus, rows, batch_size),
+        base="" if base is None else base.name,
     )
     return {"what": "the warm start's fold model on its test groups", **figures}
 

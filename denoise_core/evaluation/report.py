@@ -48,8 +48,14 @@ class PanelAudit:
 
     @property
     def failed_gates(self) -> tuple[str, ...]:
-        """Names of the gates that did not pass, in the order of `thresholds.GATES`; a gate never judged is failed."""
-        return tuple(gate for gate in GATES if not self.gate_passed(gate))
+        """Names of the gates that did not pass, in the order of `thresholds.GATES`; a gate never judged is failed.
+
+        A gate whose every rule is vacuous has neither passed nor failed.
+        """
+        judged = {record.gate for record in self.gates}
+        failed = {record.gate for record in self.gates if not record.passed}
+        applicable = GATES if self.reference_may_ship else GATES[:6]
+        return tuple(gate for gate in applicable if gate in failed or gate not in judged)
 
     @property
     def composite_score(self) -> float:
@@ -59,6 +65,11 @@ class PanelAudit:
     def gate_passed(self, gate: str) -> bool:
         """Verdict of one gate."""
         return passed(self.gates, gate=gate)
+
+    def verdict_of(self, gate: str) -> bool | None:
+        """For the published `…_pass` keys: passed, failed, or None where every rule is vacuous on this panel."""
+        mine = [record for record in self.gates if record.gate == gate]
+        return None if mine and all(record.passed and record.vacuous for record in mine) else passed(mine)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -113,22 +124,22 @@ def audit_record(audit: PanelAudit) -> dict[str, Any]:
         "reference": audit.reference,
         "reference_may_ship": audit.reference_may_ship,
         "composite_score": audit.composite_score,
-        "gates": {f"{gate}_pass": audit.gate_passed(gate) for gate in ("aggregate", "tail", "roi", "downstream")},
-        "integrity_pass": audit.gate_passed("integrity"),
-        "skill_pass": audit.gate_passed("skill"),
+        "gates": {f"{gate}_pass": audit.verdict_of(gate) for gate in ("aggregate", "tail", "roi", "downstream")},
+        "integrity_pass": audit.verdict_of("integrity"),
+        **{f"{gate}_pass": audit.verdict_of(gate) for gate in GATES[5:]},
         "gate_records": [result.record() for result in audit.gates],
         "aggregate_metrics": {
             **{name: metrics[name] for name in ("psnr_mean", "psnr_std", "sam_mean")},
-            "pass_gate": audit.gate_passed("aggregate"),
+            "pass_gate": audit.verdict_of("aggregate"),
         },
         "tail_metrics": {
             **{name: metrics[name] for name in ("psnr_pass_ratio", "sam_pass_ratio", "joint_pass_ratio")},
-            "pass_gate": audit.gate_passed("tail"),
+            "pass_gate": audit.verdict_of("tail"),
         },
         "roi_metrics": {
             **{name: metrics[name] for name in roi},
             "spurious_peaks": int(metrics["spurious_peaks"]),
-            "pass_gate": audit.gate_passed("roi"),
+            "pass_gate": audit.verdict_of("roi"),
             "spurious_per_capture": metrics["spurious_per_capture"],
             "spurious_free_ratio": metrics["spurious_free_ratio"],
         },
@@ -154,12 +165,12 @@ def git_hash() -> str:
 
 
 def _line(audit: PanelAudit) -> dict[str, Any]:
-    """One checkpoint's line of the ranking, the published keys and gates 0 and 5 beside them."""
-    gates = ("aggregate", "tail", "roi", "downstream", "integrity", "skill")
+    """One checkpoint's line of the ranking, the published keys and ours beside them."""
+    gates = ("aggregate", "tail", "roi", "downstream", "integrity", *GATES[5:])
     return {
         "checkpoint": audit.checkpoint,
         "composite_score": audit.composite_score,
-        **{f"{gate}_pass": audit.gate_passed(gate) for gate in gates},
+        **{f"{gate}_pass": audit.verdict_of(gate) for gate in gates},
         "passed_all_gates": audit.passed,
         **{name: audit.metrics[name] for name in ("psnr_mean", "psnr_std", "sam_mean", "area_within_10_pct_ratio")},
     }

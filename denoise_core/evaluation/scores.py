@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from denoise_core.evaluation.dips import DipErrors, dip_errors, spurious_dips
-from denoise_core.evaluation.downstream import Labels
+from denoise_core.evaluation.labels import Labels
 from denoise_core.evaluation.metrics import Floats, composite_score, psnr_db, published_sam_deg, sam_deg
 from denoise_core.evaluation.thresholds import GateThresholds, Reference
 

@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.reference import loo_mean
-from denoise_core.evaluation.downstream import Labels
-from denoise_core.evaluation.metrics import Floats
+from denoise_core.evaluation.labels import Labels
+from denoise_core.evaluation.metrics import Floats, psnr_db
 from denoise_core.evaluation.scores import control_row, score
 from denoise_core.evaluation.thresholds import GateThresholds
+from denoise_core.evaluation.worth import LEAST_SAMPLES, worth
 from study_core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -56,9 +57,13 @@ def unseen_figures(
     training: Manifest,
     selected_on: Sequence[str],
     thresholds: GateThresholds | None = None,
+    base_ML: ArrayLike | None = None,
+    base: str = "",
 ) -> dict[str, Any]:
     """Figures under `loo` on groups that neither training nor any choice has seen (a fold's test groups).
 
+    `base_ML`: what the model's own linear base makes of the same rows; then `worth` says whether the model is worth
+    more than that, where the groups are of three samples or more.
     Raises BadInput naming the first group that was seen after all.
     """
     seen = {
@@ -71,9 +76,13 @@ def unseen_figures(
                 f"group {group} is not unseen: {seen[group]}", file=manifest.path, remedy="give a fold's test manifest"
             )
     rows = corpus.rows(manifest)
-    scores = score(predictions_ML, loo_mean(corpus, rows), corpus.wavelength_nm)
+    reference_ML = loo_mean(corpus, rows)
+    scores = score(predictions_ML, reference_ML, corpus.wavelength_nm)
     group_M = manifest.frame["group_id"].to_numpy(dtype=str)
-    return {"groups": list(manifest.groups), **control_row(scores, group_M, thresholds or GateThresholds())}
+    figures = {"groups": list(manifest.groups), **control_row(scores, group_M, thresholds or GateThresholds())}
+    if base_ML is None or len({group.rsplit("/", 1)[0] for group in manifest.groups}) < LEAST_SAMPLES:
+        return figures
+    return {**figures, "worth": worth(scores.psnr_M, psnr_db(base_ML, reference_ML), group_M, base).record()}
 
 
 def selection_notice(panel: Manifest, selected_on: Sequence[str]) -> str:

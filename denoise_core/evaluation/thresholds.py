@@ -1,12 +1,13 @@
 """Every threshold of the readiness gates, with its reason: the only file that holds one.
 
 The numbers of gates 1 to 4 are the seed's (`act_of_god_warm_start_plan.md`, "Readiness
-gates", and its downstream proxy); gate 5 is ours. The reason travels into every verdict.
+gates", and its downstream proxy); gates 5 to 7 and the worth gate are ours. The reason travels into every verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
@@ -16,7 +17,7 @@ from study_core.plan import Frozen
 
 Reference = Literal["loo", "self"]
 
-GATES = ("integrity", "aggregate", "tail", "roi", "downstream", "skill")
+GATES = ("integrity", "aggregate", "tail", "roi", "downstream", "skill", "fidelity", "plausibility")
 """The gates in order: their index is the number that the reports print."""
 
 
@@ -26,7 +27,7 @@ def _threshold(default: float, title: str, reason: str, *, ge: float | None = 0.
 
 
 class GateThresholds(Frozen):
-    """Thresholds of gates 1 to 5. dB for PSNR, degrees for SAM, ratios in [0, 1]."""
+    """Thresholds of gates 1 to 7 and of worth. dB for PSNR, degrees for SAM, ratios in [0, 1]."""
 
     psnr_mean_min: float = _threshold(
         18.0, "PSNR, mean at least (dB)", "Fold 02 cleared the production bar at 22.4 dB; below 18 a run has diverged."
@@ -111,6 +112,51 @@ class GateThresholds(Frozen):
         0.0, "Skill: SAM below Savitzky-Golay(61, 3) by at least (degrees)", "As for PSNR.", ge=None
     )
 
+    fidelity_excess_max_se: float = _threshold(
+        5.0,
+        "Fidelity: excess of a group mean's departure at most (standard errors)",
+        "Beyond what a fitted filter does nearby, the mean of a group's outputs must be the mean of its captures: some "
+        "2,000 features of three groups reach 4.5 standard errors by chance; on the folds' test groups filter G "
+        "reaches 0.8.",
+    )
+    unsupported_feature_max: float = _threshold(
+        10.0,
+        "Fidelity: unsupported dip or bump at most (times the ordinary departure)",
+        "A lone dip that neither the captures nor the filters have is invented: honest models built on a filter reach "
+        "6, methods that know nothing of each other 10.",
+    )
+    capture_departure_max: float = _threshold(
+        2.5,
+        "Fidelity: largest departure of one capture at most (times a filter's)",
+        "What is done to a few captures hides in the mean of a group: honest models reach 1.5, filters that know "
+        "nothing of each other 2.",
+    )
+    deeper_dips_max: float = _threshold(
+        0.2,
+        "Fidelity: share of captures with a deepened dip at most, beyond a filter's",
+        "A dip is matched by depth, not only by place: of the honest models' captures at most 0.05 more than of the "
+        "filters' have a dip 0.003 deeper than the reference's.",
+        le=1.0,
+    )
+    treatment_difference_max_se: float = _threshold(
+        5.0,
+        "Fidelity: excess of a difference between treatments at most (standard errors)",
+        "A treatment effect that the captures do not have is a false result: honest models reach 1.8 beyond the "
+        "filters, a gain of 1 % in one treatment 7.5.",
+    )
+    error_over_floor_min: float = _threshold(
+        0.7,
+        "Plausibility: error over the floor of one capture at least",
+        "From one capture nobody leaves much less than a filter leaves whose bias of the group was taken out: on the "
+        "folds' test groups the best honest method leaves 0.95 of it; 0.7 is 1.5 dB below the floor.",
+    )
+    worth_gain_low_db: float = _threshold(
+        0.0,
+        "Worth: lower end of the gain over the model's own filter, above (dB)",
+        "A trained model whose gain over its filter is not resolved is a filter that is harder to explain.",
+        ge=None,
+    )
+
     def rule(
         self, gate: str, metric: str, comparison: Comparison, threshold: str, *, negate: bool = False, note: str = ""
     ) -> GateRule:
@@ -125,19 +171,23 @@ def integrity_rules(*, hash_expected: bool) -> tuple[GateRule, ...]:
     rules = (
         GateRule("integrity", "panel_hash_differs", "<=", 0.0, "The panel must be the one that was agreed on."),
         GateRule("integrity", "leaked_groups", "<=", 0.0, "A panel group in the training manifest voids the audit."),
+        GateRule("integrity", "leaked_captures", "<=", 0.0, "A panel capture in training under another name does too."),
+        GateRule("integrity", "duplicated_captures", "<=", 0.0, "A capture under two names is its own reference."),
         GateRule("integrity", "non_finite_values", "<=", 0.0, "A value that is not a number cannot be judged."),
     )
     return rules if hash_expected else rules[1:]
 
 
-def metric_rules(thresholds: GateThresholds, reference: Reference) -> tuple[GateRule, ...]:
-    """Gates 1, 2 and 3: aggregate, tail, ROI."""
+def metric_rules(
+    thresholds: GateThresholds, reference: Reference, vacuous: Mapping[str, str] | None = None
+) -> tuple[GateRule, ...]:
+    """Gates 1, 2 and 3: aggregate, tail, ROI. `vacuous`: by metric, why its rule cannot fail on these data."""
     spurious = (
         thresholds.rule("roi", "spurious_free_ratio", ">=", "spurious_free_ratio_min")
         if reference == "loo"
         else thresholds.rule("roi", "spurious_peaks", "<=", "spurious_max", note="(published rule)")
     )
-    return (
+    rules = (
         thresholds.rule("aggregate", "psnr_mean", ">=", "psnr_mean_min"),
         thresholds.rule("aggregate", "psnr_std", "<=", "psnr_std_max"),
         thresholds.rule("aggregate", "sam_mean", "<=", "sam_mean_max"),
@@ -145,10 +195,16 @@ def metric_rules(thresholds: GateThresholds, reference: Reference) -> tuple[Gate
         thresholds.rule("roi", "area_within_10_pct_ratio", ">=", "roi_ratio_min"),
         spurious,
     )
+    return tuple(replace(rule, vacuous=(vacuous or {}).get(rule.metric, "")) for rule in rules)
 
 
-def downstream_rules(thresholds: GateThresholds, *, dose_response_kept: bool) -> tuple[GateRule, ...]:
-    """Gate 4. Where the dose response was lost or could not be measured, the seed falls back to peak F1."""
+def downstream_rules(
+    thresholds: GateThresholds, *, dose_response_kept: bool, vacuous: str = ""
+) -> tuple[GateRule, ...]:
+    """Gate 4. Where the dose response was lost or could not be measured, the seed falls back to peak F1.
+
+    `vacuous`: why the dose test cannot fail on these data.
+    """
     common = (
         thresholds.rule("downstream", "variance_drop_pct", ">=", "variance_drop_min_pct"),
         thresholds.rule("downstream", "separability_gain", ">=", "separability_tolerance", negate=True),
@@ -156,7 +212,7 @@ def downstream_rules(thresholds: GateThresholds, *, dose_response_kept: bool) ->
     if not dose_response_kept:
         fallback = "(fallback: the dose response was not kept or not measured)"
         return (*common, thresholds.rule("downstream", "peak_f1_mean", ">=", "peak_f1_min", note=fallback))
-    return (*common, *dose_rules(thresholds))
+    return (*common, *(replace(rule, vacuous=vacuous) for rule in dose_rules(thresholds)))
 
 
 def dose_rules(thresholds: GateThresholds) -> tuple[GateRule, ...]:
@@ -182,3 +238,29 @@ def skill_rules(thresholds: GateThresholds, groups: Sequence[str]) -> tuple[Gate
         thresholds.rule("skill", "psnr_gain_over_savgol", ">=", "skill_psnr_over_sg_db"),
         thresholds.rule("skill", "sam_gain_over_savgol", ">=", "skill_sam_over_sg_deg"),
     )
+
+
+def fidelity_rules(thresholds: GateThresholds, *, controls: bool, treatments: int) -> tuple[GateRule, ...]:
+    """Gate 6, of `fidelity.fidelity_measures`: `controls` where filters were fitted; pairs need two treatments."""
+
+    def each(metric: str, threshold: str, key: str = "group") -> GateRule:
+        return replace(thresholds.rule("fidelity", metric, "<=", threshold), each=key)
+
+    return (
+        each("fidelity_excess", "fidelity_excess_max_se"),
+        *([each("unsupported_feature", "unsupported_feature_max")] if controls else []),
+        each("capture_departure", "capture_departure_max"),
+        each("deeper_dips", "deeper_dips_max"),
+        *([each("treatment_difference", "treatment_difference_max_se", "treatments")] if treatments > 1 else []),
+    )
+
+
+def plausibility_rules(thresholds: GateThresholds) -> tuple[GateRule, ...]:
+    """Gate 7, of `plausibility.plausibility_measures`."""
+    return (replace(thresholds.rule("plausibility", "error_over_floor", ">=", "error_over_floor_min"), each="group"),)
+
+
+def worth_rules(thresholds: GateThresholds | None = None) -> tuple[GateRule, ...]:
+    """The worth gate, of `worth.Worth`. It recommends model or filter; it is no part of the readiness gates."""
+    limits = thresholds or GateThresholds()
+    return (limits.rule("worth", "gain_over_base_low_db", ">", "worth_gain_low_db"),)

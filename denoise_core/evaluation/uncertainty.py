@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 
-from denoise_core.evaluation.downstream import Labels
+from denoise_core.evaluation.labels import Labels
 from denoise_core.evaluation.metrics import same_shape
 
 LEVELS = (0.68, 0.95)

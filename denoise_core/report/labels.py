@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from denoise_core.evaluation.controls import LEFT_OUT
@@ -26,6 +26,8 @@ class Label(NamedTuple):
 _METRICS = {
     "panel_hash_differs": Label("Panel differs from the expected hash", "", 0),
     "leaked_groups": Label("Panel groups found in the training manifest", "", 0),
+    "leaked_captures": Label("Panel captures in training under another name", "", 0),
+    "duplicated_captures": Label("Captures that stand under two names", "", 0),
     "non_finite_values": Label("Values that are not finite", "", 0),
     "reference_may_ship": Label("Reference may decide shipping", "", 0),
     "psnr_mean": Label("PSNR, mean", "dB", 2),
@@ -51,6 +53,13 @@ _METRICS = {
     "sam_gain_over_raw": Label("SAM below raw", "°", 3),
     "psnr_gain_over_savgol": Label("PSNR above Savitzky–Golay", "dB", 2),
     "sam_gain_over_savgol": Label("SAM below Savitzky–Golay", "°", 3),
+    "fidelity_excess": Label("Departure of the group's mean beyond the filters' (standard errors)", "", 2),
+    "unsupported_feature": Label("Unsupported dip or bump, over the ordinary departure", "", 2),
+    "capture_departure": Label("Departure of one capture, over a filter's", "", 2),
+    "deeper_dips": Label("Captures with a deepened dip, beyond a filter's", "share", 1),
+    "treatment_difference": Label("Difference between treatments beyond the filters' (standard errors)", "", 2),
+    "error_over_floor": Label("Error over what one capture allows", "", 2),
+    "gain_over_base_low_db": Label("Gain over the model's own filter, lower end", "dB", 3),
 }
 _METHODS = {
     "raw": "Raw capture",
@@ -68,6 +77,12 @@ def metric_label(metric: str) -> Label:
     name, _, group = metric.partition("[")
     label = _METRICS.get(name, Label(name, ""))
     return label._replace(text=f"{label.text}, {group_label(group.rstrip(']'))}") if group else label
+
+
+def gate_metric(gate: Mapping[str, Any]) -> str:
+    """What a gate's record measured, and on which slice: group, treatments, feature and wavelength."""
+    where = [group_label(str(value)) for value in (gate.get("slice") or {}).values()]
+    return ", ".join([metric_label(str(gate["metric"])).text, *where])
 
 
 def number(value: Any, label: Label, *, signed: bool = False) -> str:

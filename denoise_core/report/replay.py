@@ -22,7 +22,7 @@ import pandas as pd
 from denoise_core.corpus.manifest import FIRST_ROW, Manifest, read_manifest
 from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.evaluation.audit import audit_predictions
-from denoise_core.evaluation.controls import fitted_control_predictions
+from denoise_core.evaluation.controls import LEFT_OUT, fitted_control_predictions
 from denoise_core.evaluation.report import PanelAudit, git_hash
 from denoise_core.evaluation.thresholds import GateThresholds, Reference
 from denoise_core.report.labels import NO_VALUE
@@ -33,6 +33,7 @@ RELATIVE, ABSOLUTE = 1e-6, 1e-9
 CAPTURE_DECIMALS, GROUP_DECIMALS = 6, 4
 MOST_BYTES = 4 << 30
 MOST_NAMED = 5
+SLICES = ("group", "treatments")
 
 
 class Difference(NamedTuple):
@@ -137,7 +138,7 @@ class _Comparison:
 def replay(corpus: Path, bundle: Path, *, controls: bool = False) -> Replay:
     """Judge the archived spectra of a bundle (zip or folder) again, on the corpus given.
 
-    `controls`: refit LMMSE and F too (they are compared otherwise only by what needs no fit). BadInput when
+    LMMSE and F are fitted again, as the gates need them; `controls`: also without the panel's samples. BadInput when
     the bundle is none, or the corpus cannot be opened; whatever is wrong *inside* the bundle is a difference.
     """
     opened = open_corpus(corpus)
@@ -246,7 +247,6 @@ def _judge(corpus: Corpus, record: RunRecord, panel: Manifest, training: Manifes
     gates = record.plan.get("gates")
     asked = record.plan.get("panel")
     left_out = any(name.endswith("_sample_left_out") for name in record.controls)
-    refit = controls and training is not None
     reference: Reference = "self" if record.facts.get("reference") == "self" else "loo"
     return audit_predictions(
         corpus,
@@ -255,8 +255,8 @@ def _judge(corpus: Corpus, record: RunRecord, panel: Manifest, training: Manifes
         reference=reference,
         thresholds=GateThresholds.model_validate(gates) if isinstance(gates, Mapping) else GateThresholds(),
         training=training,
-        controls=fitted_control_predictions(corpus, panel, training, leave_sample_out=left_out)
-        if refit and training is not None
+        controls=fitted_control_predictions(corpus, panel, training, leave_sample_out=left_out and controls)
+        if training is not None and (controls or reference == "loo")  # fidelity is judged beside LMMSE and F
         else None,
         expected_hash=(asked.get("expected_hash") or None) if isinstance(asked, Mapping) else None,  # "": not asked for
     )
@@ -282,26 +282,32 @@ def _compare(comparison: _Comparison, record: RunRecord, audit: PanelAudit) -> N
 
 def _compare_gates(comparison: _Comparison, recorded: Sequence[Mapping[str, Any]], audit: PanelAudit) -> None:
     """Every rule on record, and no rule fewer or more."""
-    again = {(result.gate, result.metric): result.record() for result in audit.gates}
-    old = {(str(gate["gate"]), str(gate["metric"])): gate for gate in recorded}
+    again = {_rule(record): record for record in (result.record() for result in audit.gates)}
+    old = {_rule(gate): gate for gate in recorded}
     added = {key for key in old if key[1] == "reference_may_ship"}  # promotion's own line, under `self`
     comparison.exact("gates", "rules", sorted(set(old) - added), sorted(again))
     for key, gate in old.items():
         if key not in again:
             continue
-        where = f"gate {key[0]}, {key[1]}"
+        where = f"gate {', '.join(part for part in key if part)}"
         comparison.exact(where, "comparison", gate.get("comparison"), again[key]["comparison"])
         comparison.close(where, "threshold", gate.get("threshold"), again[key]["threshold"])
         comparison.close(where, "value", gate.get("value"), again[key]["value"])
         comparison.exact(where, "verdict", gate.get("passed"), again[key]["passed"])
 
 
+def _rule(gate: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A rule's gate, metric and slice; where within a group it was worst is a finding, not part of the rule."""
+    where = gate.get("slice") or {}
+    return str(gate["gate"]), str(gate["metric"]), ", ".join(str(where[key]) for key in SLICES if key in where)
+
+
 def _not_replayed(record: RunRecord, controls: bool) -> tuple[str, ...]:
     """What the archive does not allow to compute again."""
-    fitted = [name for name in record.controls if name not in ("raw", "savgol_61_3")]
+    fitted = [name for name in record.controls if name.endswith(LEFT_OUT)]
     then, now = str(record.provenance.get("git_hash") or "unknown"), git_hash()
     lines = [
-        (bool(fitted) and not controls, f"not compared: the fitted controls {', '.join(fitted)} (ask for controls)"),
+        (bool(fitted) and not controls, f"not compared: the refitted controls {', '.join(fitted)} (ask for controls)"),
         (
             bool(record.facts.get("uncertainty")),
             "not compared: coverage of the standard errors (they are not archived)",

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from denoise_core.evaluation.controls import LEFT_OUT
-from denoise_core.evaluation.thresholds import GateThresholds
+from denoise_core.evaluation.thresholds import GATES, GateThresholds
 from denoise_core.report.blocks import Status, Table
 from denoise_core.report.labels import (
     CANDIDATE,
     NO_VALUE,
     gate_label,
+    gate_metric,
     group_label,
     margin,
     method_label,
@@ -41,9 +42,12 @@ def sentence(record: RunRecord) -> str:
     """The verdict in one sentence a person can act on."""
     if not record.gates:
         return "REFUSED: no gate was evaluated, so nothing may ship."
-    judged = f"{len(dict.fromkeys(gate['gate'] for gate in record.gates))} gates"
+    judged = f"{len({gate['gate'] for gate in record.gates if not gate.get('vacuous')})} gates"
     if record.passed:
-        return f"PASSED: {record.name} clears all {judged} and may ship."
+        empty = {gate_label(str(gate["gate"])) for gate in record.gates if gate.get("vacuous")}
+        empty -= {gate_label(str(gate["gate"])) for gate in record.gates if not gate.get("vacuous")}
+        aside = f" ({', '.join(sorted(empty))} cannot fail on this panel)" if empty else ""
+        return f"PASSED: {record.name} clears all {judged} and may ship{aside}."
     failures = [gate for gate in record.gates if gate.get("passed") is not True]
     *others, last = dict.fromkeys(gate_label(str(gate["gate"])) for gate in failures)
     names = f"gates {', '.join(others)} and {last}" if others else f"gate {last}"
@@ -58,8 +62,8 @@ def _shortfall(gate: Mapping[str, Any]) -> str:
     label = metric_label(str(gate["metric"]))
     words = {">=": "at least", ">": "more than", "<=": "at most", "<": "less than"}.get(str(gate["comparison"]), "")
     if gate.get("value") is None:
-        return f"{label.text or 'A metric'}: missing"
-    return f"{label.text}: {number(gate['value'], label)} (needs {words} {number(gate['threshold'], label)})"
+        return f"{gate_metric(gate) or 'A metric'}: missing"
+    return f"{gate_metric(gate)}: {number(gate['value'], label)} (needs {words} {number(gate['threshold'], label)})"
 
 
 def gates_table(record: RunRecord) -> Table:
@@ -70,16 +74,17 @@ def gates_table(record: RunRecord) -> Table:
         label = metric_label(str(gate["metric"]))
         room = margin(str(gate["comparison"]), gate["threshold"], gate["value"])
         passed = gate.get("passed") is True
-        marks.append("pass" if passed else "fail")
+        vacuous = str(gate.get("vacuous") or "")
+        marks.append("fail" if not passed else "none" if vacuous else "pass")
         rows.append(
             (
                 gate_label(str(gate["gate"])),
-                label.text,
-                "✓ pass" if passed else "✗ FAIL",
+                gate_metric(gate),
+                "✗ FAIL" if not passed else "∅ vacuous" if vacuous else "✓ pass",
                 number(gate["value"], label),
                 f"{_sign(str(gate['comparison']))} {number(gate['threshold'], label)}".strip(),
                 number(room, label, signed=True) if room is not None else NO_VALUE,
-                str(gate.get("reason", "")),
+                vacuous or str(gate.get("reason", "")),
             )
         )
     return Table(
@@ -88,7 +93,8 @@ def gates_table(record: RunRecord) -> Table:
         tuple(rows),
         tuple(marks),
         note="Margin: room between value and threshold, negative where the gate fails. "
-        "A metric that is missing or not a number never passes.",
+        "A metric that is missing or not a number never passes; a vacuous rule cannot fail on this panel and counts as "
+        "neither passed nor failed.",
         text_columns=3,
         last_is_text=True,
     )
@@ -242,8 +248,7 @@ def ranking_table(record: RunRecord) -> Table | None:
     body: list[tuple[str, ...]] = []
     marks: list[Status] = []
     for rank, line in enumerate(lines, start=1):
-        failed = [gate for gate in ("integrity", "aggregate", "tail", "roi", "downstream", "skill")
-                  if line.get(f"{gate}_pass") is not True]  # fmt: skip
+        failed = [gate for gate in GATES if line.get(f"{gate}_pass", False) is False]
         marks.append("fail" if failed else "pass")
         body.append(
             (

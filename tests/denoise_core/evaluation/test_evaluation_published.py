@@ -152,7 +152,7 @@ def test_the_bar_under_the_leave_one_out_reference(under_loo: PanelAudit) -> Non
 
 def test_the_published_model_has_no_skill(under_loo: PanelAudit) -> None:
     """Worse than the raw capture on two of the panel's three groups."""
-    assert under_loo.failed_gates == ("aggregate", "roi", "skill")
+    assert under_loo.failed_gates == ("aggregate", "roi", "skill", "fidelity")
     failed = {result.metric for result in under_loo.gates if result.gate == "skill" and not result.passed}
     assert {f"psnr_gain_over_raw[{T5}]", f"psnr_gain_over_raw[{T6}]", "psnr_gain_over_savgol"} <= failed
     assert f"psnr_gain_over_raw[{T3}]" not in failed
@@ -164,5 +164,5 @@ def test_a_smoother_that_erases_the_dips_fails_the_roi_gate(real: Corpus, real_p
 
     smooth = savgol(real.spectra_NL[real.rows(real_panel)])
     audit = audit_predictions(real, real_panel, smooth, training=real.manifest("manifest_train"))
-    assert audit.failed_gates == ("roi",)
+    assert audit.failed_gates == ("roi", "fidelity")
     assert audit.metrics["spurious_peaks"] == 0

@@ -1,0 +1,92 @@
+"""Worth: is a trained model better than the linear filter that it corrects, on groups that no choice has seen?
+
+The two angles of a sample are one specimen and err alike, so the unit of the interval is the sample, not the group
+and not the capture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import ttest_1samp
+
+from denoise_core.evaluation.labels import Labels, each
+from denoise_core.evaluation.metrics import Floats
+from denoise_core.evaluation.thresholds import worth_rules
+from study_core.errors import BadInput
+from study_core.gates import GateRecord, Measure, judge
+
+CONFIDENCE = 0.95
+LEAST_SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Gain in PSNR over the base, dB: mean over samples, its 95 % interval, and the gain of each group."""
+
+    base: str
+    gain_db: float
+    low_db: float
+    high_db: float
+    samples: int
+    groups: int
+    groups_better: int
+    by_group: dict[str, float]
+
+    @property
+    def measures(self) -> list[Measure]:
+        return [Measure("gain_over_base_db", self.gain_db), Measure("gain_over_base_low_db", self.low_db)]
+
+    @property
+    def verdict(self) -> GateRecord:
+        """The worth gate: passed where the whole interval lies above 0."""
+        (record,) = judge(self.measures, worth_rules())
+        return record
+
+    def sentence(self) -> str:
+        """What to do, and why."""
+        figures = (
+            f"{self.gain_db:+.3f} dB over {self.base} on groups that no choice has seen (95 % {self.low_db:+.3f} to "
+            f"{self.high_db:+.3f}, {self.samples} samples, {self.groups_better} of {self.groups} groups better)"
+        )
+        if self.verdict.passed:
+            return f"Ship the model: {figures}."
+        return f"Ship the filter: the model's gain is not resolved, {figures}."
+
+    def record(self) -> dict[str, Any]:
+        """JSON-ready, with the verdict and the sentence."""
+        return {**asdict(self), "verdict": self.verdict.record(), "recommendation": self.sentence()}
+
+
+def worth(model_psnr_M: ArrayLike, base_psnr_M: ArrayLike, group_M: Labels, base: str) -> Worth:
+    """Paired over samples: mean gain, and Student's interval of the mean.
+
+    `model_psnr_M`, `base_psnr_M`: dB of the same captures. BadInput with fewer than three samples, which bound nothing.
+    """
+    gain_M = np.asarray(model_psnr_M, np.float64) - np.asarray(base_psnr_M, np.float64)
+    by_group = {group: float(gain_M[rows].mean()) for group, rows in each(group_M)}
+    gain_S = _by_sample(by_group)
+    if len(gain_S) < LEAST_SAMPLES:
+        raise BadInput(
+            f"{len(gain_S)} samples cannot resolve a gain",
+            remedy="compare on the test groups of a fold, or of several folds together",
+        )
+    mean = float(gain_S.mean())
+    low = high = mean
+    if np.ptp(gain_S) > 0:  # a model that is its base everywhere gains 0, exactly: no interval to compute
+        interval = ttest_1samp(gain_S, 0.0).confidence_interval(CONFIDENCE)
+        low, high = float(interval.low), float(interval.high)
+    return Worth(
+        base, mean, low, high, len(gain_S), len(by_group), sum(gain > 0 for gain in by_group.values()), by_group
+    )
+
+
+def _by_sample(by_group: dict[str, float]) -> Floats:
+    """Mean of each sample's angles; a group is named treatment/sample/angle."""
+    samples: dict[str, list[float]] = {}
+    for group, gain in by_group.items():
+        samples.setdefault(group.rsplit("/", 1)[0], []).append(gain)
+    return np.array([np.mean(gains) for gains in samples.values()])
