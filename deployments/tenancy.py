@@ -35,9 +35,10 @@ class Served:
 class Asked:
     """A main job as it was asked for."""
 
-    corpus: str  # as given: relative paths start at the project
+    corpus: str  # as given; a relative path starts at `root`
     artifacts: Path
-    root: Path
+    root: Path  # of the project
+    plan: Mapping[str, Any] = field(default_factory=dict)  # for the run that gives the verdict, over its defaults
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class MainJob:
 
     steps: Callable[[Asked], Iterable[Step]]
     corpus: str  # the data that is taken where none is named
-    make: Sequence[str] = ()  # arguments of Python that make that data, `{corpus}` for its place; empty: it must be there
+    make: Sequence[
+        str
+    ] = ()  # arguments of Python that make that data, `{corpus}` for its place; empty: it must be there
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,9 @@ class Tenant:
     main: MainJob | None = None
     # Tells a run's result from its folder; the verdict's gate table and the files to open where there is none.
     tell: Callable[[Path, Console], None] | None = None
-    files: Sequence[str] = ("report.html", "auditors_bundle.zip", "audit.jsonl")  # named below the verdict, if they exist
+    # Named at the end where they exist.
+    files: Sequence[str] = ("report.html", "auditors_bundle.zip", "audit.jsonl")
+    words: Mapping[str, str] = field(default_factory=dict)  # how a figure of a job's progress is said: "{} dB"
 
 
 def tenants(package: Any = deployments.tenants) -> dict[str, Tenant]:

@@ -37,14 +37,16 @@ def _judge(bundle: Path) -> Any:
     """The function that the bundle's verdict names."""
     named = str(_verdict(bundle).get("judge") or FIRST_JUDGE)
     if not _JUDGE.fullmatch(named):
-        raise ValueError(f"{bundle}: {VERDICT} names no judge of a core ({named}); take the bundle from its run's folder")
+        raise ValueError(
+            f"{bundle}: {VERDICT} names no judge of a core ({named}); take the bundle from its run's folder"
+        )
     module, _, function = named.partition(":")
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{bundle}: its judge {named} is not here ({error}); replay it with the code that made it") from (
-            error
-        )
+        raise ValueError(
+            f"{bundle}: its judge {named} is not here ({error}); replay it with the code that made it"
+        ) from (error)
 
 
 def _verdict(bundle: Path) -> dict[str, Any]:

@@ -89,6 +89,11 @@ def existing(path: Path, remedy: str) -> Path:
     return path
 
 
+def near(path: Path) -> str:
+    """A path as it is typed from here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse whose complaints are errors like any other, instead of a usage text and an exit."""
 

@@ -28,7 +28,9 @@ def _root() -> Path:
     return Path(os.environ.get("GATED_ARTIFACTS", "artifacts")) / "jobs"
 
 
-Root = Annotated[Path, typer.Option("--root", default_factory=_root, show_default="artifacts/jobs", help="The journal.")]
+Root = Annotated[
+    Path, typer.Option("--root", default_factory=_root, show_default="artifacts/jobs", help="The journal.")
+]
 ProfileName = Annotated[str, typer.Option("--profile", help="A file of slurm_templates/, by its name.")]
 AnyProfile = Annotated[
     str, typer.Option("--profile", help="A file of slurm_templates/, by its name. Empty: as each job was sent.")
@@ -122,7 +124,9 @@ def sweep(
 ) -> None:
     """Cancel live jobs whose flow has died; detached ones go on."""
     journal = _journal(root)
-    _cancelled([job for site, _ in _sites(journal, profile) for job in Dispatcher(site, root).sweep(grace)], as_json)
+    _cancelled(
+        [job for site, _ in _sites(journal, profile) for job in Dispatcher(site, root).sweep(grace_s=grace)], as_json
+    )
 
 
 def _sites(journal: Journal, profile: str) -> Iterator[tuple[Profile, list[Job]]]:
