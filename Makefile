@@ -8,10 +8,10 @@ bin := .venv/bin
 .PHONY: run up test test-real lint bench slurm-up slurm-down verify picture clean help
 
 run: $(ready)          ## the main job: fold 02 if needed, the warm start, its verdict
-	$(bin)/python -m deployments.house run --corpus '$(CORPUS)'
+	$(bin)/gated run --corpus '$(CORPUS)'
 
-up: $(ready)           ## Prefect server, UI and the five deployments, until Ctrl-C
-	$(bin)/python -m deployments.house up --corpus '$(CORPUS)'
+up: $(ready)           ## Prefect server, web page and every deployment, until Ctrl-C
+	$(bin)/gated up --corpus '$(CORPUS)'
 
 test: $(ready)         ## the fast tests
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2
@@ -32,7 +32,7 @@ slurm-down:            ## stop it and wipe its state
 	slurm_templates/lab/slurm-down.sh --wipe
 
 verify: $(ready)       ## check the hash chain of every audit log in artifacts/
-	$(bin)/python -m tasks.ledger artifacts
+	$(bin)/gated verify artifacts
 
 picture: $(ready)      ## docs/architecture.svg, drawn from the code's own imports
 	$(bin)/python docs/architecture.py

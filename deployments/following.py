@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ REFUSALS = ("GateFailed", "PromotionRefused", "NotApproved", "Duplicate")
 
 def main_job(job: Job, address: Address, terminal: Terminal, between: Callable[[], object], seen: list[Watcher]) -> int:
     """Every step, each followed into its fallback; the first that does not end well is the last."""
-    folder_of = lambda run_id: _folder(job.asked.artifacts, run_id)  # noqa: E731
+    folder_of = partial(_folder, job.asked.artifacts)
     ended, code = None, 0
     with SyncPrefectClient(address.api, auth_string=address.key) as client:
         watcher = Watcher(

@@ -6,6 +6,7 @@ It knows neither flow nor study: what is served is what `deployments/tenants/` d
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -59,6 +60,12 @@ class House:
     def _start(self, name: str, command: list[str], env: dict[str, str]) -> Popen[bytes]:
         self.running[name] = self.stack.enter_context(child(command, env, ROOT, self.log(name)))
         return self.running[name]
+
+    def settle(self, seconds: float = 15.0) -> None:
+        """Wait until no run's process is left: one that is ended right after its run makes it a cancelled one."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and psutil.Process(self.running["serve"].pid).children():
+            time.sleep(0.1)
 
     def mend(self) -> None:
         """Start again whichever of the two died; runs and jobs that are under way go on meanwhile.

@@ -105,6 +105,7 @@ def _a_house(job: Job, port: int, terminal: Terminal) -> Iterator[tuple[Address,
         return
     with _own_house(job, port, terminal) as running:
         yield running.address, running.mend, True
+        running.settle()
 
 
 def _stopped(terminal: Terminal, seen: list[Watcher], own: bool) -> None:

@@ -28,7 +28,7 @@ import typer
 from study_core.files import replacing
 from tasks.ledger import Ledger, print_findings
 from tasks.ledger import verify as verify_log
-from tasks.terminal import Door, Json, call, existing
+from tasks.terminal import Json, call, existing, single
 
 SUMS = "SHA256SUMS"
 LOG, HEAD, LINES = "audit.jsonl", "audit.head", "auditing_manifest.log"
@@ -202,7 +202,7 @@ def verify_bundles(
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m tasks.bundle verify ZIP|FOLDER …`: as `gated bundle ZIP|FOLDER …`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    command = Door("bundle", f"{__package__}.bundle:verify_bundles", "").open()
+    command = single(verify_bundles)
     return call(command, "python -m tasks.bundle", given[1:] if given[:1] == ["verify"] else given)
 
 

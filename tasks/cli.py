@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -52,21 +52,21 @@ def _options(
     """Options of the word itself."""
 
 
-def doors(names: Iterable[str] = COMMANDS, about: str = ABOUT, *, version: bool = False) -> Doors:
-    """A group of some commands."""
-    app = typer.Typer(cls=Doors, help=about, add_completion=False, pretty_exceptions_enable=False)
-    app.callback(help=about)(_options if version else lambda: None)
+def doors() -> Doors:
+    """Every command, none of them imported."""
+    app = typer.Typer(cls=Doors, add_completion=False, pretty_exceptions_enable=False)
+    app.callback(help=ABOUT)(_options)
     group = typer.main.get_command(app)
     assert isinstance(group, Doors)
-    for name in names:
-        group.add_command(Door(name, *COMMANDS[name]))
+    for name, (where, help) in COMMANDS.items():
+        group.add_command(Door(name, where, help))
     return group
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `gated`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    return call(doors(version=True), "gated", given or ["--help"])
+    return call(doors(), "gated", given or ["--help"])
 
 
 if __name__ == "__main__":

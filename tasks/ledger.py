@@ -20,7 +20,7 @@ from typing import Annotated, Any, BinaryIO
 import typer
 
 from study_core.files import read_json, write_json
-from tasks.terminal import Door, Json, call
+from tasks.terminal import Json, call, single
 
 GENESIS = "0" * 64
 
@@ -159,7 +159,7 @@ def verify_logs(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m tasks.ledger FOLDER|FILE …`: as `gated verify`."""
-    return call(Door("verify", f"{__package__}.ledger:verify_logs", "").open(), "python -m tasks.ledger", arguments)
+    return call(single(verify_logs), "python -m tasks.ledger", arguments)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks import promotion
-from tasks.cli import doors
-from tasks.terminal import Json, call
-
-COMMANDS = ("history", "rollback")
+from tasks.terminal import Json, call, group
 
 
 def history(as_json: Json = False) -> None:
@@ -45,7 +42,8 @@ def rollback(reason: Annotated[str, typer.Argument(help="Why, for the record.")]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; 2 where there is nothing to roll back to."""
-    return call(doors(COMMANDS, "The registry by hand."), "python -m tasks.registry", arguments)
+    commands = group("The registry by hand.", {"history": history, "rollback": rollback})
+    return call(commands, "python -m tasks.registry", arguments)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import argparse
 import importlib
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -35,9 +35,7 @@ class Door(TyperCommand):
     def open(self) -> Any:
         """The command itself, with the options of its function."""
         module, _, function = self.where.partition(":")
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command(self.name)(getattr(importlib.import_module(module), function))
-        return typer.main.get_command(app)
+        return single(getattr(importlib.import_module(module), function), str(self.name))
 
 
 class Doors(TyperGroup):
@@ -46,6 +44,22 @@ class Doors(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.open() if isinstance(command, Door) else command, rest
+
+
+def single(function: Callable[..., object], name: str = "") -> Any:
+    """A function as a command."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(name or function.__name__)(function)
+    return typer.main.get_command(app)
+
+
+def group(about: str, functions: Mapping[str, Callable[..., object]]) -> Any:
+    """Functions as the commands below one word."""
+    app = typer.Typer(help=about, add_completion=False, pretty_exceptions_enable=False)
+    app.callback()(lambda: None)
+    for name, function in functions.items():
+        app.command(name)(function)
+    return typer.main.get_command(app)
 
 
 def call(command: Any, prog: str, arguments: Sequence[str] | None = None) -> int:

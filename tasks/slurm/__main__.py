@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,14 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tasks.cli import doors
 from tasks.slurm.dispatcher import Dispatcher, JobSpec
 from tasks.slurm.journal import Journal
 from tasks.slurm.profiles import Profile, load_profile
 from tasks.slurm.specs import Job
-from tasks.terminal import Json, call, size
+from tasks.terminal import Json, call, group, size
 
-COMMANDS = ("dry-run", "try", "jobs", "cancel", "sweep", "prune")
 COLUMNS = ("name", "attempt", "slurm_id", "folder")
 
 
@@ -201,9 +199,19 @@ def _journal(root: Path) -> Journal:
     return Journal(root)
 
 
+COMMANDS: dict[str, Callable[..., object]] = {
+    "dry-run": dry_run,
+    "try": try_,
+    "jobs": jobs,
+    "cancel": cancel,
+    "sweep": sweep,
+    "prune": prune,
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; 2 for input that cannot be used, 1 for a tried job that failed."""
-    return call(doors(COMMANDS, "Jobs without a flow."), "python -m tasks.slurm", arguments)
+    return call(group("Jobs without a flow.", COMMANDS), "python -m tasks.slurm", arguments)
 
 
 if __name__ == "__main__":

@@ -156,10 +156,11 @@ def house(copy: Path) -> Iterator[House]:
             )  # fmt: skip
         stack.callback(_end, process)
         printed = _printed(process, log)
-        found = re.search(r"^export PREFECT_API_URL=(\S+)", printed, re.MULTILINE)
-        assert found, printed
+        told = (copy / ".prefect" / "env.sh").read_text()  # as `source` reads it
+        named = dict(re.findall(r"^export (\w+)=(\S+)$", told, re.MULTILINE))
+        assert named.keys() == {"PREFECT_API_URL", "PREFECT_API_AUTH_STRING"}, told
         env = {name: value for name, value in env.items() if not name.startswith("PG")}
-        up = House(copy, {**env, "PREFECT_API_URL": found[1]}, database, printed)
+        up = House(copy, {**env, **named}, database, printed)
         try:
             yield up
         finally:
@@ -171,7 +172,7 @@ def _printed(process: subprocess.Popen[bytes], log: Path) -> str:
     while time.monotonic() < deadline:
         printed = log.read_text()
         assert process.poll() is None, printed
-        if "export PREFECT_API_URL" in printed:
+        if "source .prefect/env.sh" in printed:
             return printed
         time.sleep(0.25)
     raise AssertionError(f"make up: not ready within {PATIENCE_S:.0f} s:\n{log.read_text()}")

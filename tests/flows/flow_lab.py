@@ -5,6 +5,7 @@ Seen as a person sees it: the command line, the REST API behind the UI, and the 
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -98,11 +99,14 @@ class Lab:
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """One call of the REST API; its JSON. A busy SQLite answers 503 ("database is locked"): asked again."""
-        url = f"{self.env['PREFECT_API_URL']}{path}"
-        answer = until(
-            f"{method} {path}",
-            lambda: found if (found := httpx.request(method, url, json=body, timeout=60)).status_code != 503 else None,
-        )
+        url, key = f"{self.env['PREFECT_API_URL']}{path}", self.env["PREFECT_API_AUTH_STRING"]
+        headers = {"Authorization": f"Basic {base64.b64encode(key.encode()).decode()}"}
+
+        def answered() -> httpx.Response | None:
+            found = httpx.request(method, url, json=body, timeout=60, headers=headers)
+            return found if found.status_code != 503 else None
+
+        answer = until(f"{method} {path}", answered)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -225,7 +229,7 @@ def _executes(process: psutil.Process, run_id: str) -> bool:
 
 @contextmanager
 def house(folder: Path, corpus: Path) -> Iterator[Lab]:
-    """`python -m deployments.house up` over `folder`, until the block ends."""
+    """`gated up` over `folder`, until the block ends."""
     crash_once = folder / "crashed-once"
     crash_once.touch()
     env = {
@@ -240,7 +244,7 @@ def house(folder: Path, corpus: Path) -> Iterator[Lab]:
         "SERVICE_TOKEN": CANARY,
     }
     output = folder / "house.log"
-    command = [sys.executable, "-m", "deployments.house", "up", "--corpus", str(corpus), "--port", "4317"]
+    command = [sys.executable, "-m", "tasks.cli", "up", "--corpus", str(corpus), "--port", "4317"]
     with open(output, "wb") as stream:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=stream, stderr=subprocess.STDOUT)
     try:
@@ -252,7 +256,12 @@ def house(folder: Path, corpus: Path) -> Iterator[Lab]:
 
         address = until("the house", told)
         yield Lab(
-            {**env, "PREFECT_API_URL": f"{address}/api", "PREFECT_CLI_PROMPT": "false"},
+            {
+                **env,
+                "PREFECT_API_URL": f"{address}/api",
+                "PREFECT_API_AUTH_STRING": (folder / "prefect home" / "api-key").read_text().strip(),
+                "PREFECT_CLI_PROMPT": "false",
+            },
             corpus,
             folder / "artifacts",
             crash_once,
