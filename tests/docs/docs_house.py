@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -94,7 +95,9 @@ class House:
     typed: dict[str, subprocess.CompletedProcess[str]] = field(default_factory=dict)
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        answer = httpx.request(method, f"{self.env['PREFECT_API_URL']}{path}", json=body, timeout=60)
+        key = base64.b64encode(self.env["PREFECT_API_AUTH_STRING"].encode()).decode()
+        url, headers = f"{self.env['PREFECT_API_URL']}{path}", {"Authorization": f"Basic {key}"}
+        answer = httpx.request(method, url, json=body, timeout=60, headers=headers)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
