@@ -134,9 +134,7 @@ def install(webhook: str) -> list[str]:
 
 
 def webhook(
-    url: Annotated[
-        str, typer.Argument(metavar="URL", help="Address that gets a POST for each refusal, lost job and sign-off.")
-    ],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Address that gets the POSTs.")],
     as_json: Json = False,
 ) -> None:
     """Send a POST for each refused run, lost job, failed fold and wanted sign-off; a second call replaces the address.

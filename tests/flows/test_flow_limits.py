@@ -27,17 +27,25 @@ def asks() -> None:
 def answers() -> int:
     return 1
 """
-SERVE = "import deployments.tenants; deployments.tenants.__path__ = ['.']; from deployments import serve; serve.main()"
+SERVE = """
+import deployments.tenants
+deployments.tenants.__path__ = ["tenants"]
+from deployments import serve
+serve.main()
+"""
 
 
 @pytest.fixture
 def toys(lab: Lab, tmp_path: Path) -> Iterator[Lab]:
     """A second process that serves a toy's two deployments on the house's server."""
-    (tmp_path / "toy.py").write_text(TOY)
+    (tmp_path / "tenants").mkdir()
+    (tmp_path / "tenants" / "toy.py").write_text(TOY)
     (tmp_path / "toy_flows.py").write_text(FLOWS)
     env = {**lab.env, "PYTHONPATH": f"{tmp_path}:{ROOT}", "GATED_ARTIFACTS": str(tmp_path / "artifacts")}
     with open(tmp_path / "serve.log", "wb") as log:
-        serving = subprocess.Popen([sys.executable, "-c", SERVE], cwd=tmp_path, env=env, stdout=log, stderr=log)
+        serving = subprocess.Popen(
+            [sys.executable, "-c", SERVE], cwd=tmp_path, env=env, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         wanted = {"deployments": {"tags": {"all_": ["toy"]}}}
 
