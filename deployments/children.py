@@ -43,7 +43,7 @@ def child(command: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) 
 
 
 def wait_for(
-    what: str, ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 120
+    what: str, ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 180
 ) -> None:
     """Poll until `ready()`; a process that died or a deadline passed is an error that shows its log's end."""
     deadline = time.monotonic() + seconds

@@ -20,6 +20,7 @@ from deployments.tenancy import Step
 from deployments.watching import Ended, Watcher
 from tasks.terminal import BAD_INPUT, LOST, REFUSED, near
 
+PLAN = 160  # characters of a plan on the terminal; the whole stands in the run's folder
 REFUSALS = ("GateFailed", "PromotionRefused", "NotApproved", "Duplicate")
 
 
@@ -54,7 +55,8 @@ def main_job(job: Job, address: Address, terminal: Terminal, between: Callable[[
 
 def _start(client: Any, step: Step, terminal: Terminal) -> str:
     """Create the flow run; ValueError for a plan that the deployment's form does not take."""
-    terminal.say(f"{step.deployment} {json.dumps(dict(step.plan))}")
+    plan = json.dumps(dict(step.plan), ensure_ascii=False)
+    terminal.say(f"{step.deployment} {plan if len(plan) <= PLAN else plan[:PLAN] + ' …'}")
     try:
         deployment = client.read_deployment_by_name(step.deployment)
         whole = _over(deployment.parameters.get("plan") or {}, step.plan)

@@ -27,7 +27,7 @@ from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
 from deployments.progress import Pace, said
 
-PAUSE_S = 1.0  # between two looks
+PAUSE_S = 1.5  # between two looks: each is three questions to a server that has other work
 PAGE = 200  # the most that the server gives at once
 ASIDE_S = 30.0  # a pipe gets a line of progress this often
 # What a person wants to know of a run's audit log while it runs: by the kinds of its records.
