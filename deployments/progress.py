@@ -40,15 +40,20 @@ def said(name: str, artifact: Mapping[str, Any] | None, pace: Pace, words: Mappi
     percent = float(artifact["data"])
     fields = _fields(str(artifact["description"] or ""))
     parts = [f"{percent:.0f} %"]
-    for key, value in fields.items():
-        if key in _PAIRS and _PAIRS[key] in fields:
-            parts.append(f"{'' if key == 'done' else f'{key} '}{value} of {fields[_PAIRS[key]]}")
-        elif key not in (*_PLUMBING, *_PAIRS.values()):
-            parts.append(words[key].format(value) if key in words else f"{key} {value}")
+    for key, whole in _PAIRS.items():
+        if key in fields and whole in fields:
+            parts.append(f"{'' if key == 'done' else f'{key} '}{fields[key]} of {fields[whole]}")
+    for key in sorted(fields.keys() - {*_PLUMBING, *_PAIRS, *_PAIRS.values()}, key=lambda key: _rank(key, words)):
+        parts.append(words[key].format(fields[key]) if key in words else f"{key} {fields[key]}")
     left = pace.left(percent)
     if left is not None:
         parts.append(f"{duration(left)} left")
     return f"{name}: {', '.join(parts)}"
+
+
+def _rank(key: str, words: Mapping[str, str]) -> tuple[int, str]:
+    """A study's own words first, in its order."""
+    return (list(words).index(key), key) if key in words else (len(words), key)
 
 
 def _fields(description: str) -> dict[str, str]:

@@ -32,7 +32,7 @@ BY_HAND = (
     r"\.venv/bin/python -m denoise_core (corpus|folds|train|denoise|evaluate) .*",
     r"cp slurm_templates/example\.yaml .*",
     r"\.venv/bin/gated (dry-run .*|try --help)",
-    r"gated --help",
+    r"\.venv/bin/gated --help",
 )
 # With a house: `make up` in a copy of the project, and what is typed while it is up.
 IN_A_HOUSE = (
