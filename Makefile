@@ -2,6 +2,8 @@
 CORPUS ?= data/mini
 PYTHON ?= python3
 DOSES ?= 1e4
+comma := ,
+space := $() $()
 ready := .venv/.ready
 tenants := .venv/.tenants
 export OPENBLAS_NUM_THREADS ?= 1
@@ -10,13 +12,13 @@ bin := .venv/bin
 .PHONY: run up ptycho concept concept-scan test test-real lint bench simulate slurm-up slurm-down verify picture clean help
 
 run: $(ready)          ## the main job: fold 02 if needed, the warm start, its verdict
-	$(bin)/python -m deployments.house run --corpus '$(CORPUS)'
+	$(bin)/gated run --corpus '$(CORPUS)'
 
-up: $(ready)           ## Prefect server, UI and the deployments, until Ctrl-C
-	$(bin)/python -m deployments.house up --corpus '$(CORPUS)'
+up: $(ready)           ## Prefect server, web page and every deployment, until Ctrl-C
+	$(bin)/gated up --corpus '$(CORPUS)'
 
 ptycho: $(tenants)     ## dose and overlap in ptychography (DOSES="1e3 1e4 1e5"; one dose: minutes)
-	$(bin)/python -m deployments.tenants.ptycho $(addprefix --dose ,$(DOSES))
+	$(bin)/gated run ptycho --plan '{"doses": [$(subst $(space),$(comma) ,$(strip $(DOSES)))]}'
 
 test: $(tenants)         ## the fast tests
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2
@@ -46,7 +48,7 @@ slurm-down:            ## stop it and wipe its state
 	slurm_templates/lab/slurm-down.sh --wipe
 
 verify: $(ready)       ## check the hash chain of every audit log in artifacts/
-	$(bin)/python -m tasks.ledger artifacts
+	$(bin)/gated verify artifacts
 
 picture: $(ready)      ## docs/architecture.svg, drawn from the code's own imports
 	$(bin)/python docs/architecture.py

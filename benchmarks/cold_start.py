@@ -26,7 +26,7 @@ PHASES = (  # (what a line of the terminal shows, the phase that it ends)
     (r"train-fold_02\s+Completed", "fold 02: start and training"),
     (r"denoise-fold_02\s+Completed", "fold 02: denoising"),
     (r"evaluate-fold_02\s+Completed", "fold 02: scores"),
-    (r"prefect deployment run act-of-god", "fold 02: review, end of its run"),
+    (r"^act-of-god/warm-start ", "fold 02: review, end of its run"),
     (r"verify panel\s+Completed", "warm start: start"),
     (r"train-god_run\s+Completed", "warm start: training"),
     (r"audit-panel\s+Completed", "warm start: audit"),
@@ -90,7 +90,7 @@ def run(*, smoke: bool = False) -> dict[str, Any]:
         began = time.perf_counter()
         subprocess.run(make, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         corpus_s = time.perf_counter() - began
-        house = [sys.executable, "-m", "deployments.house", "run", "--corpus", str(corpus)]
+        house = [sys.executable, "-m", "tasks.cli", "run", "--corpus", str(corpus)]
         cold, cold_s = timed(house, env)
         if missing := [phase for _, phase in PHASES if phase not in cold]:
             raise RuntimeError(f"no line of the terminal ended {', '.join(missing)}; see PHASES")

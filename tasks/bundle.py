@@ -11,7 +11,6 @@ from.
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import hashlib
 import io
@@ -22,12 +21,14 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from study_core.files import replacing
 from tasks.ledger import Ledger, print_findings
 from tasks.ledger import verify as verify_log
-from tasks.terminal import Parser, run
+from tasks.terminal import Json, call, existing, single
 
 SUMS = "SHA256SUMS"
 LOG, HEAD, LINES = "audit.jsonl", "audit.head", "auditing_manifest.log"
@@ -183,12 +184,15 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _report(options: argparse.Namespace) -> int:
-    for path in options.bundles:
-        if not path.exists():
-            raise ValueError(f"{path}: no such bundle; a run's own lies in artifacts/FLOW/RUN/")
-    findings = {str(path): verify(path) for path in options.bundles}
-    if options.json:
+def verify_bundles(
+    bundles: Annotated[list[Path], typer.Argument(metavar="ZIP|FOLDER...", help="A bundle, zipped or unpacked.")],
+    as_json: Json = False,
+) -> int:
+    """Find what was done to an auditor's bundle: exit code 0 when nothing was, 1 when something was."""
+    for path in bundles:
+        existing(path, "a run's own bundle lies in artifacts/FLOW/RUN/")
+    findings = {str(path): verify(path) for path in bundles}
+    if as_json:
         print(json.dumps(findings))
     else:
         print_findings(findings)
@@ -196,13 +200,10 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m tasks.bundle verify ZIP|FOLDER …`: exit 0 when untouched, 1 when not, 2 for a wrong call."""
-    about = "Find what was done to an auditor's bundle: exit 0 when nothing was, 1 when something was."
-    parser = Parser(prog="python -m tasks.bundle", description=about)
-    parser.add_argument("what", choices=("verify",))
-    parser.add_argument("bundles", nargs="+", type=Path, metavar="ZIP|FOLDER")
-    parser.add_argument("--json", action="store_true", help="findings by bundle as JSON")
-    return run(parser, _report, arguments)
+    """`python -m tasks.bundle verify ZIP|FOLDER …`: as `gated bundle ZIP|FOLDER …`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = single(verify_bundles)
+    return call(command, "python -m tasks.bundle", given[1:] if given[:1] == ["verify"] else given)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ found by `verify`. The file `audit.head` names the last record: without it a cut
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import hashlib
 import json
@@ -16,10 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
+
+import typer
 
 from study_core.files import read_json, write_json
-from tasks.terminal import Parser, run
+from tasks.terminal import Json, call, single
 
 GENESIS = "0" * 64
 
@@ -135,13 +136,21 @@ def print_findings(findings: Mapping[str, Sequence[str]]) -> None:
         print("".join(f"  {problem}\n" for problem in problems), end="")
 
 
-def _report(options: argparse.Namespace) -> int:
-    logs = [log for path in options.paths for log in ([path] if path.is_file() else sorted(path.rglob("audit.jsonl")))]
+def verify_logs(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FOLDER|FILE...", help="Where to look for audit.jsonl; none: artifacts."),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Check the hash chain of every audit log below the folders: exit code 0 when all are untouched, 1 when not."""
+    where = paths or [Path(os.environ.get("GATED_ARTIFACTS", "artifacts"))]
+    logs = [log for path in where for log in ([path] if path.is_file() else sorted(path.rglob("audit.jsonl")))]
     if not logs:
-        below = ", ".join(map(str, options.paths))
+        below = ", ".join(map(str, where))
         raise ValueError(f"no audit.jsonl below {below}; name a run's folder, or start a run: make run")
     findings = {str(log): verify(log) for log in logs}
-    if options.json:
+    if as_json:
         print(json.dumps(findings))
     else:
         print_findings(findings)
@@ -149,12 +158,8 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m tasks.ledger FOLDER|FILE …`: exit 0 when every log is untouched, 1 when not, 2 where there is none."""
-    about = "Verify every audit log below the folders: exit 0 when all are untouched, 1 when not."
-    parser = Parser(prog="python -m tasks.ledger", description=about)
-    parser.add_argument("paths", nargs="*", type=Path, default=[Path("artifacts")], metavar="FOLDER|FILE")
-    parser.add_argument("--json", action="store_true", help="findings by log as JSON")
-    return run(parser, _report, arguments)
+    """`python -m tasks.ledger FOLDER|FILE …`: as `gated verify`."""
+    return call(single(verify_logs), "python -m tasks.ledger", arguments)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ RecipeName = Literal[
 
 
 def _default_corpus() -> str:
-    return os.environ.get("GATED_CORPUS", "data/mini")
+    return os.environ.get("GATED_CORPUS") or "data/mini"
 
 
 class OnCorpus(Common):

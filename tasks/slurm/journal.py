@@ -332,24 +332,29 @@ class Journal:
         return files.read_lines(self.folder(key) / "starts.jsonl")
 
     # -- retention
-    def prune(self, older_than_s: float) -> list[Path]:
-        """Remove ended jobs, their submissions and unused code older than `older_than_s`; returns what went."""
+    def prunable(self, older_than_s: float) -> list[Path]:
+        """Ended jobs, their submissions and unused code older than `older_than_s`; nothing is touched."""
         limit = self._clock() - older_than_s
-        removed: list[Path] = []
+        found: list[Path] = []
+        kept_tokens, kept_code = set(), set()
+        for folder in sorted((self.root / "jobs").glob("*/*")):
+            content = files.peek_json(folder / "journal.json")
+            if content is None or (content["state"] != "live" and (content["ended"] or 0.0) < limit):
+                if content is not None or folder.stat().st_mtime < limit:
+                    found.append(folder)
+                continue
+            kept_tokens |= {one["token"] for one in content["attempts"]}
+            kept_code.add(Path(content["code"]["folder"]).name)
+        for parent, kept in (("submissions", kept_tokens), ("code", kept_code), ("owners", set())):
+            for path in sorted((self.root / parent).iterdir()):
+                if path.name not in kept and path.stat().st_mtime < limit:
+                    found.append(path)
+        return found
+
+    def prune(self, older_than_s: float) -> list[Path]:
+        """Remove what is `prunable`; returns what went."""
         with self.lock():
-            kept_tokens, kept_code = set(), set()
-            for folder in sorted((self.root / "jobs").glob("*/*")):
-                content = files.peek_json(folder / "journal.json")
-                if content is None or (content["state"] != "live" and (content["ended"] or 0.0) < limit):
-                    if content is not None or folder.stat().st_mtime < limit:
-                        removed.append(folder)
-                    continue
-                kept_tokens |= {one["token"] for one in content["attempts"]}
-                kept_code.add(Path(content["code"]["folder"]).name)
-            for parent, kept in (("submissions", kept_tokens), ("code", kept_code), ("owners", set())):
-                for path in sorted((self.root / parent).iterdir()):
-                    if path.name not in kept and path.stat().st_mtime < limit:
-                        removed.append(path)
+            removed = self.prunable(older_than_s)
             for path in removed:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         return removed

@@ -50,7 +50,7 @@ class SmallStudy:
 
 @pytest.fixture(scope="session")
 def small_study(tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
-    """The committed house model and the first forty proteins a class, few refits: everything runs, some gates refuse."""
+    """The committed house model, forty proteins a class, few refits: everything runs, some gates refuse."""
     pytest.importorskip("transformers")
     from concept_core.prepare import make_windows
 

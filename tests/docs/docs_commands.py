@@ -14,7 +14,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md")))
 PROGRAMS = re.compile(
-    "make|prefect|python3?|pip|git|cp|mv|rm|ln|mkdir|source|export|cd|createdb|psql|sbatch|srun|squeue|sinfo|scancel|"
+    "make|prefect|gated|python3?|pip|git|cp|mv|rm|ln|mkdir|source|export|cd|createdb|psql|sbatch|srun|squeue|sinfo|scancel|"
     "sacct|scontrol|ssh|curl|apt-get|sudo|pytest|ruff|mypy"
 )
 
@@ -31,25 +31,23 @@ BY_HAND = (
     r"make help",
     r"\.venv/bin/python -m denoise_core (corpus|folds|train|denoise|evaluate) .*",
     r"cp slurm_templates/example\.yaml .*",
-    r"\.venv/bin/python -m tasks\.slurm (dry-run .*|try --help)",
+    r"\.venv/bin/gated (dry-run .*|try --help)",
+    r"\.venv/bin/gated --help",
 )
 # With a house: `make up` in a copy of the project, and what is typed while it is up.
 IN_A_HOUSE = (
     r"make up",
     r"createdb prefect",
     r"export PREFECT_SERVER_DATABASE_CONNECTION_URL=.*",
-    r"export PREFECT_API_URL=.*",
+    r"source \.prefect/env\.sh",
     r"\.venv/bin/prefect deployment run .*",
-    r"\.venv/bin/python -m denoise_core replay .*",
-    r"\.venv/bin/python -m tasks\.(bundle|registry) .*",
-    r"\.venv/bin/python -m tasks\.slurm (jobs|cancel|sweep).*",
-    r"\.venv/bin/python -m deployments\.automations .*",
+    r"\.venv/bin/gated (run|replay|bundle|history|rollback|jobs|cancel|sweep|prune|webhook).*",
     r"make verify",
 )
 ELSEWHERE = {
     r"make run": Elsewhere(".ci/run", "make -j2 --output-sync=target test run\n"),
     r"make run CORPUS=\S+": Elsewhere(".ci/run", "make run CORPUS=../shared/corpus;"),
-    r"make up CORPUS=\S+": Elsewhere("tests/flows/flow_lab.py", '"deployments.house", "up", "--corpus", str(corpus)'),
+    r"make up CORPUS=\S+": Elsewhere("tests/flows/flow_lab.py", '"tasks.cli", "up", "--corpus", str(corpus)'),
     r"make test": Elsewhere(".ci/run", "make -j2 --output-sync=target test run\n"),
     r"make slurm-up": Elsewhere("tests/flows/test_flow_slurm.py", 'SCRIPTS / "slurm-up.sh"'),
     r"make slurm-down": Elsewhere("tests/flows/test_flow_slurm.py", '[str(SCRIPTS / "slurm-down.sh"), "--wipe"]'),

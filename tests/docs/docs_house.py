@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -94,7 +95,9 @@ class House:
     typed: dict[str, subprocess.CompletedProcess[str]] = field(default_factory=dict)
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        answer = httpx.request(method, f"{self.env['PREFECT_API_URL']}{path}", json=body, timeout=60)
+        key = base64.b64encode(self.env["PREFECT_API_AUTH_STRING"].encode()).decode()
+        url, headers = f"{self.env['PREFECT_API_URL']}{path}", {"Authorization": f"Basic {key}"}
+        answer = httpx.request(method, url, json=body, timeout=60, headers=headers)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -156,10 +159,11 @@ def house(copy: Path) -> Iterator[House]:
             )  # fmt: skip
         stack.callback(_end, process)
         printed = _printed(process, log)
-        found = re.search(r"^export PREFECT_API_URL=(\S+)", printed, re.MULTILINE)
-        assert found, printed
+        told = (copy / ".prefect" / "env.sh").read_text()  # as `source` reads it
+        named = dict(re.findall(r"^export (\w+)=(\S+)$", told, re.MULTILINE))
+        assert named.keys() == {"PREFECT_API_URL", "PREFECT_API_AUTH_STRING"}, told
         env = {name: value for name, value in env.items() if not name.startswith("PG")}
-        up = House(copy, {**env, "PREFECT_API_URL": found[1]}, database, printed)
+        up = House(copy, {**env, **named}, database, printed)
         try:
             yield up
         finally:
@@ -171,7 +175,7 @@ def _printed(process: subprocess.Popen[bytes], log: Path) -> str:
     while time.monotonic() < deadline:
         printed = log.read_text()
         assert process.poll() is None, printed
-        if "export PREFECT_API_URL" in printed:
+        if "source .prefect/env.sh" in printed:
             return printed
         time.sleep(0.25)
     raise AssertionError(f"make up: not ready within {PATIENCE_S:.0f} s:\n{log.read_text()}")

@@ -41,7 +41,7 @@ def test_commands_that_are_run_elsewhere_are_really_run_there(command: str) -> N
     [
         ("slurm-up", "slurm_templates/lab/slurm-up.sh"),
         ("slurm-down", "slurm_templates/lab/slurm-down.sh --wipe"),
-        ("up CORPUS=/data/nostoc", ".venv/bin/python -m deployments.house up --corpus '/data/nostoc'"),
+        ("up CORPUS=/data/nostoc", ".venv/bin/gated up --corpus '/data/nostoc'"),
     ],
 )
 def test_a_make_target_is_the_line_that_its_runner_runs(target: str, line: str) -> None:
@@ -71,8 +71,9 @@ SAYS = {
     "denoise_core denoise": "120 spectra of 200 rows",
     "denoise_core evaluate": "panel_eval_summary.json",
     "cp slurm_templates": "",
-    "tasks.slurm dry-run": "#SBATCH --partition=gpu",
-    "tasks.slurm try": "--profile",
+    "gated dry-run": "#SBATCH --partition=gpu",
+    "gated try": "--profile",
+    "gated --help": "dry-run",
 }
 
 

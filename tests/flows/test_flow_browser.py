@@ -27,13 +27,17 @@ MS = 1000 * PATIENCE_S
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
+def page(lab: Lab) -> Iterator[Page]:
     if not CHROMIUM.exists():
         pytest.skip(f"no {CHROMIUM}: apt-get install chromium")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=QUIET.split())
         tab = browser.new_page(viewport={"width": 1400, "height": 1100})
         tab.set_default_timeout(60_000)
+        tab.goto(lab.ui)
+        tab.locator("input[type=password]").fill(lab.env["PREFECT_API_AUTH_STRING"])  # asked for once
+        tab.get_by_role("button", name="Login").click()
+        tab.wait_for_url(lambda address: "/login" not in address)
         yield tab
         browser.close()
 

@@ -35,7 +35,11 @@ class Folder:
     folder: Path
     stop: Callable[[], bool] = lambda: False
     adjustments: dict[str, Any] = field(
-        default_factory=lambda: {"batch_halvings": 0, "lr_factor": 1.0, "grad_clip": None}  # as a node has them at first
+        default_factory=lambda: {
+            "batch_halvings": 0,
+            "lr_factor": 1.0,
+            "grad_clip": None,
+        }
     )
     told: list[dict[str, Any]] = field(default_factory=list)
 

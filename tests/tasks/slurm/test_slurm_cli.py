@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -33,14 +34,37 @@ def test_live_jobs_are_listed(lab: Lab, capsys: pytest.CaptureFixture[str]) -> N
     lab.dispatcher().submit([JobSpec("fold-01", "slurm_jobs:echo", {"n": 1})])
     assert cli.main(["jobs", "--root", str(lab.folder / "root")]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("fold-01\tattempt 1\t1\t")
+    header, row = out.splitlines()
+    assert header == "name\tattempt\tslurm_id\tfolder"
+    assert row.startswith("fold-01\tattempt 1\t1\t")
 
 
-def test_prune_says_what_it_did(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prune_says_what_it_would_remove_and_removes_it_when_told(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     lab.outcomes([JobSpec("fold-01", "slurm_jobs:echo", {"n": 1})], stop=lambda: True)
-    assert cli.main(["prune", "--days", "-1", "--root", str(lab.folder / "root")]) == 0
+    root = lab.folder / "root"
+    (folder,) = (root / "submissions").iterdir()
+    (folder / "big").write_bytes(b"x" * 3_000_000)
+    elsewhere = root / "kept"
+    elsewhere.hardlink_to(folder / "big")  # as a run's folder holds a checkpoint of its job
+    (folder / "log").write_bytes(b"x" * 1_000_000)
+    arguments = ["prune", "--days", "-1", "--root", str(root)]
+
+    assert cli.main(arguments) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("size\tfolder\n")
+    assert "nothing is removed yet" in told
+    assert str(folder) in told
+    assert folder.exists()
+    assert cli.main([*arguments, "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    held = {row["folder"]: row["bytes"] for row in first["folders"]}
+    assert 1_000_000 <= held[str(folder)] < 1_200_000  # what the disk gets back, not what has another name
+    assert first["bytes"] == sum(held.values())
+
+    assert cli.main([*arguments, "--yes"]) == 0
     assert "removed" in capsys.readouterr().out
-    assert not list((lab.folder / "root" / "submissions").iterdir())
+    assert not list((root / "submissions").iterdir())
+    assert elsewhere.stat().st_size == 3_000_000
 
 
 @pytest.mark.parametrize("script", sorted(TEMPLATES.glob("**/*.s*")), ids=lambda path: path.name)

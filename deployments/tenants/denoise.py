@@ -1,0 +1,47 @@
+"""The denoiser of UV spectra: five deployments; its main job is fold 02 where it is missing, then the warm start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from deployments.tenancy import Asked, MainJob, Served, Step, Tenant
+
+FOLD_02 = "checkpoints/prod/Track_H_fold_02/mamba_tiny_uv_best.pt"
+
+
+def steps(asked: Asked) -> Iterator[Step]:
+    """The warm start begins at fold 02 of the same corpus."""
+    if not _trained(asked):
+        yield Step("cross-validation/five-fold", {"corpus": asked.corpus, "folds": [2]})
+    yield Step("act-of-god/warm-start", {"corpus": asked.corpus, **asked.plan})
+
+
+def _trained(asked: Asked) -> bool:
+    """Whether fold 02 of this corpus is there already; a file that no campaign of ours placed counts as well."""
+    checkpoint = asked.artifacts / FOLD_02
+    receipt = checkpoint.with_suffix(".json")
+    if not checkpoint.exists() or not receipt.exists():
+        return checkpoint.exists()
+    made_on: str = json.loads(receipt.read_text())["path"]
+    return made_on == str((asked.root / asked.corpus).resolve())
+
+
+TENANT = Tenant(
+    name="denoise",
+    served=(
+        Served("flows.denoise.act_of_god:act_of_god", "warm-start"),
+        # without a limit: four runs that wait for a sign-off must not keep it from starting
+        Served("flows.denoise.act_b:act_b", "fallback", limit=None, backstop_of="act-of-god"),
+        Served("flows.denoise.cross_validation:cross_validation", "five-fold"),
+        Served("flows.denoise.panel_qa:panel_qa", "audit"),
+        Served("flows.denoise.manifest:denoise_manifest", "manifest"),
+    ),
+    main=MainJob(
+        steps,
+        corpus="data/mini",
+        make=("-m", "denoise_core", "corpus", "--out", "{corpus}", "--size", "mini", "--seed", "1"),
+    ),
+    files=("report.html", "auditors_bundle.zip", "final_analytics/panel_eval", "audit.jsonl"),
+    words={"val_psnr_mean": "PSNR {} dB", "val_sam_deg": "SAM {}°", "best_epoch": "best epoch {}"},
+)

@@ -1,0 +1,73 @@
+"""`gated`: one command word for everything that is done by hand, with the work of each where it belongs.
+
+A line of `COMMANDS` is all that a new command takes. The old `python -m tasks.slurm …` forms call the same functions.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from tasks.terminal import Door, Doors, call
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("deployments.running:run", "Run a study, or one deployment, and follow it to its verdict."),
+    "up": ("deployments.running:up", "Server, web page and every deployment, until Ctrl-C."),
+    "jobs": ("tasks.slurm.__main__:jobs", "List the live jobs."),
+    "cancel": ("tasks.slurm.__main__:cancel", "Cancel live jobs, all or by name."),
+    "sweep": ("tasks.slurm.__main__:sweep", "Cancel live jobs whose flow has died."),
+    "prune": ("tasks.slurm.__main__:prune", "Make room: say what old jobs hold, and remove it with --yes."),
+    "verify": ("tasks.ledger:verify_logs", "Check the hash chain of audit logs."),
+    "bundle": ("tasks.bundle:verify_bundles", "Check an auditor's bundle."),
+    "replay": ("tasks.replay:replay", "Recompute a verdict from its archived predictions."),
+    "history": ("tasks.registry:history", "What was shipped, and what is in production."),
+    "rollback": ("tasks.registry:rollback", "Put the model before this one back into production."),
+    "try": ("tasks.slurm.__main__:try_", "Send one job that looks around: does a profile work here?"),
+    "dry-run": ("tasks.slurm.__main__:dry_run", "Print the exact text that sbatch would be given."),
+    "webhook": ("deployments.automations:webhook", "A POST for each refusal, lost job and sign-off."),
+}
+ABOUT = (
+    "Gated model training and studies on a Slurm cluster.\n\n"
+    "Every command has --help, and --json for scripts; -v shows the trace of an error. Exit codes: 0 done or shipped; "
+    "1 refused, or something was found; 2 input that cannot be used; 3 ended without a verdict (job lost, run crashed "
+    "or cancelled); 130 stopped by Ctrl-C."
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"gated {importlib.metadata.version('gated-training')}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="The version, and nothing else.")
+    ] = False,
+) -> None:
+    """Options of the word itself."""
+
+
+def doors() -> Doors:
+    """Every command, none of them imported."""
+    app = typer.Typer(cls=Doors, add_completion=False, pretty_exceptions_enable=False)
+    app.callback(help=ABOUT)(_options)
+    group = typer.main.get_command(app)
+    assert isinstance(group, Doors)
+    for name, (where, help) in COMMANDS.items():
+        group.add_command(Door(name, where, help))
+    return group
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `gated`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return call(doors(), "gated", given or ["--help"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""`gated run` beside a house that is up: followed to the end, into the fallback, with the exit code that says it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from flow_lab import PATIENCE_S, ROOT, Lab, tiny, until, warm_start
+
+pytestmark = pytest.mark.prefect
+GATED = (sys.executable, "-m", "tasks.cli")
+
+
+def gated(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*GATED, *arguments], env=lab.env, cwd=ROOT, capture_output=True, text=True, timeout=3 * PATIENCE_S, check=False
+    )
+
+
+def test_a_refused_run_is_followed_into_its_fallback(lab: Lab) -> None:
+    plan = warm_start(label="followed", gates={"psnr_mean_min": 999})
+    done = gated(lab, "run", "act-of-god/warm-start", "--plan", json.dumps(plan), "--json")
+    assert done.returncode == 1, done.stderr
+    verdict = json.loads(done.stdout)  # alone there
+    assert any(row["metric"] == "psnr_mean" and row["value"] < 999 for row in verdict["gates"])
+    told = done.stderr
+    ended = [line.split()[1:3] for line in told.splitlines() if "Completed" in line]
+    for step in ("train-god_run", "audit-panel", "train-act_b_stage1", "train-act_b_stage2"):
+        assert [step, "Completed"] in ended, told
+    assert "it goes on as fallback-followed-" in told
+    assert "FAILED gate" in told
+    assert "report.html" in told
+    for path in (path for path in lab.artifacts.rglob("*") if path.is_file()):
+        assert lab.env["PREFECT_API_AUTH_STRING"].encode() not in path.read_bytes(), path
+
+
+def test_unusable_input_is_told_apart_from_a_refusal(lab: Lab) -> None:
+    before = lab.api("POST", "/flow_runs/count", {})
+    done = gated(lab, "run", "act-of-god/warm-start", "--set", "gates.psnr_mean_mim=1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "psnr_mean_mim" in done.stderr
+    assert lab.api("POST", "/flow_runs/count", {}) == before  # the form refused it
+
+    done = gated(lab, "run", "panel-qa/audit", "--set", "checkpoints=[nowhere.pt]")
+    assert done.returncode == 2
+    assert "error: BadInput: " in done.stderr
+    assert "nowhere.pt" in done.stderr
+
+    done = gated(lab, "run", "panel-qa/warm-start")
+    assert done.returncode == 2
+    assert "panel-qa/warm-start: no such deployment" in done.stderr
+
+
+def test_ctrl_c_says_that_the_run_goes_on_in_its_house(lab: Lab) -> None:
+    plan = warm_start(label="left-alone", training=tiny(epochs=400, lr=9e-6))
+    command = [*GATED, "run", "act-of-god/warm-start", "--plan", json.dumps(plan)]
+    watching = subprocess.Popen(
+        command, env=lab.env, cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+    )  # fmt: skip
+
+    def started() -> list[str] | None:
+        body = {"flow_runs": {"name": {"like_": "warm-start-left-alone"}}}
+        found = [run["id"] for run in lab.api("POST", "/flow_runs/filter", body) if run["state"]["type"] == "RUNNING"]
+        return found or None
+
+    (run_id,) = until("the run", started)
+    watching.send_signal(signal.SIGINT)
+    told, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 130
+    assert "the run goes on in its house" in told
+    assert lab.state(run_id) == "Running"
+    lab.cancel(run_id)
+    assert lab.ended(run_id)["type"] == "CANCELLED"
