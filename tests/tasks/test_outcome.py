@@ -117,7 +117,7 @@ def test_waiting_for_an_answer_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> 
         await asyncio.sleep(60)
 
     monkeypatch.setattr(outcome, "apause_flow_run", never)
-    assert asyncio.run(outcome._answer(outcome.SignOff, 0.01, key="k")) is None
+    assert asyncio.run(outcome.answer(outcome.SignOff, 0.01, key="k")) is None
     assert asked[0] > 0.01
 
 

@@ -68,7 +68,7 @@ def test_an_unknown_name_lists_the_profiles() -> None:
 
 
 def test_an_unknown_stage_lists_the_stages() -> None:
-    with pytest.raises(BadProfile, match="denoise, evaluate, train"):
+    with pytest.raises(BadProfile, match="denoise, evaluate, generate, reconstruct, train"):
         load_profile("local").section("training")
 
 
