@@ -9,6 +9,7 @@ do not meet.
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import secrets
@@ -22,7 +23,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -31,6 +32,7 @@ from study_core.files import write_json, write_text
 ROOT = Path(__file__).resolve().parent.parent
 KEY, SHELL, ADDRESS = "api-key", "env.sh", "house.json"
 FIRST_PORT, PORTS = 4200, 20_000
+_PROMISES: dict[int, IO[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,38 @@ def own_port(user: int | None = None) -> int:
 
 
 def free_port(wanted: int) -> int:
-    """The wanted port, or another where it is taken."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a house that just ended keeps its port
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """The wanted port, or another where it is taken, or promised to a house that is only coming up.
+
+    A server binds its port some ten seconds after it was told to start: until then a lock keeps it, held by this
+    process to its end.
+    """
+    for port in (wanted, *([0] * 20)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a house that just ended keeps its port
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found = int(probe.getsockname()[1])
+        if _promised(found):
+            return found
+    raise ValueError("no free port on 127.0.0.1; name one: --port")
+
+
+def _promised(port: int) -> bool:
+    """Keep a port for this process; False where another process of this user keeps it."""
+    if port in _PROMISES:
+        return True
+    folder = _temporary() / "ports"
+    folder.mkdir(exist_ok=True)
+    handle = open(folder / str(port), "a")  # noqa: SIM115  held to the end of the process
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        return False
+    _PROMISES[port] = handle
+    return True
 
 
 def environment(folder: Path, address: Address, corpus: str) -> dict[str, str]:

@@ -25,6 +25,7 @@ class Verdict(BaseModel):
     score: float | None = Field(None, description="Ranking score of the core; larger is better")
     gates: tuple[GateRecord, ...] = ()
     summary: str = Field("", description="Path of the core's own summary file")
+    judge: str = Field("", description="module:function of the core that replays this verdict from a bundle")
     facts: dict[str, Any] = Field(default_factory=dict, description="Figures for people; never judged here")
 
     @property

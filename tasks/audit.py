@@ -65,6 +65,12 @@ class Run:
     id: str
     folder: Path
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    tenant: str = ""  # whose registry it ships into; empty: the study's own
+
+    @property
+    def registry(self) -> str:
+        """The name of the registry that this run ships into."""
+        return self.tenant or self.study
 
     @property
     def ledger(self) -> Ledger:
@@ -80,12 +86,14 @@ class Run:
         return re.sub(r"[^a-z0-9]+", "-", f"{self.study}-{what}".lower()).strip("-")
 
 
-def open_run(study: str, plan: BaseModel, *, label: str = "", inputs: Mapping[str, Any] | None = None) -> Run:
+def open_run(
+    study: str, plan: BaseModel, *, tenant: str = "", label: str = "", inputs: Mapping[str, Any] | None = None
+) -> Run:
     """Create the run's folder and write who, what and with which code into its log."""
     run_id = str(flow_run.id or UUID(int=0))
     name = flow_run.name or label or study
     folder = artifacts_root() / study / f"{_slug(name)}-{run_id[:8]}"
-    run = Run(study=study, name=name, id=run_id, folder=folder, provenance=provenance())
+    run = Run(study=study, name=name, id=run_id, folder=folder, provenance=provenance(), tenant=tenant)
     write_json(folder / "plan.json", plan.model_dump(mode="json"))
     write_json(folder / "provenance.json", run.provenance)
     _current.set(run)
@@ -116,10 +124,15 @@ def code_sha256() -> str:
     import hashlib
 
     digest = hashlib.sha256()
-    for package in ("denoise_core", "tasks", "flows", "deployments"):
-        for path in sorted((ROOT / package).rglob("*.py")):
+    for package in sorted(path.parent for path in ROOT.glob("*/__init__.py") if _ours(path.parent.name)):
+        for path in sorted(package.rglob("*.py")):
             digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def _ours(package: str) -> bool:
+    """The house, and every core that there is."""
+    return package in ("deployments", "flows", "tasks") or package.endswith("_core")
 
 
 def _git_hash() -> str | None:

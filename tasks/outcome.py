@@ -125,7 +125,7 @@ def _sign_off(run: Run, verdict: Verdict, hours: float) -> SignOff | None:
     """Pause until a person answers in the UI; None when nobody did in time."""
     run.event("paused", f"Waiting up to {hours:g} h for a person's sign-off", hours=hours)
     audit.publish_trail(run)
-    current = promotion.production()
+    current = promotion.production(run.registry)
     question = (
         f"**{run.name}**: {verdict.sentence()}.\n\n"
         f"Report: among the artifacts, `{run.key('report')}`; as a file, `{run.folder / 'report.html'}`\n\n"
@@ -161,7 +161,7 @@ def claim(run: Run, source: str) -> str | None:
     if not source:
         return None
     path = artifacts_root() / run.study / "sources" / f"{source}.json"
-    with promotion.locked():
+    with promotion.locked(run.registry):
         holder = read_json(path)["run"] if path.exists() else run.id
         if holder == run.id or _gone(holder):
             write_json(path, {"run": run.id})

@@ -1,7 +1,7 @@
 """Blessing, the production pointer, and the archive of failed runs. Knows verdicts, nothing of a science.
 
-`artifacts/registry/`
-    models/<sha256>/…          blessed checkpoints, immutable
+`artifacts/registry/<tenant>/`, one a tenant: nobody's model replaces, or is compared with, another tenant's.
+    models/<sha256>/…          blessed candidates, files or folders, immutable
     blessings/<id>.json        candidate, what it replaces, gates with thresholds, verdict, report, run
     production.json            the pointer: replaced atomically, never half-written
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from study_core.files import copy, copy_aside, read_json, sha256_of, write_json, write_text
+from study_core.files import copy, copy_aside, read_json, sha256_of, write_json
 from study_core.verdict import Verdict
 from tasks.audit import Run, artifacts_root
 
@@ -45,28 +45,40 @@ class Blessing(BaseModel):
     blessed_at: str
 
 
-def registry_root() -> Path:
-    return artifacts_root() / "registry"
+FIRST = "denoise"  # whose registry `registry/` itself is, where it was written before there was one a tenant
+
+
+def registry_root(tenant: str) -> Path:
+    """The folder of a tenant's registry. One of old stays where it is and goes on as the first tenant's."""
+    registries = artifacts_root() / "registry"
+    return registries if tenant == FIRST and (registries / "blessings").is_dir() else registries / tenant
+
+
+def registries() -> list[str]:
+    """Tenants that ever shipped something."""
+    found = [path.parent.name for path in (artifacts_root() / "registry").glob("*/blessings")]
+    old = [FIRST] if (artifacts_root() / "registry" / "blessings").is_dir() else []
+    return sorted({*found, *old})
 
 
 @contextmanager
-def locked() -> Iterator[Path]:
-    """One writer at a time in the registry, over processes."""
-    root = registry_root()
+def locked(tenant: str) -> Iterator[Path]:
+    """One writer at a time in a registry, over processes."""
+    root = registry_root(tenant)
     root.mkdir(parents=True, exist_ok=True)
     with open(root / ".lock", "a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield root
 
 
-def production() -> Blessing | None:
-    """What is in production now, or None."""
-    pointer = registry_root() / "production.json"
-    return blessing(read_json(pointer)["blessing"]) if pointer.exists() else None
+def production(tenant: str) -> Blessing | None:
+    """What a tenant has in production now, or None."""
+    pointer = registry_root(tenant) / "production.json"
+    return blessing(tenant, read_json(pointer)["blessing"]) if pointer.exists() else None
 
 
-def blessing(identifier: str) -> Blessing:
-    path = registry_root() / "blessings" / f"{identifier}.json"
+def blessing(tenant: str, identifier: str) -> Blessing:
+    path = registry_root(tenant) / "blessings" / f"{identifier}.json"
     if not path.exists():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json"))) or "none"
         raise FileNotFoundError(f"{path}: no such blessing; known: {known}")
@@ -76,7 +88,7 @@ def blessing(identifier: str) -> Blessing:
 def ship(
     run: Run, verdict: Verdict, *, report: Path, incumbent: Verdict | None = None, approved_by: str | None = None
 ) -> Blessing:
-    """Bless the candidate and point production at it.
+    """Bless the candidate, a file or a folder, and point its tenant's production at it.
 
     `incumbent` is the verdict of the model now in production *on the same panel*. Refused (`PromotionRefused`)
     when a gate failed, when the core has a reason against the candidate (`facts["may_not_ship"]`), when production
@@ -90,13 +102,13 @@ def ship(
     candidate = Path(verdict.candidate)
     if sha256_of(candidate) != verdict.candidate_sha256:
         raise PromotionRefused(f"{candidate}: changed since it was judged; audit it again")
-    with locked() as root:
-        current = production()
+    with locked(run.registry) as root:
+        current = production(run.registry)
         if current and current.model_sha256 == verdict.candidate_sha256:
             run.event("shipped", f"Already in production: {current.id}", blessing=current.id)
             return current
         _compare(current, verdict, incumbent)
-        model = copy(candidate, root / "models" / verdict.candidate_sha256 / candidate.name)
+        model = _kept(candidate, root / "models" / verdict.candidate_sha256)
         blessed = Blessing(
             id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{verdict.candidate_sha256[:8]}",
             study=run.study,
@@ -117,6 +129,14 @@ def ship(
     return blessed
 
 
+def _kept(candidate: Path, folder: Path) -> Path:
+    """A copy of its own: what is blessed must not change when somebody edits the candidate in place."""
+    if candidate.is_file():
+        return copy(candidate, folder / candidate.name)
+    target = folder / candidate.name
+    return target if target.exists() else copy_aside(candidate, folder, candidate.name)
+
+
 def _compare(current: Blessing | None, verdict: Verdict, incumbent: Verdict | None) -> None:
     if current is None:
         return
@@ -131,15 +151,15 @@ def _compare(current: Blessing | None, verdict: Verdict, incumbent: Verdict | No
         )
 
 
-def rollback(reason: str) -> Blessing:
+def rollback(tenant: str, reason: str) -> Blessing:
     """Point production at the blessing that the current one replaced; the reason stands in the registry."""
-    with locked() as root:
-        current = production()
+    with locked(tenant) as root:
+        current = production(tenant)
         if current is None:
             raise FileNotFoundError(f"{root}: nothing is in production")
         if current.replaces is None:
             raise FileNotFoundError(f"{current.id} replaced nothing: there is nothing to roll back to")
-        previous = blessing(current.replaces)
+        previous = blessing(tenant, current.replaces)
         if sha256_of(Path(previous.model)) != previous.model_sha256:
             raise PromotionRefused(f"{previous.model}: the file is not the one that was blessed; not rolling back")
         with open(root / "rollbacks.log", "a", encoding="utf-8") as log:
@@ -151,39 +171,34 @@ def rollback(reason: str) -> Blessing:
 
 
 def archive_failed(run: Run, name: str, failure: str) -> Path:
-    """Copy the run's folder to `artifacts/NAME_failed_YYYYMMDD` and write the failure mode down.
-
-    A second archive of that day gets a suffix; nothing is overwritten. The failure mode is appended to
-    `final_analytics/reviewing_the_5fold_run.md`, as the warm-start plan asks.
-    """
+    """Copy the run's folder to `artifacts/NAME_failed_YYYYMMDD`; a second one of that day gets a suffix."""
     target = copy_aside(run.folder, artifacts_root(), f"{name}_failed_{datetime.now(UTC):%Y%m%d}")
-    review = artifacts_root() / "final_analytics" / "reviewing_the_5fold_run.md"
-    with locked():
-        earlier = review.read_text(encoding="utf-8") if review.exists() else "# Reviewing the five-fold run\n"
-        entry = f"\n## {datetime.now(UTC):%Y-%m-%d %H:%M} UTC · {run.name}\n\n{failure}\n\nArchive: `{target.name}`\n"
-        write_text(review, earlier + entry)
     run.event("archived", f"Archived failed run: {target}", archive=str(target), failure=failure)
     return target
 
 
-def history() -> list[dict[str, Any]]:
-    """Every blessing, oldest first, with the one in production marked."""
-    current = production()
-    rows = [Blessing.model_validate(read_json(path)) for path in sorted((registry_root() / "blessings").glob("*.json"))]
+def history(tenant: str = "") -> list[dict[str, Any]]:
+    """Every blessing, of one tenant or of all, oldest first, with those in production marked."""
+    rows = [(one, row, production(one)) for one in ([tenant] if tenant else registries()) for row in _blessings(one)]
     return [
-        {"id": row.id, "study": row.study, "score": row.verdict.score, "replaces": row.replaces,
+        {"tenant": one, "id": row.id, "study": row.study, "score": row.verdict.score, "replaces": row.replaces,
          "production": current is not None and row.id == current.id}
-        for row in rows
+        for one, row, current in rows
     ]  # fmt: skip
 
 
-def production_model() -> Path | None:
-    """The checkpoint in production, checked against its blessing; None when nothing is."""
-    current = production()
+def _blessings(tenant: str) -> list[Blessing]:
+    paths = sorted((registry_root(tenant) / "blessings").glob("*.json"))
+    return [Blessing.model_validate(read_json(path)) for path in paths]
+
+
+def production_model(tenant: str) -> Path | None:
+    """The candidate in production, checked against its blessing; None when nothing is."""
+    current = production(tenant)
     if current is None:
         return None
     if sha256_of(Path(current.model)) != current.model_sha256:
-        remedy = "restore it, or go back: python -m tasks.registry rollback REASON"
+        remedy = "restore it, or go back: gated rollback REASON"
         raise PromotionRefused(
             f"{current.model}: the production model's file was changed since it was blessed; {remedy}"
         )

@@ -25,7 +25,7 @@ def act_b(plan: ActBPlan) -> State[Any]:
     """
     plan = fallback.completed(plan)
     where = plan.where
-    run = audit.open_run("act-b", plan, label=plan.label)
+    run = audit.open_run("act-b", plan, tenant=inputs.TENANT, label=plan.label)
     trigger.link_source(run, plan.source_run)
     if (other := outcome.claim(run, plan.source_run)) is not None:
         return outcome.duplicate(run, f"Act B for {plan.source_run} is {other}")
@@ -48,7 +48,7 @@ def act_b(plan: ActBPlan) -> State[Any]:
             checkpoint = trained.best.path
         report = steps.audit(
             cluster, data, [*(content.path for content in trained.top[: plan.top_k]), seed], plan.gates,
-            incumbent=promotion.production_model(), expected_hash=plan.panel.expected_hash,
+            incumbent=promotion.production_model(run.registry), expected_hash=plan.panel.expected_hash,
             selected_on=data.panel.groups, device=where.device,
         )  # fmt: skip
 
@@ -56,5 +56,5 @@ def act_b(plan: ActBPlan) -> State[Any]:
     if report.best.passed:
         return outcome.ship(run, report.best, report.incumbent, plan.approval)
     act_c.report(run, report, source=plan.source_run)
-    promotion.archive_failed(run, "act_b", report.best.sentence())
+    fallback.archive(run, "act_b", report.best.sentence())
     return outcome.refused(run, report.best)

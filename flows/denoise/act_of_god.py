@@ -24,7 +24,7 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
     Running it again with the same plan re-attaches to what is running and reuses what is done.
     """
     where = plan.where
-    run = audit.open_run("act-of-god", plan, label=plan.label)
+    run = audit.open_run("act-of-god", plan, tenant=inputs.TENANT, label=plan.label)
     data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
     recipe = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes)
     audit.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
@@ -45,7 +45,7 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
         trained = steps.trained(cluster, god_run)
         report = steps.audit(
             cluster, data, [content.path for content in trained.top[: plan.top_k]], plan.gates,
-            incumbent=promotion.production_model(), expected_hash=plan.panel.expected_hash,
+            incumbent=promotion.production_model(run.registry), expected_hash=plan.panel.expected_hash,
             selected_on=data.panel.groups, device=where.device,
             unseen=inputs.unseen_of(start.checkpoint, start.fold, data.corpus, checkpoint),
         )  # fmt: skip
@@ -53,6 +53,6 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
     show.publish(run, data, trained, report)
     if report.best.passed:
         return outcome.ship(run, report.best, report.incumbent, plan.approval)
-    promotion.archive_failed(run, "god_run", report.best.sentence())
+    fallback.archive(run, "god_run", report.best.sentence())
     fallback.start(run, plan, checkpoint=report.best.candidate, failed=report.best.failed_gates)
     return outcome.refused(run, report.best)

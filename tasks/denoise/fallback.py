@@ -1,14 +1,17 @@
-"""Act B: the plan that a refused run hands on to it, and the plan that it makes of what it was told."""
+"""What follows a refusal: Act B with the plan that it is handed, the archive, and the line in the review."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from study_core.files import read_json
+from study_core.files import locked, read_json, write_text
 from study_core.verdict import read_verdict
-from tasks import trigger
-from tasks.audit import Run
+from tasks import promotion, trigger
+from tasks.audit import Run, artifacts_root
 from tasks.denoise.parameters import ActBPlan, WarmStartPlan
 
 DEPLOYMENT = "act-b/fallback"
@@ -39,3 +42,21 @@ def completed(plan: ActBPlan) -> ActBPlan:
     verdict = read_verdict(folder / "verdict.json")
     given = read_json(folder / "plan.json")
     return ActBPlan.model_validate(_handed_on(given, source, verdict.candidate, verdict.failed_gates))
+
+
+@contextmanager
+def reviewing() -> Iterator[Path]:
+    """The five-fold review, one writer at a time over processes."""
+    review = artifacts_root() / "final_analytics" / "reviewing_the_5fold_run.md"
+    review.parent.mkdir(parents=True, exist_ok=True)
+    with locked(review.with_name(".review.lock")):
+        yield review
+
+
+def archive(run: Run, name: str, failure: str) -> None:
+    """Archive a refused run; its failure mode goes into the five-fold review, as the warm-start plan asks."""
+    target = promotion.archive_failed(run, name, failure)
+    with reviewing() as review:
+        earlier = review.read_text(encoding="utf-8") if review.exists() else "# Reviewing the five-fold run\n"
+        entry = f"\n## {datetime.now(UTC):%Y-%m-%d %H:%M} UTC · {run.name}\n\n{failure}\n\nArchive: `{target.name}`\n"
+        write_text(review, earlier + entry)

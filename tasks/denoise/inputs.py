@@ -30,6 +30,7 @@ from tasks.audit import ROOT, Run, artifacts_root
 from tasks.slurm.profiles import load_profile
 
 BEST = "mamba_tiny_uv_best.pt"
+TENANT = "denoise"  # whose models its runs ship
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def checkpoints_of(paths: Sequence[str]) -> list[Path]:
 def model_or_production(checkpoint: str | None) -> Path:
     if checkpoint:
         return checkpoint_file(checkpoint)
-    model = promotion.production_model()
+    model = promotion.production_model(TENANT)
     if model is None:
         raise BadInput("nothing is in production", remedy="name a checkpoint, or run act-of-god/warm-start first")
     return model

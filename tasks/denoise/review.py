@@ -10,8 +10,9 @@ import pandas as pd
 from prefect.client.schemas.objects import State
 
 from study_core.files import replacing
-from tasks import audit, outcome, promotion
-from tasks.audit import Run, artifacts_root
+from tasks import audit, outcome
+from tasks.audit import Run
+from tasks.denoise.fallback import reviewing
 from tasks.denoise.folds import Fold
 from tasks.denoise.show import publish_pieces, records
 
@@ -59,14 +60,14 @@ def review_folds(run: Run, folds: Sequence[Fold]) -> None:
     )
     outputs = {fold.number: fold.denoised.outputs["test"].folder.path for fold in done if fold.denoised}
     curves = {fold.number: pd.read_csv(fold.trained.metrics_csv) for fold in done if fold.trained}
-    with promotion.locked():  # a refused run appends to the same review
+    with reviewing() as review:  # a refused run appends to the same one
         report = write_campaign_report(
             run.folder,
             captures,
             curves,
             failures={fold.number: fold.failure for fold in folds if fold.failure},
             examples=worst_examples(done[0].corpus, worst_captures(captures), outputs),
-            review=artifacts_root() / "final_analytics" / "reviewing_the_5fold_run.md",
+            review=review,
         )
     publish_pieces(run, report.page)
 

@@ -63,6 +63,15 @@ def test_a_port_that_is_taken_gives_another() -> None:
         with_one.server_close()
 
 
+def test_a_port_is_promised_until_its_server_binds_it() -> None:
+    """Two houses that start within seconds of each other: a server needs ten to bind its port."""
+    mine = server.free_port(0)
+    ask = f"from deployments import server; print(server.free_port({mine}))"
+    other = subprocess.run([sys.executable, "-c", ask], cwd=server.ROOT, capture_output=True, text=True, check=True)
+    assert int(other.stdout) != mine
+    assert server.free_port(mine) == mine  # for the house that was promised it
+
+
 def test_another_terminal_finds_address_and_key_and_nobody_else_does(tmp_path: Path) -> None:
     address = Address("http://127.0.0.1:1/api", server.key_of(tmp_path))
     shell = server.announce(tmp_path, address)

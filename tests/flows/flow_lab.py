@@ -45,6 +45,12 @@ LENIENT = {
     "skill_sam_over_raw_deg": -99,
     "skill_psnr_over_sg_db": -99,
     "skill_sam_over_sg_deg": -99,
+    "fidelity_excess_max_se": 1e9,
+    "unsupported_feature_max": 1e9,
+    "capture_departure_max": 1e9,
+    "deeper_dips_max": 1,
+    "treatment_difference_max_se": 1e9,
+    "error_over_floor_min": 0,
 }
 """Gates that any denoiser passes which leaves a capture about as it is."""
 

@@ -81,7 +81,7 @@ def test_logs_of_killed_and_finished_runs_verify(lab: Lab, killed: str, shipped:
 
 
 def test_the_same_plan_again_reuses_everything(lab: Lab, shipped: str) -> None:
-    before, production = lab.job_keys(), (lab.artifacts / "registry/production.json").read_text()
+    before, production = lab.job_keys(), (lab.artifacts / "registry/denoise/production.json").read_text()
     code, run_id, printed = lab.watch("act-of-god/warm-start", warm_start(label="thrice", **SHIPPING))
     assert code == 0, printed
     new = [entry.spec["name"] for entry, _ in lab.jobs() if entry.key not in before]
@@ -89,7 +89,7 @@ def test_the_same_plan_again_reuses_everything(lab: Lab, shipped: str) -> None:
     _, folder = lab.job(run_id, "train-god_run")
     assert len(starts(folder)) == 2  # the killed one's and the one that went on
     assert _checkpoint(lab, run_id) == _checkpoint(lab, shipped)
-    assert (lab.artifacts / "registry/production.json").read_text() == production
+    assert (lab.artifacts / "registry/denoise/production.json").read_text() == production
 
 
 def test_cancelling_the_flow_run_ends_its_job(lab: Lab) -> None:

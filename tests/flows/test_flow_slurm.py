@@ -50,7 +50,7 @@ def test_the_warm_start_ships_from_slurm(on_slurm: Lab) -> None:
     for name in ("train-god_run", "audit-panel"):
         entry, _ = on_slurm.job(run_id, name)
         assert entry.executor == "slurm"
-    assert (on_slurm.artifacts / "registry" / "production.json").exists()
+    assert (on_slurm.artifacts / "registry" / "denoise" / "production.json").exists()
     assert queue() == []
     _is_accounted_for(on_slurm, run_id, {"train-fold_02", "train-god_run", "audit-panel"})
     numbers = pd.read_csv(on_slurm.folder(run_id) / "jobs.csv", dtype=str).set_index("job")["slurm_ids"]

@@ -55,11 +55,18 @@ def test_a_run_is_opened_with_its_plan_and_its_code(artifacts: Path) -> None:
 def test_the_code_hash_knows_every_source_and_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "ROOT", tmp_path)
     seen = set()
-    for name, text in (("flows/a.py", "1"), ("flows/b.py", "1"), ("tasks/b.py", "1"), ("tasks/b.py", "2")):
+    for name, text in (
+        ("flows/a.py", "1"),
+        ("flows/b.py", "1"),
+        ("tasks/b.py", "1"),
+        ("new_core/b.py", "1"),
+        ("new_core/b.py", "2"),
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).with_name("__init__.py").touch()
         (tmp_path / name).write_text(text)
         seen.add(audit.code_sha256())
-    assert len(seen) == 4
+    assert len(seen) == 5
 
 
 def test_a_server_out_of_reach_costs_a_warning_a_picture_and_no_more(

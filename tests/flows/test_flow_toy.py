@@ -1,0 +1,86 @@
+"""What a tenant is: files of its own, dropped into a copy of the project, and not a line changed elsewhere.
+
+The toy is dispatched, judged in the flow, shipped, refused, compared with its own production, rolled back, bundled and
+replayed, by the commands that a person types.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOY = ROOT / "tests" / "toy"
+pytestmark = pytest.mark.prefect
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the packages with the toy's files laid over it; nothing but new files."""
+    copy = tmp_path_factory.mktemp("toy") / "project"
+    skipped = shutil.ignore_patterns("__pycache__", ".*_cache")
+    for package in ("study_core", "denoise_core", "ptycho_core", "tasks", "flows", "deployments", "slurm_templates"):
+        shutil.copytree(ROOT / package, copy / package, ignore=skipped)
+    for path in (file for file in TOY.rglob("*.py") if file.is_file()):
+        target = copy / path.relative_to(TOY)
+        assert not target.exists(), f"{target}: a tenant is new files only"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    return copy
+
+
+def gated(house: Path, *words: str, code: int = 0) -> str:
+    """One command in the copy; its standard output."""
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "GATED"))},
+        "PYTHONPATH": str(house), "GATED_ARTIFACTS": str(house / "artifacts"), "PREFECT_HOME": str(house / "prefect"),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "tasks.cli", *words]
+    done = subprocess.run(command, cwd=house, env=env, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+def run(house: Path, text: str, *, code: int = 0, **gates: float) -> dict[str, Any]:
+    file = house / "text.txt"
+    file.write_text(text)
+    plan = json.dumps({"text": str(file), "gates": gates})
+    return dict(json.loads(gated(house, "run", "toy", "--plan", plan, "--json", code=code)))
+
+
+def test_a_tenant_is_a_matter_of_new_files(house: Path) -> None:
+    first = run(house, "a b a c")
+    assert [record["passed"] for record in first["gates"]] == [True, True, True]
+    assert [record.get("slice") for record in first["gates"]] == [{}, {"word": "a"}, {"word": "b"}]
+    jobs = sorted((house / "artifacts" / "jobs" / "jobs").rglob("result.json"))
+
+    refused = run(house, "a b a c", code=1, words_min=5.0)  # another threshold: the same numbers, no job
+    assert [record["passed"] for record in refused["gates"]] == [False, True, True]
+    assert sorted((house / "artifacts" / "jobs" / "jobs").rglob("result.json")) == jobs
+
+    better = run(house, "a b a c d")
+    history = json.loads(gated(house, "history", "--json"))
+    assert [(row["tenant"], row["production"]) for row in history] == [("toy", False), ("toy", True)]
+    assert history[1]["replaces"] == history[0]["id"]
+    assert better["candidate_sha256"] != first["candidate_sha256"]
+
+    worse = run(house, "a b c", code=1)  # passes its gates, and production is better
+    assert all(record["passed"] for record in worse["gates"])
+    gated(house, "rollback", "--tenant", "toy", "drift seen")
+    assert [row["production"] for row in json.loads(gated(house, "history", "--json"))] == [True, False]
+
+    folders = sorted((house / "artifacts" / "toy").glob("*-*"))
+    assert len(folders) == 4
+    for folder in folders:
+        assert "untouched" in gated(house, "bundle", str(folder / "auditors_bundle.zip"))
+        assert "equal" in gated(house, "replay", "--bundle", str(folder), "--corpus", str(house))
+    verdict = folders[0] / "verdict.json"
+    verdict.write_text(verdict.read_text().replace('"passed": true', '"passed": false'))
+    assert "DIFFERENT" in gated(house, "replay", "--bundle", str(folders[0]), "--corpus", str(house), code=1)
