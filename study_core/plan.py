@@ -32,17 +32,21 @@ def changed(plan: P, changes: Mapping[str, Any]) -> P:
         BadInput: an option that the plan does not have, with those that it has.
         pydantic.ValidationError: a value that the option does not take.
     """
-    return type(plan).model_validate(_overlaid(plan.model_dump(), changes, ""))
+    return type(plan).model_validate(_overlaid(plan, changes, ""))
 
 
-def _overlaid(base: Mapping[str, Any], changes: Mapping[str, Any], inside: str) -> dict[str, Any]:
-    merged = dict(base)
+def _overlaid(plan: BaseModel, changes: Mapping[str, Any], inside: str) -> dict[str, Any]:
+    merged = plan.model_dump()
     for name, value in changes.items():
-        if name not in base:
-            raise BadInput(f"no option {inside}{name}", remedy=f"one of {', '.join(base)}")
-        inner = base[name]
-        nested = isinstance(value, Mapping) and isinstance(inner, Mapping)
-        merged[name] = _overlaid(inner, value, f"{inside}{name}.") if nested else value
+        if name not in merged:
+            raise BadInput(f"no option {inside}{name}", remedy=f"one of {', '.join(merged)}")
+        inner = getattr(plan, name)
+        if isinstance(value, Mapping) and isinstance(inner, BaseModel):
+            merged[name] = _overlaid(inner, value, f"{inside}{name}.")
+        elif isinstance(value, Mapping) and isinstance(inner, Mapping):
+            merged[name] = {**merged[name], **value}  # an open table: its keys are data, not options
+        else:
+            merged[name] = value
     return merged
 
 

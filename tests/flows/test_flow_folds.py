@@ -196,7 +196,7 @@ def parametrised(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[st
 def test_every_option_of_the_runbook_takes_effect(lab: Lab, parametrised: tuple[str, Path]) -> None:
     run_id, root = parametrised
     entry, _ = lab.job(run_id, "train-fold_04")
-    optimiser = entry.spec["arguments"]["plan"]["optimiser"]
+    optimiser = entry.spec["places"]["request"]["plan"]["optimiser"]
     given = {"bs": 6, "grad_accum": 2, "epochs": 5, "early_stop_patience": 1, "lr": 1e-7, "lr_min": 1e-8}
     assert {name: optimiser[name] for name in given} == given
     metrics = pd.read_csv(root / "logs/Track_H_fold_04/metrics.csv")
@@ -281,7 +281,7 @@ def ruined(lab: Lab, two_folds: str) -> str:
     with journal.lock():
         (entry,) = [one for one, _ in lab.jobs("train-fold_02") if one.owner == run_id]
         assert not starts(journal.folder(entry.key))
-        entry.spec["arguments"]["plan"]["optimiser"].update(lr=1e30, lr_min=1e30)
+        entry.spec["places"]["request"]["plan"]["optimiser"].update(lr=1e30, lr_min=1e30)
         journal.write(entry)
     assert lab.ended(run_id)["type"] == "FAILED", lab.log(run_id)
     return run_id
