@@ -206,7 +206,9 @@ def test_every_option_of_the_runbook_takes_effect(lab: Lab, parametrised: tuple[
     assert " on cpu " in audit_log
     assert "Ended after 1 epochs: early stop" in audit_log
     denoising, _ = lab.job(run_id, "denoise-fold_04")
-    assert denoising.spec["arguments"] == {"batch_size": 37, "layout": "files"}
+    decided = denoising.spec["arguments"]["identity"]
+    assert (decided["batch_size"], decided["layout"]) == (37, "files")
+    assert set(decided) == {"batch_size", "layout", "corpus", "manifests", "checkpoint"}  # what, never where
     for split in ("train", "val", "test"):
         paths = set(pd.read_csv(root / f"manifests/fold_04/{split}_manifest.csv")["relative_path"])
         folder = root / f"denoised/folds/fold_04/{split}"
