@@ -14,10 +14,10 @@ from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
 from denoise_core.plans import FILM_FEATURES
 from denoise_core.report import provenance, tables
-from denoise_core.report.blocks import Table, markdown_table
 from denoise_core.report.record import RunRecord, read_run
 from study_core.errors import BadInput
 from study_core.plan import identity
+from study_core.report.blocks import Table, markdown_table
 
 PLAN = "act_of_god_warm_start_plan.md"
 AUDIT = "validation_panel_audit_results.md"

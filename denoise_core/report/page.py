@@ -10,13 +10,13 @@ from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
 from denoise_core.evaluation.controls import savgol
 from denoise_core.report import figures, provenance, tables
-from denoise_core.report.blocks import Block, Code, Items, Page, Piece, Section, Text, pieces
 from denoise_core.report.labels import group_key, group_label, metric_label, number
 from denoise_core.report.record import RunRecord, read_run
 from denoise_core.report.roi_windows import roi_windows
 from denoise_core.report.spectra import PanelSpectra, panel_spectra
 from study_core.errors import BadInput
 from study_core.files import replacing
+from study_core.report.blocks import Block, Code, Items, Page, Piece, Section, Text, pieces
 
 REPORT = "report.html"
 

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from denoise_core import recipes
 from denoise_core.plans import TrainingPlan
-from denoise_core.report.blocks import Status, Table
 from denoise_core.report.labels import NO_VALUE
 from denoise_core.report.record import RunRecord
 from study_core.plan import identity
+from study_core.report.blocks import Status, Table
 
 
 def differences_table(record: RunRecord) -> Table | None:

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
 from denoise_core.evaluation.dips import GUARD_NM, HALF_WINDOW_NM, MAX_DIPS, NO_ABSORPTION, PROMINENCE, roi_mask
-from denoise_core.report.blocks import Picture
 from denoise_core.report.labels import CANDIDATE
 from denoise_core.report.spectra import Capture, Floats
-from denoise_core.report.style import BLACK, PALE, drawing, figure, mark_of, png
+from denoise_core.report.style import mark_of
+from study_core.report.blocks import Picture
+from study_core.report.style import BLACK, PALE, drawing, figure, png
 
 WINDOW_NM = 7.0
 APART_NM = 3.0

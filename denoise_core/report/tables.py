@@ -8,7 +8,6 @@ from typing import Any
 
 from denoise_core.evaluation.controls import LEFT_OUT
 from denoise_core.evaluation.thresholds import GATES, GateThresholds
-from denoise_core.report.blocks import Status, Table
 from denoise_core.report.labels import (
     CANDIDATE,
     NO_VALUE,
@@ -21,6 +20,7 @@ from denoise_core.report.labels import (
     number,
 )
 from denoise_core.report.record import RunRecord
+from study_core.report.blocks import Status, Table
 
 _FIGURES = (
     "psnr_mean",

@@ -80,7 +80,7 @@ def publish_pieces(run: Run, page: Any) -> None:
 
 
 def _markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
-    from denoise_core.report.blocks import markdown_table
+    from study_core.report.blocks import markdown_table
 
     columns = list(rows[0]) if rows else []
     return markdown_table(columns, [[row[name] for name in columns] for row in rows])

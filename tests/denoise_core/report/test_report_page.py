@@ -16,11 +16,11 @@ import pytest
 from denoise_core.evaluation.outputs import denoised_name
 from denoise_core.evaluation.thresholds import GATES, GateThresholds, metric_rules, skill_rules
 from denoise_core.report import tables
-from denoise_core.report.blocks import Page, pieces
 from denoise_core.report.labels import group_label, margin, metric_label, number
 from denoise_core.report.page import artifact_pieces, compose, write_page, write_report
 from denoise_core.report.record import PANEL_FILE, TRAINING_FILE, read_run, write_inputs
 from study_core.errors import BadInput
+from study_core.report.blocks import Page, pieces
 
 MEGABYTE = 1 << 20
 VOID = {"meta", "img", "br", "link", "hr", "input"}
