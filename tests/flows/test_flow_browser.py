@@ -103,9 +103,7 @@ def test_a_person_starts_a_run_sees_it_refused_and_finds_act_b(quick: Lab, page:
     page.get_by_role("button", name="Submit").click()
     (refused,) = until("the run that the form made", lambda: runs_of(quick, WARM_START) - before)
     assert quick.run(refused)["parameters"]["plan"]["gates"]["psnr_mean_min"] == 999
-    page.goto(
-        f"{quick.ui}/runs/flow-run/{refused}"
-    )  # not by the notice: it goes by itself
+    page.goto(f"{quick.ui}/runs/flow-run/{refused}")  # not by the notice: it goes by itself
 
     expect(page.get_by_text("GateFailed", exact=True).first).to_be_visible(timeout=MS)
     expect(page.get_by_text("warm-start-by-hand-", exact=False).first).to_be_visible()
