@@ -23,8 +23,8 @@ ptycho: $(tenants)     ## dose and overlap in ptychography (DOSES="1e3 1e4 1e5";
 test: $(tenants)         ## the fast tests
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2
 
-test-real: $(tenants)    ## with the real Slurm, the Prefect server and the browser, two files at a time
-	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile -m 'slurm or prefect or browser' --durations=10 $(ONLY)
+test-real: $(tenants)    ## the slow ones and those with the real Slurm, Prefect server and browser
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile -m 'slurm or prefect or browser or slow' --durations=25 $(ONLY)
 
 lint: $(tenants)         ## style, types, import contracts
 	$(bin)/ruff check . && $(bin)/ruff format --check . && $(bin)/mypy && $(bin)/lint-imports
