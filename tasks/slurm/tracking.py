@@ -46,6 +46,8 @@ class Watch:
     seen_live: bool = False
     insisted: float = 0.0
     reason: str = ""  # why it waits, as last seen
+    reason_since: float = 0.0
+    told: set[str] = field(default_factory=set)  # reasons of this Slurm job that were told
     waited: float | None = None  # when the queue last showed it waiting, and nothing since
     submitted: float | None = None  # by the controller's clock
 
@@ -261,6 +263,7 @@ class Tracker:
         job_id = submission.member_id(entry.attempt.index, self._handles[submission.token][0])
         if watch.followed != job_id:  # another process may have moved the job on: the clocks below start anew
             watch.followed, watch.state, watch.missing_since, watch.waited = job_id, "", None, None
+            watch.reason, watch.told = "", set()
         row = _row_of(view, job_id, entry) if view else None
         self._report(watch, entry, row, job_id, view.at if view else 0.0)
         self._tell_restarts(watch, entry, job_id)

@@ -30,7 +30,8 @@ LAUNCH_FAILED = re.compile(r"launch[ _]failed[ _]requeued[ _]held", re.IGNORECAS
 
 # Slurm's reason for waiting -> what has to change; squeue(1), "JOB REASON CODES", 22.05 to 24.11
 NEVER: tuple[tuple[str, str], ...] = (
-    (r"PartitionNodeLimit|PartitionConfig", "the partition gives no job so many nodes or CPUs"),
+    (r"PartitionConfig", "the partition takes no such job: nodes, CPUs, time, or who may use it"),
+    (r"PartitionNodeLimit", "the partition gives no job so many nodes or CPUs"),
     (r"PartitionTimeLimit", "the partition allows no job that much time: lower time"),
     (r"BadConstraints", "no node fits gres, constraint, memory and cpus together"),
     (r"DependencyNeverSatisfied", "a job that this one waits for did not end well"),
@@ -39,6 +40,9 @@ NEVER: tuple[tuple[str, str], ...] = (
     (r"JobHeldUser", "a user holds it: scontrol release"),
     (r"JobHeldAdmin", "an administrator holds it: ask there"),
 )
+
+# What sbatch itself finds wrong is this word, whichever limit it is; the scheduler's first look then names the limit
+FIRST_WORD, FIRST_LOOK_S = "PartitionConfig", 90.0  # sched_interval is a minute
 
 
 def advice(reason: str) -> str:
@@ -67,11 +71,19 @@ class Waiter:
         if LAUNCH_FAILED.search(row.reason):
             self._launch_again(watch, entry, row, job_id)
             return
-        if row.reason != watch.reason:
-            watch.reason = row.reason
-            if text := advice(row.reason):
-                self._tell("stuck", entry, cause=row.reason, text=f"{row.reason}: {text}", slurm_id=job_id)
+        self._tell_reason(watch, entry, row.reason, job_id)
         self._leave_out(watch, entry, job_id)
+
+    def _tell_reason(self, watch: Watch, entry: Entry, reason: str, job_id: str) -> None:
+        """Each reason that never ends, once a Slurm job: a later one may ask for another remedy."""
+        if reason != watch.reason:
+            watch.reason, watch.reason_since = reason, self._clock()
+        if reason in watch.told or not (text := advice(reason)):
+            return
+        if reason == FIRST_WORD and self._clock() - watch.reason_since < FIRST_LOOK_S:
+            return
+        watch.told.add(reason)
+        self._tell("stuck", entry, cause=reason, text=f"{reason}: {text}", slurm_id=job_id)
 
     def _launch_again(self, watch: Watch, entry: Entry, row: Row, job_id: str) -> None:
         """Release it; after enough of that, end it in Slurm: its end is then told as a failed launch."""

@@ -18,6 +18,7 @@ from tasks.slurm.commands import Exit
 from tasks.slurm.dispatcher import JobSpec
 from tasks.slurm.replies import TABLE, answer, decisive
 from tasks.slurm.scheduler import Reply
+from tasks.slurm.waiting import advice
 
 ECHO = JobSpec("echo", "slurm_jobs:echo", {"n": 1})
 
@@ -417,6 +418,25 @@ def test_a_reason_that_never_ends_is_told_once_and_is_no_failure(lab: Lab, reaso
     (outcome,) = lab.outcomes([ECHO])
     assert (outcome.state, outcome.attempts) == ("done", 1)
     assert [event["cause"] for event in lab.told("stuck")] == [reason] * told
+
+
+def test_the_first_word_waits_for_the_limits_name_and_each_reason_is_told_once(lab: Lab) -> None:
+    reasons = ("PartitionConfig", "PartitionTimeLimit", "Priority", "PartitionTimeLimit", "JobHeldUser")
+    lab.when(lab.has("1"), lambda: None)
+    for reason in reasons:
+        lab.after(5, lambda reason=reason: lab.fake.set("1", "PENDING", reason=reason))
+    lab.after(10, lab.runs("1"))
+    lab.outcomes([ECHO])
+    told = [(event["cause"], event["text"].partition(": ")[2]) for event in lab.told("stuck")]
+    assert told == [(reason, advice(reason)) for reason in ("PartitionTimeLimit", "JobHeldUser")]
+
+
+def test_the_first_word_is_told_when_the_scheduler_has_no_other(lab: Lab) -> None:
+    lab.when(lab.has("1"), lambda: lab.fake.set("1", "PENDING", reason="PartitionConfig"))
+    lab.after(300, lambda: lab.fake.set("1", "PENDING", reason="None"))
+    lab.after(0, lab.runs("1"))
+    lab.outcomes([ECHO])
+    assert [event["cause"] for event in lab.told("stuck")] == ["PartitionConfig"]
 
 
 def test_a_damaged_result_is_not_done(lab: Lab) -> None:

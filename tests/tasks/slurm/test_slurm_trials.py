@@ -251,7 +251,9 @@ def test_a_doubt_is_settled_by_name_beside_strange_jobs(trials: Trials) -> None:
 
 def test_a_failed_launch_and_a_reason_that_never_ends_are_told_in_slurms_words(trials: Trials) -> None:
     assert LAUNCH_FAILED.search(trials.told("launch", "released")[0]["cause"])
-    assert trials.told("waits", "stuck")[0]["cause"] == "PartitionTimeLimit"
+    (stuck,) = trials.told("waits", "stuck")  # for its first second Slurm says PartitionConfig: no remedy yet
+    assert stuck["cause"] == "PartitionTimeLimit"
+    assert "lower time" in stuck["text"]
 
 
 def test_a_distributed_function_is_one_job_on_two_nodes(trials: Trials) -> None:
