@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cancel": ("tasks.slurm.__main__:cancel", "Cancel live jobs, all or by name."),
     "sweep": ("tasks.slurm.__main__:sweep", "Cancel live jobs whose flow has died."),
     "prune": ("tasks.slurm.__main__:prune", "Make room: say what old jobs hold, and remove it with --yes."),
-    "verify": ("tasks.ledger:verify_logs", "Check the hash chain of audit logs."),
+    "verify": ("tasks.audit_log:verify_logs", "Check the hash chain of audit logs."),
     "bundle": ("tasks.bundle:verify_bundles", "Check an auditor's bundle."),
     "replay": ("tasks.replay:replay", "Recompute a verdict from its archived predictions."),
     "history": ("tasks.registry:history", "What was shipped, and what is in production."),

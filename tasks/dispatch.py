@@ -20,8 +20,8 @@ from prefect.context import TaskRunContext
 from prefect.runtime import deployment, task_run
 
 from study_core.job import Receipt, Request, receipt_type, received
-from tasks import audit
-from tasks.audit import Run, artifacts_root, logger
+from tasks import artifacts
+from tasks.run import Run, artifacts_root, logger
 from tasks.slurm import accounting
 from tasks.slurm.dispatcher import Dispatcher, Job, JobSpec, Outcome
 from tasks.slurm.profiles import Profile, load_profile
@@ -132,7 +132,7 @@ class Cluster:
         """What the jobs took, one row each: `jobs.csv` in the run's folder, and its picture."""
         if self.rows:
             accounting.write_csv(self.rows, self.run.folder / "jobs.csv")
-            audit.publish_table(self.run, "jobs", self.rows, "One row a job: wait, elapsed, memory, efficiency")
+            artifacts.publish_table(self.run, "jobs", self.rows, "One row a job: wait, elapsed, memory, efficiency")
 
     def withdraw(self) -> None:
         """Cancel what has not ended, and stay a while so that the journal says how it ended."""
@@ -202,7 +202,7 @@ def job(cluster: Cluster, sent: Job) -> dict[str, Any]:
 
     Returns the job's receipt. Raises `JobLost` with the cause after every remedy failed.
     """
-    progress = audit.Progress(cluster.run, sent.name, sent.name)
+    progress = artifacts.Progress(cluster.run, sent.name, sent.name)
     name, log = _Name(sent.name), logger()
 
     def show(_: Job, fields: dict[str, Any]) -> None:
@@ -230,7 +230,7 @@ def _conclude(cluster: Cluster, outcome: Outcome) -> dict[str, Any]:
         )  # fmt: skip
         raise JobLost(outcome)
     how = "reused" if outcome.reused else "received"
-    cluster.run.ledger.append(
+    cluster.run.log.append(
         "receipt", f"{outcome.spec.name}: result {how}", result=outcome.result,
         key=outcome.key, attempts=outcome.attempts, slurm_ids=list(outcome.slurm_ids),
     )  # fmt: skip

@@ -24,10 +24,10 @@ from pydantic import Field
 
 from study_core.files import read_json, write_json
 from study_core.verdict import Verdict
-from tasks import audit, promotion
-from tasks.audit import Run, artifacts_root
+from tasks import artifacts, promotion
 from tasks.dispatch import JobLost
 from tasks.parameters import Approval
+from tasks.run import Run, artifacts_root, current_run, dated_name, logger
 from tasks.slurm.profiles import BadProfile
 
 GATE_FAILED = "GateFailed"
@@ -53,7 +53,7 @@ def run_name(kind: str) -> Callable[[], str]:
     def name() -> str:
         plan: Any = flow_run.parameters.get("plan")
         label = plan.get("label") if isinstance(plan, dict) else getattr(plan, "label", "")
-        return audit.dated_name(kind, str(label or ""))
+        return dated_name(kind, str(label or ""))
 
     return name
 
@@ -88,10 +88,10 @@ def _expected(error: BaseException | None) -> bool:
 
 
 def _failed_now(name: str, message: str, detail: str = "") -> State[Any]:
-    run = audit.current_run()
+    run = current_run()
     if run is not None:
         return failed(run, name, message, detail)
-    audit.logger().error("%s", detail or message)
+    logger().error("%s", detail or message)
     return Failed(name=name, message=message)
 
 
@@ -124,7 +124,7 @@ def ship(run: Run, verdict: Verdict, incumbent: Verdict | None, approval: Approv
 def _sign_off(run: Run, verdict: Verdict, hours: float) -> SignOff | None:
     """Pause until a person answers in the UI; None when nobody did in time."""
     run.event("paused", f"Waiting up to {hours:g} h for a person's sign-off", hours=hours)
-    audit.publish_trail(run)
+    artifacts.publish_trail(run)
     current = promotion.production(run.registry)
     question = (
         f"**{run.name}**: {verdict.sentence()}.\n\n"
@@ -187,15 +187,15 @@ def duplicate(run: Run, message: str) -> State[Any]:
 def conclude(run: Run, message: str) -> State[Any]:
     """The run ends Completed with a sentence a person can read."""
     run.event("closed", message)
-    audit.publish_trail(run)
+    artifacts.publish_trail(run)
     return Completed(message=message)
 
 
 def failed(run: Run, name: str, message: str, detail: str = "") -> State[Any]:
     """The run ends Failed under a name; the log shows `detail`, the state and the audit log the one-line message."""
-    run.ledger.append("closed", message, state=name)
-    audit.logger().error("%s", detail or message)
-    audit.publish_trail(run)
+    run.log.append("closed", message, state=name)
+    logger().error("%s", detail or message)
+    artifacts.publish_trail(run)
     return Failed(name=name, message=message)
 
 

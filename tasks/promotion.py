@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from study_core.files import copy, copy_aside, read_json, sha256_of, write_json
 from study_core.verdict import Verdict
-from tasks.audit import Run, artifacts_root
+from tasks.run import Run, artifacts_root
 
 
 class PromotionRefused(RuntimeError):

@@ -5,10 +5,11 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import audit, orphans, outcome, promotion, trigger
+from tasks import artifacts, orphans, outcome, promotion, trigger
 from tasks.denoise import act_c, fallback, inputs, show, steps
 from tasks.denoise.parameters import ActBPlan
 from tasks.dispatch import on_cluster
+from tasks.run import open_run
 
 
 @flow(
@@ -25,7 +26,7 @@ def act_b(plan: ActBPlan) -> State[Any]:
     """
     plan = fallback.completed(plan)
     where = plan.where
-    run = audit.open_run("act-b", plan, tenant=inputs.TENANT, label=plan.label)
+    run = open_run("act-b", plan, tenant=inputs.TENANT, label=plan.label)
     trigger.link_source(run, plan.source_run)
     if (other := outcome.claim(run, plan.source_run)) is not None:
         return outcome.duplicate(run, f"Act B for {plan.source_run} is {other}")
@@ -35,8 +36,8 @@ def act_b(plan: ActBPlan) -> State[Any]:
     stages, multipliers = inputs.act_b_stages(base, plan.failed_gates)
     run.event("rebalance", f"Rebalanced for {', '.join(plan.failed_gates) or 'no gate'}", multipliers=multipliers)
     recipe = stages["act_b_stage2"]
-    audit.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
-    audit.publish_table(run, "rebalance", multipliers, "What Act B changed, and for which failed gate")
+    artifacts.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
+    artifacts.publish_table(run, "rebalance", multipliers, "What Act B changed, and for which failed gate")
 
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
         checkpoint = seed

@@ -5,10 +5,11 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import audit, orphans, outcome, promotion
+from tasks import artifacts, orphans, outcome, promotion
 from tasks.denoise import fallback, inputs, show, steps
 from tasks.denoise.parameters import WarmStartPlan
 from tasks.dispatch import on_cluster
+from tasks.run import open_run
 
 
 @flow(
@@ -24,10 +25,10 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
     Running it again with the same plan re-attaches to what is running and reuses what is done.
     """
     where = plan.where
-    run = audit.open_run("act-of-god", plan, tenant=inputs.TENANT, label=plan.label)
+    run = open_run("act-of-god", plan, tenant=inputs.TENANT, label=plan.label)
     data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
     recipe = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes)
-    audit.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
+    artifacts.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
 
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
         start = plan.start

@@ -11,8 +11,8 @@ from typing import Any
 from study_core.files import locked, read_json, write_text
 from study_core.verdict import read_verdict
 from tasks import promotion, trigger
-from tasks.audit import Run, artifacts_root
 from tasks.denoise.parameters import ActBPlan, WarmStartPlan
+from tasks.run import Run, artifacts_root
 
 DEPLOYMENT = "act-b/fallback"
 HANDED_ON = ("label", "corpus", "where", "training", "panel", "gates", "top_k", "approval")

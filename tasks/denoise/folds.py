@@ -20,11 +20,12 @@ from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
 from study_core.files import place, place_tree, sha256_of, write_json, write_text
 from study_core.job import received
-from tasks.audit import ROOT, Run, artifacts_root
 from tasks.denoise import steps
 from tasks.denoise.inputs import BEST, fold_data
 from tasks.denoise.parameters import CrossValidationPlan
 from tasks.dispatch import Ask, Cluster, JobLost, job
+from tasks.provenance import ROOT
+from tasks.run import Run, artifacts_root
 
 AUDIT_LOG = "auditing_manifest.log"
 

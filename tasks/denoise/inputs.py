@@ -26,7 +26,8 @@ from study_core.files import copy, read_json, sha256_of
 from study_core.job import Content
 from study_core.plan import changed
 from tasks import promotion
-from tasks.audit import ROOT, Run, artifacts_root
+from tasks.provenance import ROOT
+from tasks.run import Run, artifacts_root
 from tasks.slurm.profiles import load_profile
 
 BEST = "mamba_tiny_uv_best.pt"

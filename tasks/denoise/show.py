@@ -10,11 +10,11 @@ import pandas as pd
 
 from denoise_core.jobs.train import Trained
 from study_core.files import place, place_tree, sha256_of, write_json
-from tasks import audit
-from tasks.audit import Run
+from tasks import artifacts
 from tasks.bundle import write_bundle
 from tasks.denoise.inputs import Data
 from tasks.denoise.steps import PanelReport
+from tasks.run import Run
 
 PAGE_CHARACTERS = 1_500_000  # an artifact may have two megabytes
 
@@ -35,13 +35,13 @@ def publish(run: Run, data: Data, trained: Trained | None, report: PanelReport) 
         place_tree(report.folder, run.folder / "final_analytics" / "panel_eval")
     write_json(run.folder / "verdict.json", report.best.model_dump(mode="json"))
     run.event("verdict", report.best.sentence(), gates=report.best.table(), candidate=report.best.candidate_sha256)
-    audit.publish_table(run, "gates", report.best.table(), report.best.sentence())
+    artifacts.publish_table(run, "gates", report.best.table(), report.best.sentence())
     controls = report.best.facts.get("controls", [])
-    audit.publish_table(run, "controls", controls, "The candidate beside the controls, same panel, same reference")
-    audit.publish_markdown(run, "model-card", model_card(report, trained), "The verdict on half a page")
+    artifacts.publish_table(run, "controls", controls, "The candidate beside the controls, same panel, same reference")
+    artifacts.publish_markdown(run, "model-card", model_card(report, trained), "The verdict on half a page")
     if trained is not None:
         rows = csv_rows(trained.metrics_csv)
-        audit.publish_table(run, "training-curve", rows, "One row an epoch, as in metrics.csv")
+        artifacts.publish_table(run, "training-curve", rows, "One row an epoch, as in metrics.csv")
     document(run, data)
 
 
@@ -76,7 +76,7 @@ def publish_pieces(run: Run, page: Any) -> None:
         pages[-1] += f"{text}\n"
     for number, text in enumerate(pages, start=1):
         part = "" if len(pages) == 1 else f", part {number} of {len(pages)}"
-        audit.publish_markdown(run, "report" if number == 1 else f"report-{number}", text, f"Start here{part}")
+        artifacts.publish_markdown(run, "report" if number == 1 else f"report-{number}", text, f"Start here{part}")
 
 
 def _markdown_table(rows: Sequence[Mapping[str, str]]) -> str:

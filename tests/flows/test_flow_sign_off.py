@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flow_lab import LENIENT, Lab, until, warm_start
 
-from tasks.ledger import verify
+from tasks.audit_log import verify
 
 pytestmark = pytest.mark.prefect
 

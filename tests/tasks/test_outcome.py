@@ -11,10 +11,10 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from study_core.errors import BadInput
-from tasks import audit, outcome
-from tasks.audit import Run
+from tasks import outcome
 from tasks.dispatch import JobLost
 from tasks.promotion import PromotionRefused
+from tasks.run import Run, dated_name
 from tasks.slurm.profiles import BadProfile
 from tasks.slurm.specs import JobSpec, Outcome
 
@@ -122,6 +122,6 @@ def test_waiting_for_an_answer_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_names_of_runs_carry_their_label_and_day() -> None:
-    today = audit.dated_name("warm-start", "")
+    today = dated_name("warm-start", "")
     assert today.startswith("warm-start-20")
-    assert audit.dated_name("warm-start", "strict") == today.replace("warm-start-", "warm-start-strict-")
+    assert dated_name("warm-start", "strict") == today.replace("warm-start-", "warm-start-strict-")

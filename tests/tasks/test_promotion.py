@@ -11,7 +11,7 @@ from study_core.files import sha256_of
 from study_core.gates import GateRecord
 from study_core.verdict import Verdict
 from tasks import promotion, registry
-from tasks.audit import Run
+from tasks.run import Run
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from toy_core.judging import Gates, judged
 from study_core.files import write_json
 from study_core.job import Content
 from study_core.verdict import Verdict
-from tasks import audit, orphans, outcome, promotion
+from tasks import orphans, outcome, promotion
 from tasks.bundle import write_bundle
 from tasks.dispatch import on_cluster
 from tasks.parameters import Approval, Common
+from tasks.run import open_run
 
 
 class ToyPlan(Common):
@@ -27,7 +28,7 @@ class ToyPlan(Common):
 @outcome.routed
 def toy(plan: ToyPlan = ToyPlan()) -> State[Any]:
     """Ship the counts of a text that has enough words."""
-    run = audit.open_run("toy", plan)
+    run = open_run("toy", plan)
     with on_cluster(run, plan.where.profile) as cluster:
         text = Content.of(Path(plan.text))
         done = cluster.ask(count, Count(text=text), name="count", stage="evaluate")
