@@ -166,6 +166,13 @@ class GateThresholds(Frozen):
         return GateRule(gate, metric, comparison, -value if negate else value, f"{reason} {note}".strip())
 
 
+def field_of(reason: str) -> str:
+    """The threshold whose description a rule's reason begins with; empty where none does."""
+    known = {name: str(field.description) for name, field in GateThresholds.model_fields.items()}
+    found = [name for name, description in known.items() if reason.startswith(description)]
+    return max(found, key=lambda name: len(known[name]), default="")
+
+
 def integrity_rules(*, hash_expected: bool) -> tuple[GateRule, ...]:
     """Gate 0. The hash is compared where one was expected (the seed's `--expected-hash` is optional)."""
     rules = (

@@ -11,6 +11,7 @@ from denoise_core.evaluation.controls import LEFT_OUT
 from denoise_core.evaluation.thresholds import GATES
 
 CANDIDATE = "candidate"
+PRODUCTION = "in production"
 NO_VALUE = "–"
 NO_BREAK = "\u00a0"
 
@@ -67,6 +68,7 @@ _METHODS = {
     "lmmse": "LMMSE",
     "f": "Filter F",
     "model": "Model",
+    PRODUCTION: "In production",
     CANDIDATE: "Candidate",
 }
 _GATE_TITLES = {"roi": "ROI"}

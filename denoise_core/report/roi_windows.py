@@ -58,12 +58,13 @@ class Window:
 
 @dataclass(frozen=True)
 class GateDip:
-    """What gate 3 measures of one spectrum at one dip: samples within ±2 nm, baseline there, area, centroid."""
+    """What gate 3 measures of one spectrum at one dip: samples within ±2 nm, baseline there, area, centroid, depth."""
 
     sample_W: NDArray[np.int64]
     baseline_W: Floats
     area: float
     centroid_nm: float
+    depth: float
 
 
 def strongest_dips(spectrum_L: Floats, wavelength_nm: Floats) -> NDArray[np.int64]:
@@ -97,7 +98,8 @@ def gate_dip(grid_nm: Floats, spectrum_L: Floats, centre: int) -> GateDip:
     absorption_W = np.maximum(baseline_W - spectrum_L[sample_W], 0.0)
     total = float(absorption_W.sum())
     centroid = float(absorption_W @ grid_nm[sample_W]) / total if total > NO_ABSORPTION else float("nan")
-    return GateDip(sample_W, baseline_W, float(np.trapezoid(absorption_W, grid_nm[sample_W])), centroid)
+    area = float(np.trapezoid(absorption_W, grid_nm[sample_W]))
+    return GateDip(sample_W, baseline_W, area, centroid, float(absorption_W.max()))
 
 
 def _within(grid_nm: Floats, centre: int, half_nm: float) -> NDArray[np.int64]:

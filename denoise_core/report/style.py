@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from denoise_core.report.labels import CANDIDATE
+from denoise_core.report.labels import CANDIDATE, PRODUCTION
 from study_core.report.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Mark
 
 MARKS = {
@@ -11,10 +11,11 @@ MARKS = {
     "lmmse": Mark(GREEN, "^", ":"),
     "f": Mark(PURPLE, "D", "--"),
     "model": Mark(BLUE, "*", "-"),
+    PRODUCTION: Mark(VERMILION, "X", "--"),
     CANDIDATE: Mark(BLUE, "*", "-"),
     "reference": Mark(BLACK, "", "--"),
 }
-_SPARE = (Mark(VERMILION, "v", "--"), Mark(YELLOW, "P", ":"), Mark(GREY, "X", "-."), Mark(BLACK, "d", ":"))
+_SPARE = (Mark(YELLOW, "P", ":"), Mark(GREY, "v", "-."), Mark(BLACK, "d", ":"))
 
 FOLD_MARKS = (Mark(BLUE, "o", "-"), Mark(VERMILION, "s", "--"), Mark(GREEN, "^", "-."), Mark(PURPLE, "D", ":"),
               Mark(BLACK, "v", "-"))  # fmt: skip
