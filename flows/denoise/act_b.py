@@ -32,7 +32,7 @@ def act_b(plan: ActBPlan) -> State[Any]:
         return outcome.duplicate(run, f"Act B for {plan.source_run} is {other}")
     data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
     seed = inputs.checkpoint_file(plan.checkpoint)
-    base = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes)
+    base = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes, data.corpus)
     stages, multipliers = inputs.act_b_stages(base, plan.failed_gates)
     run.event("rebalance", f"Rebalanced for {', '.join(plan.failed_gates) or 'no gate'}", multipliers=multipliers)
     recipe = stages["act_b_stage2"]

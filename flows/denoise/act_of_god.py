@@ -27,14 +27,16 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
     where = plan.where
     run = open_run("act-of-god", plan, tenant=inputs.TENANT, label=plan.label)
     data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
-    recipe = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes)
+    recipe = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes, data.corpus)
     artifacts.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
 
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
         start = plan.start
         checkpoint = inputs.existing_start(run, start.checkpoint, start.fold, data.corpus)
         if checkpoint is None:
-            fold_recipe = inputs.recipe(start.training.recipe, "track_h", where.profile, start.training.changes)
+            fold_recipe = inputs.recipe(
+                start.training.recipe, "track_h", where.profile, start.training.changes, data.corpus
+            )
             manifests = inputs.fold_data(data.corpus, start.fold)
             fold = steps.fold_training(start.fold, fold_recipe, data.corpus, manifests, where.device)
             checkpoint = steps.trained(cluster, fold).best.path

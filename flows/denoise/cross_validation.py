@@ -26,9 +26,9 @@ def cross_validation(plan: CrossValidationPlan) -> State[Any]:
     """
     where = plan.where
     run = open_run("cross-validation", plan, label=plan.label)
-    recipe = inputs.recipe(plan.training.recipe, "track_h", where.profile, folds.changes(plan))
-    artifacts.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
     corpus = inputs.corpus_at(plan.corpus)
+    recipe = inputs.recipe(plan.training.recipe, "track_h", where.profile, folds.changes(plan), corpus)
+    artifacts.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
     asked = folds.prepare(run, recipe, plan, corpus)
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh or not plan.skip_existing) as cluster:
         for fold in folds.trained(cluster, asked):

@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect.futures import PrefectFuture, as_completed
 
-from denoise_core.corpus.folds import FOLDS
+from denoise_core.corpus.folds import fold_numbers
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
 from denoise_core.jobs.denoise import Denoised
@@ -122,10 +122,15 @@ def _fold(number: int, recipe: TrainingPlan, plan: CrossValidationPlan, corpus: 
     return Fold(number, asked, corpus, manifests, _root(plan), plan.where.device)
 
 
+def _numbers(plan: CrossValidationPlan, corpus: Corpus) -> list[int]:
+    """The folds asked for, each once; every fold that the corpus has where none was named."""
+    return sorted(set(plan.folds)) or list(fold_numbers(corpus.captures, corpus.study))
+
+
 def prepare(run: Run, recipe: TrainingPlan, plan: CrossValidationPlan, corpus: Corpus) -> list[Fold]:
     """Write and check every fold's manifests before anything is submitted."""
     folds = []
-    for number in sorted(set(plan.folds)):
+    for number in _numbers(plan, corpus):
         opening = [_stamped(f"Starting fold_{number:02d}"), _stamped("Generating manifests")]
         run.event("fold", f"fold_{number:02d}: Generating manifests", fold=number)
         fold = _fold(number, recipe, plan, corpus)
@@ -148,7 +153,7 @@ def earlier(cluster: Cluster, recipe: TrainingPlan, plan: CrossValidationPlan, c
     They stay in the summary, so that the runbook's `--folds 4` adds a row to it and takes none out.
     """
     found = []
-    for number in sorted(set(FOLDS) - set(plan.folds)):
+    for number in sorted(set(fold_numbers(corpus.captures, corpus.study)) - set(_numbers(plan, corpus))):
         if not _checkpoint(_root(plan), number).exists():
             continue  # before its manifests are made: a first fold has no others
         fold = _fold(number, recipe, plan, corpus)

@@ -55,7 +55,7 @@ class Start(Frozen):
         "", title="Checkpoint file", description="Ours or the published format. Empty: the fold's, below."
     )
     fold: int = Field(
-        2, ge=1, le=5, title="Fold", description="Without a file: this fold's checkpoint, trained first if missing."
+        2, ge=1, title="Fold", description="Without a file: this fold's checkpoint, trained first if missing."
     )
     training: Training = Field(Training(), title="Training of the fold")
 
@@ -104,10 +104,10 @@ class CrossValidationPlan(OnCorpus):
     """The five-fold campaign of the runbook."""
 
     folds: tuple[int, ...] = Field(
-        (1, 2, 3, 4, 5),
-        min_length=1,
+        (),
         title="Folds",
-        description="Only these run; the summary keeps the others that the same plan finished before.",
+        description="Only these run, every one where none is named; the summary keeps the others that the same plan "
+        "finished before.",
     )
     skip_existing: bool = Field(
         True,

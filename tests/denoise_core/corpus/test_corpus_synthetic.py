@@ -13,7 +13,7 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks, savgol_filter
 
-from denoise_core.corpus.folds import FOLDS, fold_manifests, folds_json
+from denoise_core.corpus.folds import fold_manifests, fold_numbers, folds_json
 from denoise_core.corpus.manifest import verify_disjoint
 from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.statistics import read_lambda_stats
@@ -67,7 +67,7 @@ def test_every_count_of_the_specification_at_size_full(full: Corpus) -> None:
     assert full.spectra_NL.shape == (8100, 601)
     assert len(full.manifest("validation_panel").unique()) == 450
     assert len(full.manifest("manifest").groups) == 54
-    for k in FOLDS:
+    for k in fold_numbers(full.captures, full.study):
         assert [len(manifest) for _, manifest in fold_manifests(full, k)] == [4500, 1500, 1500]
 
 
