@@ -44,6 +44,17 @@ class Common(Frozen):
     where: Where = Field(default_factory=Where, title="Where it runs")
 
 
+class Production(Frozen):
+    """The gate against the model in production."""
+
+    margin: float = Field(
+        0.0,
+        allow_inf_nan=False,
+        title="Better than production by at least",
+        description="In the study's score, on the same panel. 0: no worse. Below 0: it may be that much worse.",
+    )
+
+
 class Approval(Frozen):
     """A person's sign-off before anything ships."""
 

@@ -28,6 +28,7 @@ from denoise_core.evaluation.thresholds import GateThresholds, Reference
 from denoise_core.report.labels import NO_VALUE
 from denoise_core.report.record import PANEL_EVAL, PANEL_FILE, TRAINING_FILE, RunRecord, read_run
 from study_core.errors import BadInput
+from study_core.verdict import PRODUCTION
 
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 CAPTURE_DECIMALS, GROUP_DECIMALS = 6, 4
@@ -284,7 +285,7 @@ def _compare_gates(comparison: _Comparison, recorded: Sequence[Mapping[str, Any]
     """Every rule on record, and no rule fewer or more."""
     again = {_rule(record): record for record in (result.record() for result in audit.gates)}
     old = {_rule(gate): gate for gate in recorded}
-    added = {key for key in old if key[1] == "reference_may_ship"}  # promotion's own line, under `self`
+    added = {key for key in old if key[1] == "reference_may_ship" or key[0] == PRODUCTION}  # not the audit's own
     comparison.exact("gates", "rules", sorted(set(old) - added), sorted(again))
     for key, gate in old.items():
         if key not in again:

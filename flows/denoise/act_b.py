@@ -5,7 +5,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import artifacts, orphans, outcome, promotion, trigger
+from tasks import artifacts, comparison, orphans, outcome, promotion, trigger
 from tasks.denoise import act_c, fallback, inputs, show, steps
 from tasks.denoise.parameters import ActBPlan
 from tasks.dispatch import on_cluster
@@ -49,13 +49,14 @@ def act_b(plan: ActBPlan) -> State[Any]:
             checkpoint = trained.best.path
         report = steps.audit(
             cluster, data, [*(content.path for content in trained.top[: plan.top_k]), seed], plan.gates,
-            incumbent=promotion.production_model(run.registry), expected_hash=plan.panel.expected_hash,
+            incumbent=promotion.production_model(run.registry), margin=plan.production.margin,
+            expected_hash=plan.panel.expected_hash,
             selected_on=data.panel.groups, device=where.device,
         )  # fmt: skip
 
     show.publish(run, data, trained, report)
-    if report.best.passed:
-        return outcome.ship(run, report.best, report.incumbent, plan.approval)
+    if comparison.own_gates_passed(report.best):
+        return outcome.ship(run, report.best, report.incumbent, plan.production, plan.approval)
     act_c.report(run, report, source=plan.source_run)
     fallback.archive(run, "act_b", report.best.sentence())
     return outcome.refused(run, report.best)

@@ -5,7 +5,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import artifacts, orphans, outcome, promotion
+from tasks import artifacts, comparison, orphans, outcome, promotion
 from tasks.denoise import fallback, inputs, show, steps
 from tasks.denoise.parameters import WarmStartPlan
 from tasks.dispatch import on_cluster
@@ -48,14 +48,15 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
         trained = steps.trained(cluster, god_run)
         report = steps.audit(
             cluster, data, [content.path for content in trained.top[: plan.top_k]], plan.gates,
-            incumbent=promotion.production_model(run.registry), expected_hash=plan.panel.expected_hash,
+            incumbent=promotion.production_model(run.registry), margin=plan.production.margin,
+            expected_hash=plan.panel.expected_hash,
             selected_on=data.panel.groups, device=where.device,
             unseen=inputs.unseen_of(start.checkpoint, start.fold, data.corpus, checkpoint),
         )  # fmt: skip
 
     show.publish(run, data, trained, report)
-    if report.best.passed:
-        return outcome.ship(run, report.best, report.incumbent, plan.approval)
+    if comparison.own_gates_passed(report.best):
+        return outcome.ship(run, report.best, report.incumbent, plan.production, plan.approval)
     fallback.archive(run, "god_run", report.best.sentence())
     fallback.start(run, plan, checkpoint=report.best.candidate, failed=report.best.failed_gates)
     return outcome.refused(run, report.best)

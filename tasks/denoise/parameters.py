@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from denoise_core.evaluation.thresholds import GateThresholds
 from study_core.plan import Frozen
-from tasks.parameters import Approval, Common, Number, Rate, Text
+from tasks.parameters import Approval, Common, Number, Production, Rate, Text
 
 RecipeName = Literal[
     "recommended", "act_of_god", "act_of_god_mini", "act_of_god_seed", "act_of_god_seed_mini", "track_h", "track_h_mini"
@@ -77,6 +77,7 @@ class WarmStartPlan(OnCorpus):
     panel: Panel = Field(default_factory=Panel, title="Panel")
     gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates")
     top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge")
+    production: Production = Field(default_factory=Production, title="Production")
     approval: Approval = Field(default_factory=Approval, title="Sign-off")
 
 
@@ -94,6 +95,7 @@ class ActBPlan(OnCorpus):
     panel: Panel = Field(default_factory=Panel, title="Panel")
     gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates")
     top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge")
+    production: Production = Field(default_factory=Production, title="Production")
     approval: Approval = Field(default_factory=Approval, title="Sign-off")
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ptycho_core.check_loss import promote_reference
 from study_core.files import sha256_of
-from tasks import artifacts, outcome
+from tasks import artifacts, sign_off
 from tasks.ptycho.steps import Study
 from tasks.run import Run
 
@@ -33,7 +33,7 @@ def ask(run: Run, study: Study, sentence: str) -> str:
         f"`{run.folder / 'report.html'}`\n\nShall later trainings be held to this run's?"
     )
     asked = Blessing.with_initial_data(description=question)
-    decision = asyncio.run(outcome.answer(asked, hours * 3600, key=f"bless-{uuid4().hex[:8]}"))
+    decision = asyncio.run(sign_off.answer(asked, hours * 3600, key=f"bless-{uuid4().hex[:8]}"))
     if decision is None:
         return f"nobody answered within {hours:g} h, the reference stays"
     run.event("signed", f"{decision.name}: {'bless' if decision.bless else 'do not bless'}", **decision.model_dump())
