@@ -37,6 +37,7 @@ from tasks.slurm.scheduler import Scheduler
 from tasks.slurm.shared import log
 from tasks.slurm.snapshot import Snapshot
 from tasks.slurm.specs import Job, JobSpec, Outcome
+from tasks.slurm.states import Row, Verdict, meaning
 from tasks.slurm.tracking import Tracker, Watch
 
 __all__ = ["Dispatcher", "Job", "JobSpec", "Outcome"]
@@ -353,7 +354,8 @@ class Dispatcher:
     def sweep(self, *, grace_s: float = 60.0) -> list[Job]:
         """Cancel orphans: live jobs, not detached, whose owner has been dead for `grace_s`. Returns them.
 
-        Also ends, in the journal, what was cancelled earlier while nobody waited for it.
+        Also ends, in the journal, what was cancelled earlier while nobody waited for it; and in the queue, what waits
+        there though its work is over.
         """
         orphans: list[Job] = []
         for entry in self._here():
@@ -363,7 +365,24 @@ class Dispatcher:
                     orphans.append(self.journal.job(entry))
             except OSError as error:  # what somebody else's job lacks is no business of the caller's own
                 log.warning("orphan %s not ended: %s", entry.spec["name"], error)
+        if left := self._left_over():
+            self.scheduler.cancel(left)
         return orphans
+
+    def _left_over(self) -> list[str]:
+        """Slurm ids that wait for a start of which nothing can come: the attempt is over.
+
+        A node that was lost finished it, and Slurm put the job back. It would leave by itself as soon as it starts;
+        held after a failed launch, it never does.
+        """
+        view = self.scheduler.view([])
+        rows = view.rows.values() if view else []
+        return [row.id for row in rows if meaning(row.state).verdict is Verdict.WAITING and self._over(row)]
+
+    def _over(self, row: Row) -> bool:
+        member = self.journal.member(row.name, row.id)
+        entry = self.journal.read(member["key"]) if member else None
+        return entry is not None and (entry.state != "live" or entry.attempt.number > member["attempt"])
 
     def _end_orphan(self, entry: Entry) -> bool:
         """Whether the job was still going, and is told to end now."""

@@ -272,6 +272,14 @@ class Journal:
             token, folder, tuple(content["members"]), content["array"], content["created"], content["stage"]
         )
 
+    def member(self, token: str, slurm_id: str) -> dict[str, Any] | None:
+        """Key and attempt of the job that a Slurm job of this name and id runs; None for a name of nobody's here."""
+        if f".{self.root_id[:4]}-" not in token or "/" in token:
+            return None
+        content = files.peek_json(self.root / "submissions" / token / "submission.json")
+        index = int(slurm_id.partition("_")[2] or 0)
+        return content["members"][index] if content and index < len(content["members"]) else None
+
     def handle(self, submission: Submission, slurm_id: str, how: str) -> None:
         """Record the Slurm id, and how it became known (reply, claim, queue, accounting)."""
         content = {"slurm_id": slurm_id, "how": how, "at": self._clock()}

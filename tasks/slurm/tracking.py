@@ -95,8 +95,9 @@ class Tracker:
             entry = self._entry(watch)
             if entry.state == "live":
                 watch.seen_live = True
+                number = entry.attempt.number
                 entry = self._from_marker(entry)
-                if entry.state != "live":
+                if entry.state != "live" or entry.attempt.number != number:
                     self._sweep_up(watch)
             if entry.state == "live":
                 waiting.append((watch, entry))
