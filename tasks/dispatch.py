@@ -113,10 +113,13 @@ class Cluster:
         (sent,) = self.send([asked])
         return asked.receipt(job(self, sent))
 
-    def send(self, asks: Sequence[Ask[Any]], *, array: bool = False) -> list[Job]:
-        """Submit, or attach to what already runs or is done under the same key; then end orphans of dead runs."""
+    def send(self, asks: Sequence[Ask[Any]], *, array: bool = False, inside: Job | None = None) -> list[Job]:
+        """Submit, or attach to what already runs or is done under the same key; then end orphans of dead runs.
+
+        Follow-ups of a job that is done may share its allocation, where the profile's stages say so: `inside`.
+        """
         door = self.dispatcher()
-        jobs = door.submit([asked.spec for asked in asks], array=array, fresh=self.fresh)
+        jobs = door.submit([asked.spec for asked in asks], array=array, fresh=self.fresh, inside=inside)
         first, self.sent = not self.sent, [*self.sent, *jobs]
         if first:
             for orphan in door.sweep():

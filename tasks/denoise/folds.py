@@ -26,6 +26,7 @@ from tasks.denoise.parameters import CrossValidationPlan
 from tasks.dispatch import Ask, Cluster, JobLost, job
 from tasks.provenance import ROOT
 from tasks.run import Run, artifacts_root
+from tasks.slurm.dispatcher import Job
 
 AUDIT_LOG = "auditing_manifest.log"
 
@@ -40,6 +41,7 @@ class Fold:
     manifests: Mapping[str, Manifest]
     root: Path
     device: str
+    sent: Job | None = None
     trained: Trained | None = None
     denoising: PrefectFuture[dict[str, Any]] | None = None
     denoised: Denoised | None = None
@@ -183,6 +185,7 @@ def trained(cluster: Cluster, folds: Sequence[Fold]) -> Iterator[Fold]:
     """Send all trainings as one array; yield each fold as its training ends well. A failed one is noted, not raised."""
     sent = cluster.send([fold.asked for fold in folds], array=True)
     for handle, fold in zip(sent, folds, strict=True):
+        fold.sent = handle
         if handle.key in cluster.reused:
             fold.note(cluster.run, "Skipping training: a whole checkpoint of this plan and these manifests exists")
     waits = {job.submit(cluster, handle): fold for handle, fold in zip(sent, folds, strict=True)}
@@ -207,7 +210,7 @@ def denoise(cluster: Cluster, fold: Fold, plan: CrossValidationPlan) -> None:
     """Start denoising a fold's three splits; nobody waits for the slowest fold."""
     if fold.trained is None:
         return
-    (sent,) = cluster.send([_denoising(fold, fold.trained, plan)])
+    (sent,) = cluster.send([_denoising(fold, fold.trained, plan)], inside=fold.sent)
     what = "Skipping inference, done before:" if sent.key in cluster.reused else "Starting inference for"
     for split in fold.manifests:
         fold.note(cluster.run, f"{what} {split} -> {fold.denoised_folder}/{split}")
@@ -224,7 +227,7 @@ def finish(cluster: Cluster, folds: Sequence[Fold]) -> None:
             fold.denoised = received(Denoised, receipt)
             for split, output in fold.denoised.outputs.items():
                 place_tree(output.folder.path, fold.root / fold.denoised_folder / split)
-            fold.evaluation = job.submit(cluster, *cluster.send([_scoring(fold, fold.denoised)]))
+            fold.evaluation = job.submit(cluster, *cluster.send([_scoring(fold, fold.denoised)], inside=fold.sent))
     for fold in folds:
         if fold.evaluation is not None:
             result = _result(cluster, fold, fold.evaluation)

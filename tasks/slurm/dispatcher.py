@@ -27,6 +27,7 @@ import psutil
 from tasks.slurm import faults
 from tasks.slurm.ending import Ender
 from tasks.slurm.files import damaged
+from tasks.slurm.guests import Guests
 from tasks.slurm.journal import Entry, Journal
 from tasks.slurm.local import Local
 from tasks.slurm.placing import Placer, chunks, describe
@@ -95,7 +96,10 @@ class Dispatcher:
     def _own_scheduler(self) -> Scheduler:
         if self.profile.executor == "local":
             return Local(self.profile, self.journal.root, self._clock)
-        return Slurm(clock=self._clock, poll_seconds=self.profile.poll_seconds, accounting=self.profile.accounting)
+        slurm = Slurm(clock=self._clock, poll_seconds=self.profile.poll_seconds, accounting=self.profile.accounting)
+        if all(one.allocation == "own" for one in self.profile.stages.values()):
+            return slurm
+        return Guests(slurm, self.profile, self.journal.root, self.journal.folder, self._clock)
 
     def _tell(self, event: str, entry: Entry, **fields: Any) -> None:
         try:
@@ -105,7 +109,13 @@ class Dispatcher:
 
     # -- submit
     def submit(
-        self, specs: Sequence[JobSpec], *, array: bool = False, fresh: bool = False, after: Sequence[Job] = ()
+        self,
+        specs: Sequence[JobSpec],
+        *,
+        array: bool = False,
+        fresh: bool = False,
+        after: Sequence[Job] = (),
+        inside: Job | None = None,
     ) -> list[Job]:
         """Bring jobs into the queue, in the order of `specs`; what is live is joined, what is done is reused.
 
@@ -115,6 +125,7 @@ class Dispatcher:
             fresh: set earlier results and checkpoints aside and run again. So is a result set aside whose `files`
                 (path to sha256, a folder's as `files.sha256_of` has it) are not on disk as it says.
             after: jobs that must be done before these start.
+            inside: a job that is done, whose allocation these may share where the profile says so.
         """
         code = self._code or Snapshot.take(self.journal.root, _packages(specs))
         self._beat()
@@ -125,6 +136,8 @@ class Dispatcher:
                 for key, spec in dict(zip(keys, specs, strict=True)).items()
                 if (entry := self._admit(key, spec, code, fresh, after)) is not None
             ]
+            for entry in new:
+                entry.inside = inside.key if inside else ""
             self._place_new(new, array=array, lock=lock)
         found = [self.journal.read(key) for key in keys]
         return [self.journal.job(entry) for entry in found if entry is not None]
@@ -382,7 +395,9 @@ class Dispatcher:
     def _over(self, row: Row) -> bool:
         member = self.journal.member(row.name, row.id)
         entry = self.journal.read(member["key"]) if member else None
-        return entry is not None and (entry.state != "live" or entry.attempt.number > member["attempt"])
+        if member is None or entry is None:
+            return False
+        return entry.state != "live" or entry.attempt.number > int(member["attempt"])
 
     def _end_orphan(self, entry: Entry) -> bool:
         """Whether the job was still going, and is told to end now."""

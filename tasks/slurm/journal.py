@@ -74,6 +74,7 @@ class Entry:
     created: float
     usage_seconds: float = 5.0
     after: list[str] = field(default_factory=list)
+    inside: str = ""  # key of the job whose allocation it may share
     state: str = "live"  # live, done, failed, cancelled
     cause: str = ""
     message: str = ""

@@ -51,6 +51,10 @@ class Resources(_Strict):
     distributed: Literal["torchrun"] | None = Field(
         None, description="Runs the function once a GPU (or node) with RANK, WORLD_SIZE and MASTER_ADDR set."
     )
+    allocation: Literal["own", "shared"] = Field(
+        "own", description="shared: runs inside the allocation of the job that it follows, if that lingers."
+    )
+    linger_seconds: int = Field(0, ge=0, description="After its end a job's allocation waits so long for follow-ups.")
     signal_seconds: int = Field(90, ge=1, description="The job is told to stop this long before its time limit.")
     array_parallel: int = Field(16, ge=1, description="Tasks of one array that run at the same time.")
     setup: tuple[str, ...] = Field((), strict=False, description="Shell lines before the job, such as module loads.")
@@ -92,6 +96,14 @@ class Resources(_Strict):
                 "nodes above 1 would start the function once a node in one folder; "
                 "leave nodes at 1, or say distributed: torchrun for a function that trains in several processes"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_host(self) -> Resources:
+        if self.linger_seconds and (self.distributed or self.container):
+            raise ValueError("linger_seconds: an allocation of several nodes, or in a container, takes no follow-ups")
+        if self.linger_seconds and self.allocation == "shared":
+            raise ValueError("linger_seconds: a job in another one's allocation has none of its own to keep")
         return self
 
     @field_validator("time", mode="before")
