@@ -210,6 +210,13 @@ class Journal:
         if entry.state != "live":
             index.unlink(missing_ok=True)
 
+    def all(self) -> Iterator[Entry]:
+        """Every entry, in no order; a folder that was set aside is another story."""
+        for path in (self.root / "jobs").glob("*/*/journal.json"):
+            content = files.peek_json(path)
+            if content is not None and ".old-" not in path.parent.name:
+                yield Entry.from_json(content)
+
     def live(self) -> Iterator[Entry]:
         """Entries that have not ended, by any dispatcher."""
         for name in sorted(os.listdir(self.root / "live")):

@@ -137,6 +137,7 @@ def test_provenance_and_jobs_are_named(page: _Page, ran_once) -> None:
         assert text in page.text
     for text in ("4711", "4712 4713", "oom: half the batch", "93 %", "optimiser.epochs"):
         assert text in page.text
+    assert "In all 15.5 s of waiting, 0.125 GPU-hours." in page.text  # no sum of energy: one job's GPUs count none
 
 
 def log(ran, kind: str, text: str, **data: object) -> None:
