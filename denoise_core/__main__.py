@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.exceptions import TyperException
 
+from denoise_core.import_command import import_files
 from study_core.errors import BadInput, NonFiniteLoss
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ def corpus(
     with console.status(f"generating {size}, seed {seed}"):
         generate(out, size=size, seed=seed)  # type: ignore[arg-type]
     print(json.dumps({"corpus": str(out), "size": size, "seed": seed}) if as_json else out)
+
+
+app.command("import")(import_files)
 
 
 @app.command()
@@ -281,7 +285,7 @@ def _told(error: Exception, given: list[str]) -> str:
 
 
 def _names() -> set[str]:
-    return {command.callback.__name__ for command in app.registered_commands if command.callback}
+    return {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
 
 
 if __name__ == "__main__":

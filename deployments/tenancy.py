@@ -71,6 +71,7 @@ class Tenant:
     tell: Callable[[Path, Console], None] | None = None
     # Named at the end where they exist.
     files: Sequence[str] = ("report.html", "auditors_bundle.zip", "audit.jsonl")
+    importer: str = ""  # package.module:function, a command that brings other people's files in: gated import
     words: Mapping[str, str] = field(default_factory=dict)  # how a figure of a job's progress is said: "{} dB"
 
 

@@ -17,6 +17,7 @@ from tasks.terminal import Door, Doors, call
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("deployments.running:run", "Run a study, or one deployment, and follow it to its verdict."),
     "up": ("deployments.running:up", "Server, web page and every deployment, until Ctrl-C."),
+    "import": ("deployments.importing:command", "Bring a laboratory's own files into a study's data."),
     "jobs": ("tasks.slurm.__main__:jobs", "List the live jobs."),
     "cancel": ("tasks.slurm.__main__:cancel", "Cancel live jobs, all or by name."),
     "sweep": ("tasks.slurm.__main__:sweep", "Cancel live jobs whose flow has died."),

@@ -45,3 +45,17 @@ def write_tree(
     np.save(root / "wavelength_grid.npy", np.asarray(grid, dtype=np.float32))
     (root / "study.yaml").write_text(yaml.safe_dump(dict(study)), encoding="utf-8")
     return root
+
+
+def write_files(
+    root: Path, groups: Iterator[tuple[str, str, str, Spectra]], grid: Any, line: str = "{:g};{:.6f}", head: str = ""
+) -> Path:
+    """One text file a spectrum, a line a wavelength; decimal commas where `line` parts its columns by a semicolon."""
+    for treatment, sample, angle, spectra in groups:
+        folder = root / treatment / sample / angle
+        folder.mkdir(parents=True)
+        for number, spectrum in enumerate(spectra):
+            rows = [line.format(x, y) for x, y in zip(np.asarray(grid).tolist(), spectrum.tolist(), strict=True)]
+            text = head + "\n".join(row.replace(".", ",") if ";" in line else row for row in rows) + "\n"
+            (folder / f"scan_{number:03d}.csv").write_text(text, encoding="utf-8")
+    return root
