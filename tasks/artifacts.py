@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import yaml
 from prefect import get_client
@@ -18,10 +20,16 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.utilities.urls import url_for
 
 from study_core.files import write_json
+from study_core.report.blocks import Page, markdown_table, pieces
 from tasks.run import Run, logger
+from tasks.runs import all_runs, table
+
+PAGE_CHARACTERS = 1_500_000  # an artifact may have two megabytes
+RUNS_SHOWN = 50
 
 
 def _best_effort(write: Callable[[], Any]) -> Any:
@@ -33,8 +41,52 @@ def _best_effort(write: Callable[[], Any]) -> Any:
         return None
 
 
-def publish_markdown(run: Run, what: str, markdown: str, description: str = "") -> None:
-    _best_effort(lambda: create_markdown_artifact(markdown, key=run.key(what), description=description))
+def publish_markdown(run: Run, what: str, markdown: str, description: str = "") -> UUID | None:
+    """Its id, None where the server did not take it."""
+    made = _best_effort(lambda: create_markdown_artifact(markdown, key=run.key(what), description=description))
+    return made if isinstance(made, UUID) else None
+
+
+def publish_page(
+    run: Run, what: str, page: Page, description: str, earlier: Sequence[UUID | None] = ()
+) -> list[UUID | None]:
+    """A composed page in reading order as one artifact, or as few as its size allows; their ids.
+
+    The web page shows a run's artifacts in no order: a piece each would be a shuffled report. `earlier`: the ids of
+    the same page as it was before, which are replaced instead of standing twice.
+    """
+    parts = _parts(page)
+    if earlier and len(earlier) == len(parts):
+        for identifier, text in zip(earlier, parts, strict=True):
+            if identifier is not None:
+                _best_effort(partial(_replace, identifier, text))
+        return list(earlier)
+    found = []
+    for number, text in enumerate(parts, start=1):
+        told = description if len(parts) == 1 else f"{description}, part {number} of {len(parts)}"
+        found.append(publish_markdown(run, what if number == 1 else f"{what}-{number}", text, told))
+    return found
+
+
+def _parts(page: Page) -> list[str]:
+    parts = [""]
+    for piece in pieces(page):
+        rows = piece.content
+        text = rows if isinstance(rows, str) else f"### {piece.title}\n\n{_rows(rows)}\n"
+        if parts[-1] and len(parts[-1]) + len(text) > PAGE_CHARACTERS:
+            parts.append("")
+        parts[-1] += f"{text}\n"
+    return parts
+
+
+def _rows(rows: Sequence[Mapping[str, str]]) -> str:
+    columns = list(rows[0]) if rows else []
+    return markdown_table(columns, [[row[name] for name in columns] for row in rows])
+
+
+def _replace(identifier: UUID, markdown: str) -> None:
+    with get_client(sync_client=True) as client:
+        client.update_artifact(identifier, ArtifactUpdate(data=markdown))
 
 
 def publish_table(run: Run, what: str, rows: Sequence[Mapping[str, Any]], description: str = "") -> None:
@@ -68,6 +120,13 @@ def publish_plan(run: Run, plan: Mapping[str, Any], differences: Sequence[str]) 
     body = "\n".join(f"- {line}" for line in differences) or "- none"
     text = f"## Differences from the seed's recipe\n\n{body}\n\n## Plan\n\n```yaml\n{yaml.safe_dump(dict(plan))}```\n"
     publish_markdown(run, "plan", text, f"Recipe {plan.get('name', '')}")
+
+
+def publish_runs() -> None:
+    """The newest runs of every study as one table: the house's list, under a key of its own."""
+    rows = table(all_runs()[:RUNS_SHOWN])
+    told = "Every run, the newest first; gated runs lists them all, gated compare puts them side by side"
+    _best_effort(lambda: create_table_artifact(rows, key="runs", description=told))
 
 
 def publish_trail(run: Run) -> None:

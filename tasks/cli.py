@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("tasks.audit_log:verify_logs", "Check the hash chain of audit logs."),
     "bundle": ("tasks.bundle:verify_bundles", "Check an auditor's bundle."),
     "replay": ("tasks.replay:replay", "Recompute a verdict from its archived predictions."),
+    "runs": ("tasks.runs:runs", "Every run: when, of what, and how it ended."),
+    "compare": ("deployments.comparing:compare", "Runs side by side: gates, figures, plans."),
     "history": ("tasks.registry:history", "What was shipped, and what is in production."),
     "rollback": ("tasks.registry:rollback", "Put the model before this one back into production."),
     "try": ("tasks.slurm.__main__:try_", "Send one job that looks around: does a profile work here?"),

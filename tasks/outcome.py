@@ -88,11 +88,17 @@ def refused(run: Run, verdict: Verdict) -> State[Any]:
 
 
 def ship(
-    run: Run, verdict: Verdict, incumbent: Verdict | None, production: Production, approval: Approval
+    run: Run,
+    verdict: Verdict,
+    incumbent: Verdict | None,
+    production: Production,
+    approval: Approval,
+    told: Callable[[], None] = lambda: None,
 ) -> State[Any]:
     """Ship a candidate whose own gates passed, after a person's sign-off where one is asked for.
 
-    Nobody is asked where production stands against it: the run ends `PromotionRefused`.
+    `told` is called once it is decided and on record (`shipped`, or `withheld` with the reason), so that the study's
+    report can say so. Nobody is asked where production stands against it: the run ends `PromotionRefused`.
     """
     signer = None
     if not verdict.passed:
@@ -100,11 +106,13 @@ def ship(
     if approval.ask:
         decision = sign_off.ask(run, verdict, approval.timeout_hours)
         if decision is None:
-            waited = f"nobody signed off within {approval.timeout_hours:g} h"
-            return failed(run, NOT_APPROVED, f"Not shipped: {waited}; run the deployment again to be asked again")
+            waited = (
+                f"nobody signed off within {approval.timeout_hours:g} h; run the deployment again to be asked again"
+            )
+            return _withheld(run, NOT_APPROVED, f"Not shipped: {waited}", told)
         if not decision.ship:
             why = decision.comment.strip() or "no reason given"
-            return failed(run, NOT_APPROVED, f"Not shipped: {decision.name} did not approve: {why}")
+            return _withheld(run, NOT_APPROVED, f"Not shipped: {decision.name} did not approve: {why}", told)
         signer = decision.name
     try:
         shipped = promotion.ship(
@@ -112,8 +120,15 @@ def ship(
             approved_by=signer,
         )  # fmt: skip
     except promotion.PromotionRefused as refusal:
-        return failed(run, NOT_SHIPPED, str(refusal))
+        return _withheld(run, NOT_SHIPPED, str(refusal), told)
+    told()
     return conclude(run, f"{verdict.sentence()}; in production as {shipped.id}")
+
+
+def _withheld(run: Run, name: str, message: str, told: Callable[[], None]) -> State[Any]:
+    run.event("withheld", message)
+    told()
+    return failed(run, name, message)
 
 
 def claim(run: Run, source: str) -> str | None:
@@ -151,6 +166,7 @@ def conclude(run: Run, message: str) -> State[Any]:
     """The run ends Completed with a sentence a person can read."""
     run.event("closed", message)
     artifacts.publish_trail(run)
+    artifacts.publish_runs()
     return Completed(message=message)
 
 
@@ -159,6 +175,7 @@ def failed(run: Run, name: str, message: str, detail: str = "") -> State[Any]:
     run.log.append("closed", message, state=name)
     logger().error("%s", detail or message)
     artifacts.publish_trail(run)
+    artifacts.publish_runs()
     return Failed(name=name, message=message)
 
 

@@ -79,7 +79,9 @@ def open_run(
     write_json(folder / "plan.json", plan.model_dump(mode="json"))
     write_json(folder / "provenance.json", run.provenance)
     _current.set(run)
-    run.event("opened", f"Starting {name}", plan=plan.model_dump(mode="json"), inputs=dict(inputs or {}))
+    run.event(
+        "opened", f"Starting {name}", tenant=run.registry, plan=plan.model_dump(mode="json"), inputs=dict(inputs or {})
+    )
     run.event("provenance", f"Code {run.provenance['code_sha256'][:12]}", **run.provenance)
     return run
 

@@ -88,8 +88,9 @@ class RunRecord:
         return read_predictions(self.predictions_folder, panel, points=points)
 
     def event(self, kind: str) -> Mapping[str, Any]:
-        """The last record of a kind in the audit log; empty where there is none."""
-        return next((one for one in reversed(self.events) if one.get("kind") == kind), {})
+        """The last record of a kind since the run (or its last retry) began; empty where there is none."""
+        begun = max((place for place, one in enumerate(self.events) if one.get("kind") == "opened"), default=0)
+        return next((one for one in reversed(self.events[begun:]) if one.get("kind") == kind), {})
 
     @cached_property
     def started(self) -> str:

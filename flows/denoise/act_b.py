@@ -54,9 +54,9 @@ def act_b(plan: ActBPlan) -> State[Any]:
             selected_on=data.panel.groups, device=where.device,
         )  # fmt: skip
 
-    show.publish(run, data, trained, report)
+    shown = show.publish(run, data, trained, report)
     if comparison.own_gates_passed(report.best):
-        return outcome.ship(run, report.best, report.incumbent, plan.production, plan.approval)
+        return outcome.ship(run, report.best, report.incumbent, plan.production, plan.approval, shown.again)
     act_c.report(run, report, source=plan.source_run)
     fallback.archive(run, "act_b", report.best.sentence())
     return outcome.refused(run, report.best)

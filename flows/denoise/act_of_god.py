@@ -54,9 +54,9 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
             unseen=inputs.unseen_of(start.checkpoint, start.fold, data.corpus, checkpoint),
         )  # fmt: skip
 
-    show.publish(run, data, trained, report)
+    shown = show.publish(run, data, trained, report)
     if comparison.own_gates_passed(report.best):
-        return outcome.ship(run, report.best, report.incumbent, plan.production, plan.approval)
+        return outcome.ship(run, report.best, report.incumbent, plan.production, plan.approval, shown.again)
     fallback.archive(run, "god_run", report.best.sentence())
     fallback.start(run, plan, checkpoint=report.best.candidate, failed=report.best.failed_gates)
     return outcome.refused(run, report.best)

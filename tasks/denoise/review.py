@@ -13,7 +13,7 @@ from study_core.files import replacing
 from tasks import artifacts, outcome
 from tasks.denoise.fallback import reviewing
 from tasks.denoise.folds import Fold
-from tasks.denoise.show import publish_pieces, records
+from tasks.denoise.show import records
 from tasks.run import Run
 
 
@@ -69,7 +69,7 @@ def review_folds(run: Run, folds: Sequence[Fold]) -> None:
             examples=worst_examples(done[0].corpus, worst_captures(captures), outputs),
             review=review,
         )
-    publish_pieces(run, report.page)
+    artifacts.publish_page(run, "report", report.page, "Start here")
 
 
 def _figures(folds: Sequence[Fold]) -> pd.DataFrame:

@@ -41,7 +41,7 @@ IN_A_HOUSE = (
     r"export PREFECT_SERVER_DATABASE_CONNECTION_URL=.*",
     r"source \.prefect/env\.sh",
     r"\.venv/bin/prefect deployment run .*",
-    r"\.venv/bin/gated (run|replay|bundle|history|rollback|jobs|cancel|sweep|prune|webhook).*",
+    r"\.venv/bin/gated (run|runs|compare|replay|bundle|history|rollback|jobs|cancel|sweep|prune|webhook).*",
     r"make verify",
 )
 ELSEWHERE = {
