@@ -20,7 +20,7 @@ from denoise_core.report.uncertainty import uncertainty_section
 from denoise_core.report.words import WORDS
 from study_core.errors import BadInput
 from study_core.files import replacing
-from study_core.report.blocks import Block, Code, Items, Page, Piece, Section, Status, Text, glossary, pieces
+from study_core.report.blocks import Block, Code, Items, Page, Section, Status, Text, glossary
 
 REPORT = "report.html"
 
@@ -32,11 +32,6 @@ def write_report(folder: Path, corpus: Corpus, panel: Manifest, training: Manife
     figures, never the report: it then says why.
     """
     return write_page(compose(folder, corpus, panel, training), Path(folder) / REPORT)
-
-
-def artifact_pieces(page: Page) -> list[Piece]:
-    """The page for a user interface, in reading order: (key, kind, title, content), kinds as in `blocks.Piece`."""
-    return pieces(page)
 
 
 def write_page(page: Page, path: Path) -> Path:

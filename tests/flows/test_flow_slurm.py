@@ -12,7 +12,19 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from flow_lab import CANARY, LENIENT, ROOT, Lab, house, starts, tiny, until, warm_start
+from flow_lab import (
+    CANARY,
+    LENIENT,
+    ROOT,
+    Lab,
+    house,
+    processes_below,
+    small_concept,
+    starts,
+    tiny,
+    until,
+    warm_start,
+)
 
 from ptycho_core.layout import Layout
 from study_core.files import replacing
@@ -207,3 +219,35 @@ def _at_work(lab: Lab, name: str, owner: str) -> int | None:
 
 def _done(lab: Lab) -> set[str]:
     return {name for name, entry in _wave(lab).items() if entry.state == "done"}
+
+
+def test_layers_of_a_concept_are_one_array_and_nothing_is_embedded_twice(on_slurm: Lab, tmp_path: Path) -> None:
+    """The flow is killed while the layers are trained, started again, and one of its layers killed on its node."""
+    pytest.importorskip("transformers")
+    plan = {**small_concept(tmp_path / "concept", cav={"null_refits": 400}), "where": ON_SLURM}
+    dead = on_slurm.start("concept/probe", {**plan, "label": "dead"})
+    on_slurm.job_started(dead, "cav-house_esm2-L4")
+    on_slurm.kill_flow(dead)
+    until("an empty queue", lambda: not queue(), EMPTY_S)
+    run_id = on_slurm.start("concept/probe", {**plan, "label": "again"})
+    _, folder = until("the layer at work", lambda: _again(on_slurm, run_id, "cav-house_esm2-L4"))
+    tokens = {on_slurm.job(run_id, f"cav-house_esm2-L{layer}")[0].attempt.token for layer in (0, 4)}
+    assert len(tokens) == 1  # one submission for both
+    victims = until("its process", lambda: processes_below(folder))
+    for process in victims:
+        process.kill()
+    state = on_slurm.ended(run_id)
+    assert state["name"] in ("GateFailed", "Completed"), on_slurm.log(run_id)
+    assert len(starts(folder)) >= 3, "begun by the dead flow, again by this one, and after the kill"
+    entry, embedded = on_slurm.job(run_id, "embed-house_esm2")
+    assert entry.owner == dead
+    assert len(starts(embedded)) == 1
+    assert queue() == []
+
+
+def _again(lab: Lab, run_id: str, name: str) -> tuple[Any, Path] | None:
+    """A job at work in the hands of a run that took it over."""
+    for entry, folder in lab.jobs(name):
+        if entry.owner == run_id and entry.state == "live" and len(starts(folder)) >= 2:
+            return entry, folder
+    return None

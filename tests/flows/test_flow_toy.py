@@ -26,7 +26,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the packages with the toy's files laid over it; nothing but new files."""
     copy = tmp_path_factory.mktemp("toy") / "project"
     skipped = shutil.ignore_patterns("__pycache__", ".*_cache")
-    for package in ("study_core", "denoise_core", "ptycho_core", "tasks", "flows", "deployments", "slurm_templates"):
+    cores = [path.name for path in ROOT.glob("*_core")]
+    for package in (*cores, "tasks", "flows", "deployments", "slurm_templates"):
         shutil.copytree(ROOT / package, copy / package, ignore=skipped)
     for path in (file for file in TOY.rglob("*.py") if file.is_file()):
         target = copy / path.relative_to(TOY)

@@ -18,7 +18,7 @@ from denoise_core.evaluation.outputs import denoised_name
 from denoise_core.evaluation.thresholds import GATES, GateThresholds, metric_rules, skill_rules
 from denoise_core.report import tables
 from denoise_core.report.labels import group_label, margin, metric_label, number
-from denoise_core.report.page import artifact_pieces, compose, concluded, write_page, write_report
+from denoise_core.report.page import compose, concluded, write_page, write_report
 from denoise_core.report.record import PANEL_EVAL, PANEL_FILE, TRAINING_FILE, read_run, write_inputs
 from denoise_core.report.uncertainty import answer
 from denoise_core.report.words import WORDS
@@ -301,7 +301,7 @@ def test_jobs_table_without_rows_or_header_is_no_table(ran) -> None:
 
 
 def test_pieces_fit_the_interface(composed: Page) -> None:
-    found = artifact_pieces(composed)
+    found = pieces(composed)
     keys = [piece.key for piece in found]
     assert len(set(keys)) == len(keys)
     assert keys[0] == "verdict"
