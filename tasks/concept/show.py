@@ -17,7 +17,6 @@ from tasks import artifacts, comparison
 from tasks.bundle import write_bundle
 from tasks.concept.inputs import Scan, Study
 from tasks.concept.steps import Measured
-from tasks.pages import publish_page
 from tasks.run import Run
 
 REPLAY = """# Replay
@@ -58,7 +57,7 @@ def publish(run: Run, study: Study, found: Measured, incumbent: Verdict | None) 
     artifacts.publish_table(run, "layers", layers(found), "Worst stratum of each layer, out of fold")
     artifacts.publish_table(run, "first-thresholds", seed(found), "The first thresholds, and what each is worth")
     run.event("report", f"Report: {layout.report}", sha256=sha256_of(layout.report))
-    publish_page(run, page)
+    artifacts.publish_page(run, "report", page, "Start here")
     bundle = write_bundle(run.folder, {"REPLAY.md": REPLAY}, run.folder / "auditors_bundle.zip")
     run.event("bundle", f"Auditor's bundle: {bundle}", sha256=sha256_of(bundle))
     return verdict
