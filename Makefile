@@ -33,10 +33,10 @@ bench: $(ready)        ## the CPU benchmarks, under ten minutes (HOW=--smoke: on
 	$(bin)/python -m benchmarks.all $(HOW)
 
 concept: $(tenants)    ## a protein concept from windows to verdict and report, house model (MODEL=key or folder)
-	$(bin)/python -m concept_core pipeline $(if $(MODEL),--model '$(MODEL)')
+	$(bin)/gated run concept $(if $(MODEL),--set 'model=$(MODEL)')
 
-concept-scan: $(tenants) ## FASTA=file: where the concept stands, by the CAV and thresholds of `make concept`
-	$(bin)/python -m concept_core detect --input '$(FASTA)' --output outputs/concept/detections/$(basename $(notdir $(FASTA))) $(if $(MODEL),--model '$(MODEL)')
+concept-scan: $(tenants) ## FASTA=file: where the concept stands, by the CAV that `make concept` shipped
+	$(bin)/gated run concept/scan --set 'fasta=$(FASTA)' $(if $(MODEL),--set 'model=$(MODEL)')
 
 simulate: $(ready)     ## HISTORIES= seeded histories of a faulty site, network and disk, from SEED=
 	OMP_NUM_THREADS=1 $(bin)/python -m benchmarks.simulator --histories $(or $(HISTORIES),2000) --seed $(or $(SEED),0)

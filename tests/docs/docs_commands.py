@@ -50,7 +50,7 @@ ELSEWHERE = {
     r"make up CORPUS=\S+": Elsewhere("tests/flows/flow_lab.py", '"tasks.cli", "up", "--corpus", str(corpus)'),
     r"make test": Elsewhere(".ci/run", '"make test"'),
     r"make ptycho": Elsewhere(".ci/run", '"make ptycho"'),
-    r"make concept": Elsewhere(".ci/run", "make concept ||"),
+    r"make concept": Elsewhere(".ci/run", '"make concept"'),
     r"make slurm-up": Elsewhere("tests/flows/test_flow_slurm.py", 'SCRIPTS / "slurm-up.sh"'),
     r"make slurm-down": Elsewhere("tests/flows/test_flow_slurm.py", '[str(SCRIPTS / "slurm-down.sh"), "--wipe"]'),
     r"source /tmp/slurm-\$\(id -u\)/env\.sh": Elsewhere("slurm_templates/lab/slurm-up.sh", 'HOME_DIR/env.sh"'),
