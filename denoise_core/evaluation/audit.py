@@ -79,6 +79,7 @@ def audit_predictions(
     Raises BadInput when a row is not in the corpus or shapes differ; bad *values* are refused by gate 0.
     """
     thresholds = thresholds or GateThresholds()
+    roi_nm = corpus.study.roi_nm
     rows = corpus.rows(panel)
     raw_ML = corpus.spectra_NL[rows].astype(np.float64)
     prediction_ML = np.asarray(predictions_ML, np.float64)
@@ -91,11 +92,11 @@ def audit_predictions(
     reference_ML = raw_ML if reference == "self" else loo_mean(corpus, rows).astype(np.float64)
     integrity, integrity_gates = _integrity(corpus, panel, training, expected_hash, prediction_ML, reference_ML)
     prediction_ML = np.where(np.isfinite(prediction_ML), prediction_ML, np.nan)  # counted above; ∞ must not win
-    own = score(prediction_ML, reference_ML, corpus.wavelength_nm, reference)
+    own = score(prediction_ML, reference_ML, corpus.wavelength_nm, reference, roi_nm)
     labels = _labels(panel, corpus.study)
     compared = {RAW: raw_ML, SAVGOL: savgol(raw_ML), **(controls or {})}
-    scored = {name: score(x, reference_ML, corpus.wavelength_nm, reference) for name, x in compared.items()}
-    downstream = downstream_metrics(raw_ML, prediction_ML, labels, corpus.wavelength_nm, thresholds)
+    scored = {name: score(x, reference_ML, corpus.wavelength_nm, reference, roi_nm) for name, x in compared.items()}
+    downstream = downstream_metrics(raw_ML, prediction_ML, labels, corpus.wavelength_nm, thresholds, roi_nm)
 
     metrics = {
         **integrity,
@@ -110,10 +111,10 @@ def audit_predictions(
     if reference == "loo":  # under `self` nothing ships, and the published verdicts stand as they were
         unique = ~panel.frame["relative_path"].duplicated().to_numpy()
         honesty = honesty_measures(
-            prediction_ML, reference_ML, raw_ML, controls or {}, labels, corpus.wavelength_nm, unique
+            prediction_ML, reference_ML, raw_ML, controls or {}, labels, corpus.wavelength_nm, unique, roi_nm
         )
         blind_ML = None if training is None else blind_prediction(corpus, training, len(rows))
-        vacuous = vacuous_metrics(blind_ML, reference_ML, corpus.wavelength_nm, thresholds, downstream)
+        vacuous = vacuous_metrics(blind_ML, reference_ML, corpus.wavelength_nm, thresholds, downstream, roi_nm)
     gates = integrity_gates + _judge(metrics, thresholds, reference, panel, downstream, vacuous)
     gates += _judge_honesty(honesty, thresholds, controls or {}, labels) if reference == "loo" else ()
     outlier_M = offset_outliers(raw_ML, loo_mean(corpus, rows).astype(np.float64), labels.group_M)

@@ -52,7 +52,7 @@ def evaluate_fold(
             **control_predictions(corpus, manifest, controls),
         }
         for name, values in methods.items():
-            scores = score(values, reference_ML, corpus.wavelength_nm)
+            scores = score(values, reference_ML, corpus.wavelength_nm, roi_nm=corpus.study.roi_nm)
             rows.append(
                 {"split": split, "method": name, "captures": len(scores), **aggregate(scores), **roi(scores, limits)}
             )

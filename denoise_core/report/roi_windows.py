@@ -16,7 +16,16 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
-from denoise_core.evaluation.dips import GUARD_NM, HALF_WINDOW_NM, MAX_DIPS, NO_ABSORPTION, PROMINENCE, roi_mask
+from denoise_core.evaluation.dips import (
+    GUARD_NM,
+    HALF_WINDOW_NM,
+    MAX_DIPS,
+    NO_ABSORPTION,
+    PROMINENCE,
+    ROI_NM,
+    Roi,
+    roi_mask,
+)
 from denoise_core.report.labels import CANDIDATE
 from denoise_core.report.spectra import Capture, Floats
 from denoise_core.report.style import mark_of
@@ -67,9 +76,9 @@ class GateDip:
     depth: float
 
 
-def strongest_dips(spectrum_L: Floats, wavelength_nm: Floats) -> NDArray[np.int64]:
+def strongest_dips(spectrum_L: Floats, wavelength_nm: Floats, roi_nm: Roi = ROI_NM) -> NDArray[np.int64]:
     """Indices of at most 6 minima in the ROI, prominence ≥ 0.002, most prominent first kept, ≥ 3 nm apart; rising."""
-    inside = np.flatnonzero(roi_mask(wavelength_nm))
+    inside = np.flatnonzero(roi_mask(wavelength_nm, roi_nm))
     peaks, found = find_peaks(-spectrum_L[inside], prominence=PROMINENCE)
     kept: list[int] = []
     for index in inside[peaks[np.argsort(-found["prominences"], kind="stable")]]:
@@ -82,7 +91,7 @@ def windows(capture: Capture) -> list[Window]:
     """The windows of the reference's strongest dips."""
     grid_nm, spectra = capture.wavelength_nm, capture.spectra
     found = []
-    for centre in strongest_dips(capture.reference_L, grid_nm):
+    for centre in strongest_dips(capture.reference_L, grid_nm, capture.roi_nm):
         sample_W = _within(grid_nm, centre, WINDOW_NM)
         outside_W = np.abs(grid_nm[sample_W] - grid_nm[centre]) >= INSIDE_NM
         baseline = {name: _quadratic(grid_nm, x_L, sample_W, sample_W[outside_W]) for name, x_L in spectra.items()}

@@ -29,7 +29,7 @@ def dip_error(found: GateDip, reference: GateDip) -> DipError:
 
 def dips_table(capture: Capture, limit_pct: float) -> Table | None:
     """Every dip of a capture, raw and denoised; None where its reference has none."""
-    centres_K = find_dips(capture.reference_L[None], capture.wavelength_nm)[0]
+    centres_K = find_dips(capture.reference_L[None], capture.wavelength_nm, roi_nm=capture.roi_nm)[0]
     rows: list[tuple[str, ...]] = []
     marks: list[Status] = []
     for centre in centres_K[centres_K >= 0].tolist():
