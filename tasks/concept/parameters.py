@@ -37,8 +37,12 @@ class ProbePlan(Common):
     gates: GatePlan = Field(
         default_factory=GatePlan, title="Gates", description="A threshold changed here wins over the study file's."
     )
-    production: Production = Field(default_factory=Production, title="Production")
-    approval: Approval = Field(default_factory=Approval, title="Sign-off")
+    production: Production = Field(
+        default_factory=Production, title="Production", description="How a candidate must stand against it."
+    )
+    approval: Approval = Field(
+        default_factory=Approval, title="Sign-off", description="Whether a person decides once every gate has passed."
+    )
 
 
 class ScanPlan(Common):
