@@ -69,7 +69,7 @@ class Ask(Generic[R]):
         return JobSpec(
             name=self.name,
             function=f"{self.function.__module__}:{self.function.__qualname__}",
-            stage=self.stage,
+            stage=f"{_tenant(self.function)}/{self.stage}",
             arguments={"identity": self.request.identity()},
             places={"request": self.request.model_dump(mode="json")},
             inputs=self.request.inputs(),
@@ -78,6 +78,11 @@ class Ask(Generic[R]):
     def receipt(self, result: Mapping[str, Any]) -> R:
         """A job's result as the receipt that its function says it returns."""
         return received(receipt_type(self.function), result)  # type: ignore[return-value]
+
+
+def _tenant(function: Callable[[Any, Any], Any]) -> str:
+    """Whose stages a job function has: `denoise` for one of `denoise_core`."""
+    return function.__module__.partition(".")[0].removesuffix("_core")
 
 
 @dataclass

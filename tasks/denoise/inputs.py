@@ -92,7 +92,7 @@ def recipe(
     name: str, default: str, profile: str, changes: Mapping[str, Mapping[str, Any]], corpus: Corpus
 ) -> TrainingPlan:
     """A named plan with changes, on the corpus's grid; `recommended` is the default, mini without a GPU."""
-    sized = default if load_profile(profile).section("train").gpus else f"{default}_mini"
+    sized = default if load_profile(profile).section(f"{TENANT}/train").gpus else f"{default}_mini"
     chosen = sized if name == "recommended" else name
     return recipes.fitted(changed(recipes.named(chosen), changes), corpus.wavelength_nm.tolist(), corpus.study.roi_nm)
 

@@ -33,27 +33,39 @@ ProfileName = Annotated[str, typer.Option("--profile", help="A file of slurm_tem
 AnyProfile = Annotated[
     str, typer.Option("--profile", help="A file of slurm_templates/, by its name. Empty: as each job was sent.")
 ]
-Stage = Annotated[str, typer.Option("--stage", help="Whose time, memory and GPUs: train, denoise, evaluate …")]
+Stage = Annotated[
+    str,
+    typer.Option("--stage", help="Whose time, memory and GPUs: gpu, cpu, or a stage such as train or denoise/train."),
+]
 
 
 def dry_run(
     root: Root,
     profile: ProfileName = "slurm-dev",
-    stage: Stage = "train",
+    stage: Stage = "gpu",
     name: Annotated[str, typer.Option(help="Readable name of the job.")] = "example",
     function: Annotated[str, typer.Option(help="package.module:function; names the snapshot.")] = "tasks:job",
     array: Annotated[int | None, typer.Option(help="So many jobs in one array.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the exact text that sbatch would be given; nothing is submitted."""
+    """Print the exact text that sbatch would be given; nothing is submitted.
+
+    A stage that several tenants have is printed once for each.
+    """
     dispatcher = Dispatcher(load_profile(profile), root)
     names = [name] if array is None else [f"{name}-{n:02d}" for n in range(array)]
-    specs = [JobSpec(one, function, {"name": one}, stage=stage) for one in names]
-    text = dispatcher.dry_run(specs, array=array is not None)
-    print(json.dumps({"profile": profile, "stage": stage, "script": text}) if as_json else text)
+    scripts = {}
+    for full in dispatcher.profile.named(stage):
+        specs = [JobSpec(one, function, {"name": one}, stage=full) for one in names]
+        scripts[full] = dispatcher.dry_run(specs, array=array is not None)
+    if as_json:
+        print(json.dumps({"profile": profile, "stage": stage, "script": "".join(scripts.values()), "scripts": scripts}))
+        return
+    for full, text in scripts.items():
+        print(text if len(scripts) == 1 else f"# stage {full}\n{text}")
 
 
-def try_(root: Root, profile: ProfileName = "slurm-dev", stage: Stage = "train", as_json: Json = False) -> int:
+def try_(root: Root, profile: ProfileName = "slurm-dev", stage: Stage = "gpu", as_json: Json = False) -> int:
     """Run one job that only looks around: does a new profile work here? It says its node, GPUs and Python.
 
     Exit code 1 when the job ended without a result.

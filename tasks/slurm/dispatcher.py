@@ -206,7 +206,7 @@ class Dispatcher:
     def _key(self, spec: JobSpec) -> str:
         """Identity of a job; inside a container, its image is as much a part of it as the code."""
         code = reach(spec.function).identity
-        container = self.profile.section(spec.stage).container if spec.stage in self.profile.stages else None
+        container = self.profile.section(spec.stage).container
         return spec.key(f"{code} in {container.digest(self.journal.root / 'images.json')}" if container else code)
 
     def _new_entry(self, key: str, spec: JobSpec, code: Snapshot, after: Sequence[Job]) -> Entry:

@@ -247,7 +247,7 @@ class Journal:
         stage = first.spec["stage"]
         if array:
             digest = hashlib.sha256("".join(entry.key for entry in entries).encode()).hexdigest()
-            token = self.token(f"{stage}-array-{len(entries)}", digest, first.attempt.number)
+            token = self.token(f"{stage.replace('/', '-')}-array-{len(entries)}", digest, first.attempt.number)
         else:
             token = self.token(first.spec["name"], first.key, first.attempt.number)
         members = tuple(

@@ -16,7 +16,8 @@ from typing import Any
 import submitit
 
 from tasks.slurm import containers
-from tasks.slurm.profiles import Profile, Resources
+from tasks.slurm.profiles import Profile
+from tasks.slurm.resources import Resources
 
 
 class _Text(submitit.SlurmExecutor):

@@ -29,7 +29,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cores = [path.name for path in ROOT.glob("*_core")]
     for package in (*cores, "tasks", "flows", "deployments", "slurm_templates"):
         shutil.copytree(ROOT / package, copy / package, ignore=skipped)
-    for path in (file for file in TOY.rglob("*.py") if file.is_file()):
+    for path in (file for file in TOY.rglob("*") if file.suffix in (".py", ".yaml")):
         target = copy / path.relative_to(TOY)
         assert not target.exists(), f"{target}: a tenant is new files only"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -47,6 +47,12 @@ def gated(house: Path, *words: str, code: int = 0) -> str:
     done = subprocess.run(command, cwd=house, env=env, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
+
+
+def test_its_stage_needs_no_word_in_any_site_file(house: Path) -> None:
+    text = gated(house, "dry-run", "--profile", "a100", "--stage", "count", "--root", str(house / "root"))
+    assert "#SBATCH --time=00:05:00" in text
+    assert "--gres" not in text, "its class asks for no GPU"
 
 
 def run(house: Path, text: str, *, code: int = 0, margin: float = 0.0, **gates: float) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from conftest import Cluster
 from slurm_day import ARRAY, SINGLES, Day, what_happens
 
 from tasks.slurm.dispatcher import Dispatcher, JobSpec
-from tasks.slurm.profiles import Resources, load_profile
+from tasks.slurm.profiles import load_profile
+from tasks.slurm.resources import Resources
 
 pytestmark = pytest.mark.slurm
 
@@ -248,7 +249,7 @@ def test_the_worker_hands_over_to_itself_at_its_time_limit(cluster: Cluster, day
 
 def test_follow_ups_of_an_array_run_in_its_allocations_and_wait_in_no_queue(cluster: Cluster, tmp_path: Path) -> None:
     profile = load_profile("slurm-dev")
-    base = {**profile.section("train").model_dump(), "memory": "512MB"}
+    base = {**profile.section("gpu").model_dump(), "memory": "512MB"}
     stages = {
         "train": Resources(**{**base, "linger_seconds": 6}),
         "denoise": Resources(**{**base, "allocation": "shared", "time": "00:10:00"}),

@@ -17,7 +17,8 @@ from tasks.slurm.dispatcher import Dispatcher, Job, JobSpec
 from tasks.slurm.guests import Guests
 from tasks.slurm.hosting import ALLOCATION, GUESTS
 from tasks.slurm.poller import Slurm
-from tasks.slurm.profiles import BadProfile, Profile, Resources, load_profile
+from tasks.slurm.profiles import BadProfile, Profile, load_profile
+from tasks.slurm.resources import Resources
 
 TRAINING = JobSpec("training", "slurm_jobs:echo", {"n": 0}, stage="train")
 FOLLOW_UP = JobSpec("follow-up", "slurm_jobs:echo", {"n": 1}, stage="denoise")
@@ -29,7 +30,7 @@ exec "$@" >>"$log" 2>&1
 
 def _profile(**changes: Any) -> Profile:
     profile = load_profile("slurm-dev").model_copy(update={"settle_seconds": 10.0, "marker_grace_seconds": 2.0})
-    base = {**profile.section("train").model_dump(), "time": "00:30:00"}
+    base = {**profile.section("gpu").model_dump(), "time": "00:30:00"}
     stages = {
         "train": Resources(**{**base, "linger_seconds": 2}),
         "denoise": Resources(**{**base, "allocation": "shared", "time": "00:10:00", **changes}),
@@ -160,5 +161,5 @@ def test_another_process_finds_a_follow_up_whose_owner_died_while_handing_it_ove
 def test_an_allocation_that_cannot_take_anything_says_so_in_the_profile(tmp_path: Path) -> None:
     (tmp_path / "site.yaml").write_text("stages:\n  train:\n    linger_seconds: 60\n    allocation: shared\n")
     (tmp_path / "site.yaml").chmod(0o600)
-    with pytest.raises(BadProfile, match=r"stage train: linger_seconds: a job in another one's allocation"):
+    with pytest.raises(BadProfile, match=r"stage denoise/train: linger_seconds: a job in another one's allocation"):
         load_profile(tmp_path / "site.yaml")

@@ -32,7 +32,7 @@ def toy(plan: ToyPlan = ToyPlan()) -> State[Any]:
     run = open_run("toy", plan)
     with on_cluster(run, plan.where.profile) as cluster:
         text = Content.of(Path(plan.text))
-        done = cluster.ask(count, Count(text=text), name="count", stage="evaluate")
+        done = cluster.ask(count, Count(text=text), name="count", stage="count")
     gates = judged(done.measures, plan.gates)
     words = next(row.value for row in done.measures if row.metric == "words")
     verdict = Verdict(
