@@ -88,17 +88,30 @@ def as_model(folder: Path, role: str) -> Tables:
     return Tables(renamed["scores"], {**tables.nulls, **nulls}, renamed["proteins"], tables.facts)
 
 
-def test_the_concept_free_network_passes_the_seed_s_gates_and_is_refused_for_want_of_skill(default: Any) -> None:
-    """T6: AUROC and p of the seed are met by a network that never saw the concept; gate 4 is what refuses it."""
+def test_the_concept_free_network_is_refused_for_want_of_skill(default: Any) -> None:
+    """T6, what gate 4 must do: whatever AUROC and p it reaches, a network that never saw the concept does not ship."""
     from concept_core.evaluation.measures import measured
 
     plan, folder, found = default
     assert value(found, "worst_auroc", source="concept_free", part="oof") <= 0.60
     records = judged(measured(as_model(folder, "concept_free")).measures, plan)
-    assert passed(records, gate=AGGREGATE)
     assert passed(records, gate=NULL)
     assert not passed(records, gate=SKILL)
     assert not next(one for one in records if one.slice == {"control": "bag20"} and one.gate == SKILL).passed
+
+
+SHORT = {0: "AP .784 (needs .85)", 2: "AUROC .873 (needs .90), AP .841 (needs .85)"}
+"""Where the twin falls short of gate 1 on the 14 to 19 held-out positives of a split seed, measured."""
+
+
+def test_the_concept_free_network_passes_the_seed_s_gate_1(default: Any, request: pytest.FixtureRequest) -> None:
+    """T6, the other half: it holds on split seed 1 only, which is said here and in the roadmap."""
+    from concept_core.evaluation.measures import measured
+
+    plan, folder, _ = default
+    if plan.data.seed in SHORT:
+        request.applymarker(pytest.mark.xfail(reason=SHORT[plan.data.seed], strict=True))
+    assert passed(judged(measured(as_model(folder, "concept_free")).measures, plan), gate=AGGREGATE)
 
 
 def test_the_untrained_network_is_refused(default: Any) -> None:
