@@ -9,7 +9,7 @@ tenants := .venv/.tenants
 export OPENBLAS_NUM_THREADS ?= 1
 bin := .venv/bin
 
-.PHONY: run up ptycho concept concept-scan test test-real lint bench simulate slurm-up slurm-down verify picture clean help
+.PHONY: run up ptycho concept concept-scan test test-real test-slow lint bench simulate slurm-up slurm-down verify picture clean help
 
 run: $(ready)          ## the main job: fold 02 if needed, the warm start, its verdict
 	$(bin)/gated run --corpus '$(CORPUS)'
@@ -23,8 +23,11 @@ ptycho: $(tenants)     ## dose and overlap in ptychography (DOSES="1e3 1e4 1e5";
 test: $(tenants)         ## the fast tests
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2
 
-test-real: $(tenants)    ## the slow ones and those with the real Slurm, Prefect server and browser
-	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile -m 'slurm or prefect or browser or slow' --durations=25 $(ONLY)
+test-real: $(tenants)    ## with the real Slurm, the Prefect server and the browser, two files at a time
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile -m 'slurm or prefect or browser' --durations=25 $(ONLY)
+
+test-slow: $(tenants)    ## measured quality, from minutes to a quarter of an hour (ONLY=tests/denoise_core: a part)
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 -m slow --durations=10 $(ONLY)
 
 lint: $(tenants)         ## style, types, import contracts
 	$(bin)/ruff check . && $(bin)/ruff format --check . && $(bin)/mypy && $(bin)/lint-imports

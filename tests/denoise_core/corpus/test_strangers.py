@@ -13,7 +13,7 @@ from strangers import borrowed, write_files
 from denoise_core.__main__ import main
 from denoise_core.corpus.store import Corpus, open_corpus
 
-LEAST_DB = 48.0  # raw captures of these corpora have 43 to 44 dB
+LEAST_DB = 48.0
 TINY = {
     "model": {"base": "lmmse", "d_model": 8, "n_layers": 1, "d_state": 4, "film_hidden_dim": 8},
     "optimiser": {"epochs": 1, "steps_per_epoch": 2, "bs": 8},
