@@ -25,6 +25,7 @@ from typing import Any
 import psutil
 
 from tasks.slurm import faults
+from tasks.slurm.clocks import steady
 from tasks.slurm.ending import Ender
 from tasks.slurm.files import damaged
 from tasks.slurm.guests import Guests
@@ -52,6 +53,7 @@ PASSING = frozenset({
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOLCK, errno.EAGAIN, errno.EBUSY, errno.EINTR,
     errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
 })  # fmt: skip
+UNHEARD_S = 30.0  # an owner without any sign of life is dead only if none came for so long
 ELSEWHERE_S = 900.0  # an owner on another machine that holds no lease counts as alive this long after its last beat
 CANCEL_LOCK_S = 2.0  # how long a cancellation waits for somebody's sbatch before it goes its own way
 COMPLAIN_S = 10.0  # how long a submission does, before it says for whom
@@ -70,7 +72,7 @@ class Dispatcher:
         detach: bool = False,
         owner: str | None = None,
         scheduler: Scheduler | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = steady,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """
@@ -415,8 +417,8 @@ class Dispatcher:
         if self.journal.leased(owner):
             return False
         beat = self.journal.last_beat(owner)
-        if beat is None:
-            return True
+        if beat is None:  # a cleaner took it, and its owner is about to write it anew; or nobody ever will
+            return self._clock() - self.journal.unheard(owner) > max(grace_s, UNHEARD_S)
         if beat["host"] != socket.gethostname():  # where locks do not reach, the disk's clock has to do
             self._beat(now=True)
             return self.journal.silence(owner, self.owner) > max(grace_s, ELSEWHERE_S)

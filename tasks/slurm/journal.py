@@ -296,7 +296,9 @@ class Journal:
     # -- owners
     def beat(self, owner: str, content: dict[str, Any]) -> None:
         """Heartbeat of a dispatcher."""
+        files.make_folder(self._owner(owner).parent)
         files.write_json(self._owner(owner), {**content, "at": self._clock()}, durable=False)
+        self._owner(owner).with_suffix(".unheard").unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             os.utime(self._owner(owner).with_suffix(".lock"))  # in use: not for `prune`
 
@@ -307,6 +309,12 @@ class Journal:
 
     def _owner(self, owner: str) -> Path:
         return self.root / "owners" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', owner)}.json"
+
+    def unheard(self, owner: str) -> float:
+        """Since when it is known that an owner has no heartbeat: noted down by whoever finds that out first."""
+        path = self._owner(owner).with_suffix(".unheard")
+        files.create_json(path, {"at": self._clock()})
+        return float((files.peek_json(path) or {"at": self._clock()})["at"])
 
     def lease(self, owner: str) -> AbstractContextManager[int]:
         """Held, by any number of an owner's threads, while it submits or waits: a stopped process still holds it."""

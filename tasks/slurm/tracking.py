@@ -109,6 +109,9 @@ class Tracker:
 
     def _entry(self, watch: Watch) -> Entry:
         content = watch.journal.read(watch.job.folder / "journal.json")
+        if content is None:  # or a shared disk believes so
+            files.refresh(watch.job.folder)
+            content = watch.journal.read(watch.job.folder / "journal.json")
         if content is None:
             raise FileNotFoundError(f"{watch.job.folder}: the journal was removed while the job was live")
         return self._journal.with_request(Entry.from_json(content))
