@@ -49,6 +49,8 @@ ELSEWHERE = {
     r"make run CORPUS=\S+": Elsewhere(".ci/run", "make run CORPUS=../shared/corpus"),
     r"make up CORPUS=\S+": Elsewhere("tests/flows/flow_lab.py", '"tasks.cli", "up", "--corpus", str(corpus)'),
     r"make test": Elsewhere(".ci/run", '"make test"'),
+    r"make test-real": Elsewhere(".ci/run", "make test-real ||"),
+    r"make test-slow": Elsewhere(".ci/run", '"make test-slow ONLY=tests/denoise_core"'),
     r"make ptycho": Elsewhere(".ci/run", '"make ptycho"'),
     r"make concept": Elsewhere(".ci/run", '"make concept"'),
     r"make slurm-up": Elsewhere("tests/flows/test_flow_slurm.py", 'SCRIPTS / "slurm-up.sh"'),
