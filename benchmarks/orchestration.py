@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import parser, report
-from tasks.run import Run
 
 
-def audit_log(counts: tuple[int, ...]) -> dict[str, Any]:
+def ledger(counts: tuple[int, ...]) -> dict[str, Any]:
     """Milliseconds an event while the log grows to each length, beside a bare durable append."""
-    from tasks.audit_log import AuditLog, verify
+    from tasks.ledger import Ledger, verify
 
     with tempfile.TemporaryDirectory() as name:
-        log, bare = AuditLog(Path(name)), Path(name) / "bare"
+        log, bare = Ledger(Path(name)), Path(name) / "bare"
         each, rival = {}, {}
         written = 0
         for count in counts:
@@ -49,17 +48,17 @@ def prefect(counts: tuple[int, ...]) -> dict[str, Any]:
     from prefect import flow, task
     from prefect.testing.utilities import prefect_test_harness
 
-    from tasks import artifacts
+    from tasks import audit
 
     @task
     def nothing() -> None: ...
 
     @flow
     def busy() -> dict[str, Any]:
-        run = Run("bench", "bench", "0", Path("."))
+        run = audit.Run("bench", "bench", "0", Path("."))
         ways: dict[str, Callable[[], object]] = {
             "ms_a_task_run": nothing,
-            "ms_an_artifact": lambda: artifacts.publish_table(run, "table", [{"a": 1}]),
+            "ms_an_artifact": lambda: audit.publish_table(run, "table", [{"a": 1}]),
         }
         return {name: growth(way, counts) for name, way in ways.items()}
 
@@ -109,14 +108,14 @@ def corpora(smoke: bool) -> dict[str, dict[str, float]]:
 
 def run(*, smoke: bool = False) -> dict[str, Any]:
     counts = (1, 10) if smoke else (1, 10, 100, 1000)
-    log, house = audit_log(counts), prefect(counts)
+    log, house = ledger(counts), prefect(counts)
 
     def held(each: dict[str, float]) -> float:
         return each[str(counts[1])] / each[str(counts[-1])]
 
     return {
         "benchmark": "orchestration",
-        "audit_log": log,
+        "ledger": log,
         "prefect": house,
         "corpus_s": corpora(smoke),
         "ratios": {

@@ -35,8 +35,7 @@ class Door(TyperCommand):
     def open(self) -> Any:
         """The command itself, with the options of its function."""
         module, _, function = self.where.partition(":")
-        found = getattr(importlib.import_module(module), function)
-        return found if isinstance(found, TyperCommand | TyperGroup) else single(found, str(self.name))
+        return single(getattr(importlib.import_module(module), function), str(self.name))
 
 
 class Doors(TyperGroup):

@@ -20,6 +20,7 @@ from study_core.files import replacing, write_bytes, write_text
 from study_core.report.blocks import Block, Items, Page, Picture, Section, Text
 from study_core.report.style import drawing, png
 
+REPORT = "report.html"
 SHOWN_TRACKS = 3
 
 
@@ -75,18 +76,19 @@ USE_PLOTS = (
 )  # fmt: skip
 
 
-def write_report(layout: Layout, plan: ConceptPlan, model: str) -> Page:
-    """Draw every plot and write `report.html` below the run: one file, no script, nothing from outside; its page.
+def write_report(layout: Layout, plan: ConceptPlan, model: str) -> Path:
+    """Draw every plot, write `report.html` below the run, and return it: one file, no script, nothing from outside.
 
     Raises:
         BadInput: the run holds no evaluation of the model.
     """
     record = read_study(layout, plan, model)
     page = compose(record)
-    with replacing(layout.report) as temporary:
+    path = layout.root / REPORT
+    with replacing(path) as temporary:
         temporary.write_text(page.html(), encoding="utf-8")
-    write_text(record.files.card, card(record))
-    return page
+    write_text(record.files.root / "card.md", card(record))
+    return path
 
 
 def compose(record: StudyRecord) -> Page:

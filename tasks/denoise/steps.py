@@ -19,7 +19,6 @@ from study_core.errors import BadInput
 from study_core.job import Content
 from study_core.plan import changed
 from study_core.verdict import Verdict, read_verdict
-from tasks import comparison
 from tasks.denoise.inputs import Data
 from tasks.dispatch import Ask, Cluster
 
@@ -99,14 +98,13 @@ def audit(
     thresholds: GateThresholds,
     *,
     incumbent: Path | None = None,
-    margin: float = 0.0,
     expected_hash: str = "",
     reference: Reference = "loo",
     selected_on: Sequence[str] = (),
     unseen: Mapping[str, Content] | None = None,
     device: str = "auto",
 ) -> PanelReport:
-    """Judge checkpoints on the panel; verdicts by rank, each beside the model in production (`incumbent`)."""
+    """Judge checkpoints on the panel; verdicts by rank."""
     request = AuditPanel(
         corpus=corpus_content(data.corpus),
         panel=manifest_content(data.panel),
@@ -120,18 +118,16 @@ def audit(
         selected_on=tuple(selected_on),
         device=device,
     )
-    return panel_report(cluster.ask(audit_panel, request, name="audit-panel", stage="evaluate"), margin)
+    return panel_report(cluster.ask(audit_panel, request, name="audit-panel", stage="evaluate"))
 
 
-def panel_report(receipt: PanelAudited, margin: float) -> PanelReport:
-    """The audit's receipt as verdicts, best first, each beside the model in production."""
-    incumbent = read_verdict(receipt.incumbent.path) if receipt.incumbent else None
-    judged = (read_verdict(content.path) for content in receipt.verdicts)
-    verdicts = tuple(comparison.beside(verdict, incumbent, margin) for verdict in judged)
+def panel_report(receipt: PanelAudited) -> PanelReport:
+    """The audit's receipt as verdicts, best first."""
+    verdicts = tuple(read_verdict(content.path) for content in receipt.verdicts)
     return PanelReport(
         best=verdicts[0],
         verdicts=verdicts,
-        incumbent=incumbent,
+        incumbent=read_verdict(receipt.incumbent.path) if receipt.incumbent else None,
         folder=receipt.folder,
     )
 

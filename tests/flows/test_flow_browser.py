@@ -68,7 +68,9 @@ def field(page: Page, title: str) -> Locator:
 
 def submit(page: Page) -> None:
     """Send the form: once more where the server was too busy to take it (the form then stays)."""
-    page.keyboard.press("Tab")  # leaves the last field: the form is laid out before the click
+    page.keyboard.press(
+        "Tab"
+    )  # the last field is done: what it says is checked, and the form laid out, before the click
     form = page.url
     for attempt in range(1, 5):
         page.get_by_role("button", name="Submit").click()

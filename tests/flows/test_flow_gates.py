@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from flow_lab import Lab, until, warm_start
 
-from tasks.audit_log import verify
+from tasks.ledger import verify
 
 pytestmark = pytest.mark.prefect
 

@@ -1,1 +1,0 @@
-"""Protein concepts on a cluster: forms, inputs, steps, what a run shows."""
