@@ -67,10 +67,9 @@ def field(page: Page, title: str) -> Locator:
 
 
 def submit(page: Page) -> None:
-    """Send the form: once more where the server was too busy to take it (the form then stays)."""
-    page.keyboard.press(
-        "Tab"
-    )  # the last field is done: what it says is checked, and the form laid out, before the click
+    """Send the form, and again where the server was too busy to take it (the form then stays)."""
+    # The last field is done: what it says is checked, and the form laid out, before the click.
+    page.keyboard.press("Tab")
     form = page.url
     for attempt in range(1, 5):
         page.get_by_role("button", name="Submit").click()
