@@ -9,7 +9,7 @@ tenants := .venv/.tenants
 export OPENBLAS_NUM_THREADS ?= 1
 bin := .venv/bin
 
-.PHONY: run up ptycho concept concept-scan test test-real lint bench simulate slurm-up slurm-down verify picture clean help
+.PHONY: run up ptycho concept concept-scan test test-real test-slow lint bench simulate slurm-up slurm-down verify picture clean help
 
 run: $(ready)          ## the main job: fold 02 if needed, the warm start, its verdict
 	$(bin)/gated run --corpus '$(CORPUS)'
@@ -24,7 +24,10 @@ test: $(tenants)         ## the fast tests
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2
 
 test-real: $(tenants)    ## with the real Slurm, the Prefect server and the browser, two files at a time
-	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile -m 'slurm or prefect or browser' --durations=10 $(ONLY)
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile -m 'slurm or prefect or browser' --durations=25 $(ONLY)
+
+test-slow: $(tenants)    ## measured quality, from minutes to a quarter of an hour (ONLY=tests/denoise_core: a part)
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 -m slow --durations=10 $(ONLY)
 
 lint: $(tenants)         ## style, types, import contracts
 	$(bin)/ruff check . && $(bin)/ruff format --check . && $(bin)/mypy && $(bin)/lint-imports
@@ -33,10 +36,10 @@ bench: $(ready)        ## the CPU benchmarks, under ten minutes (HOW=--smoke: on
 	$(bin)/python -m benchmarks.all $(HOW)
 
 concept: $(tenants)    ## a protein concept from windows to verdict and report, house model (MODEL=key or folder)
-	$(bin)/python -m concept_core pipeline $(if $(MODEL),--model '$(MODEL)')
+	$(bin)/gated run concept $(if $(MODEL),--set 'model=$(MODEL)')
 
-concept-scan: $(tenants) ## FASTA=file: where the concept stands, by the CAV and thresholds of `make concept`
-	$(bin)/python -m concept_core detect --input '$(FASTA)' --output outputs/concept/detections/$(basename $(notdir $(FASTA))) $(if $(MODEL),--model '$(MODEL)')
+concept-scan: $(tenants) ## FASTA=file: where the concept stands, by the CAV that `make concept` shipped
+	$(bin)/gated run concept/scan --set 'fasta=$(FASTA)' $(if $(MODEL),--set 'model=$(MODEL)')
 
 simulate: $(ready)     ## HISTORIES= seeded histories of a faulty site, network and disk, from SEED=
 	OMP_NUM_THREADS=1 $(bin)/python -m benchmarks.simulator --histories $(or $(HISTORIES),2000) --seed $(or $(SEED),0)

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import parser, report
+from tasks.run import Run
 
 
-def ledger(counts: tuple[int, ...]) -> dict[str, Any]:
+def audit_log(counts: tuple[int, ...]) -> dict[str, Any]:
     """Milliseconds an event while the log grows to each length, beside a bare durable append."""
-    from tasks.ledger import Ledger, verify
+    from tasks.audit_log import AuditLog, verify
 
     with tempfile.TemporaryDirectory() as name:
-        log, bare = Ledger(Path(name)), Path(name) / "bare"
+        log, bare = AuditLog(Path(name)), Path(name) / "bare"
         each, rival = {}, {}
         written = 0
         for count in counts:
@@ -48,17 +49,17 @@ def prefect(counts: tuple[int, ...]) -> dict[str, Any]:
     from prefect import flow, task
     from prefect.testing.utilities import prefect_test_harness
 
-    from tasks import audit
+    from tasks import artifacts
 
     @task
     def nothing() -> None: ...
 
     @flow
     def busy() -> dict[str, Any]:
-        run = audit.Run("bench", "bench", "0", Path("."))
+        run = Run("bench", "bench", "0", Path("."))
         ways: dict[str, Callable[[], object]] = {
             "ms_a_task_run": nothing,
-            "ms_an_artifact": lambda: audit.publish_table(run, "table", [{"a": 1}]),
+            "ms_an_artifact": lambda: artifacts.publish_table(run, "table", [{"a": 1}]),
         }
         return {name: growth(way, counts) for name, way in ways.items()}
 
@@ -108,14 +109,14 @@ def corpora(smoke: bool) -> dict[str, dict[str, float]]:
 
 def run(*, smoke: bool = False) -> dict[str, Any]:
     counts = (1, 10) if smoke else (1, 10, 100, 1000)
-    log, house = ledger(counts), prefect(counts)
+    log, house = audit_log(counts), prefect(counts)
 
     def held(each: dict[str, float]) -> float:
         return each[str(counts[1])] / each[str(counts[-1])]
 
     return {
         "benchmark": "orchestration",
-        "ledger": log,
+        "audit_log": log,
         "prefect": house,
         "corpus_s": corpora(smoke),
         "ratios": {

@@ -12,6 +12,7 @@ evaluations/<model>/ projection_eval.json thresholds.json controls.json nulls.np
 detections/<input>/ predictions.json hits.tsv detection_summary.json tracks/<accession>.png
 logs/               indexing_corrections.jsonl
 smoke_test_metrics.json
+study.json candidate/ verdict.json report.html         the plan that was judged, what would ship, the verdict, the page
 """
 
 from __future__ import annotations
@@ -35,6 +36,24 @@ class Layout:
     @property
     def corpus(self) -> Path:
         return self.root / "corpus.json"
+
+    @property
+    def study(self) -> Path:
+        """The plan that the verdict was given on."""
+        return self.root / "study.json"
+
+    @property
+    def candidate(self) -> Path:
+        """The folder that ships (`concept_core.candidate`)."""
+        return self.root / "candidate"
+
+    @property
+    def verdict(self) -> Path:
+        return self.root / "verdict.json"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
 
     @property
     def corrections(self) -> Path:
@@ -165,6 +184,11 @@ class EvaluationFiles:
     def facts(self) -> Path:
         """Integrity counts and settings: with the tables, all that a verdict is computed from."""
         return self.root / "facts.json"
+
+    @property
+    def card(self) -> Path:
+        """A few lines that travel with a shipped CAV."""
+        return self.root / "card.md"
 
     @property
     def plots(self) -> Path:

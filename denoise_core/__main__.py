@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.exceptions import TyperException
 
+from denoise_core.import_command import import_files
 from study_core.errors import BadInput, NonFiniteLoss
 
 if TYPE_CHECKING:
@@ -62,9 +63,12 @@ def corpus(
     print(json.dumps({"corpus": str(out), "size": size, "seed": seed}) if as_json else out)
 
 
+app.command("import")(import_files)
+
+
 @app.command()
 def folds(corpus: CorpusDir, out: OutDir, as_json: Json = False) -> None:
-    """Write fold_01 … fold_05/{train,val,test}_manifest.csv by the rotation of the runbook, counts checked."""
+    """Write fold_01 …/{train,val,test}_manifest.csv: a sample to test, one to validate, the rest to train."""
     from denoise_core.corpus.folds import write_folds
     from denoise_core.corpus.store import open_corpus
 
@@ -88,6 +92,8 @@ def train(
     """Train a model, or fit a linear filter (`--method linear`). Interrupted, the same command goes on."""
     from denoise_core.corpus.manifest import read_manifest
     from denoise_core.corpus.store import open_corpus
+    from denoise_core.corpus.usable import verify_training
+    from denoise_core.recipes import fitted
 
     if method not in ("mamba", "linear"):
         raise BadInput(f"no method {method!r}", remedy="mamba or linear")
@@ -95,7 +101,9 @@ def train(
     if init_checkpoint is not None and not init_checkpoint.exists():
         raise BadInput("no such checkpoint", file=init_checkpoint, remedy="check the path")
     opened = open_corpus(corpus)
-    training = read_manifest(train_manifest) if train_manifest else opened.manifest("manifest_train")
+    validation = read_manifest(val_manifest) if val_manifest else opened.manifest("validation_panel")
+    training = read_manifest(train_manifest) if train_manifest else opened.training_beside(validation)
+    verify_training(opened, training, validation)
     if method == "linear":
         from denoise_core.model.linear import RECIPES, fit, save_linear
 
@@ -107,7 +115,7 @@ def train(
             save_linear(path, fit(opened, training.groups, RECIPES[kind]))
         print(json.dumps({"checkpoint": str(path)}) if as_json else path)
         return
-    validation = read_manifest(val_manifest) if val_manifest else opened.manifest("validation_panel")
+    chosen = fitted(chosen, opened.wavelength_nm.tolist(), opened.study.roi_nm)
     receipt = _train_mamba(chosen, opened, training, validation, init_checkpoint, out, device)
     print(json.dumps(receipt) if as_json else receipt["checkpoint"])
 
@@ -277,7 +285,7 @@ def _told(error: Exception, given: list[str]) -> str:
 
 
 def _names() -> set[str]:
-    return {command.callback.__name__ for command in app.registered_commands if command.callback}
+    return {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 from denoise_core.evaluation.thresholds import GATES
 from denoise_core.plans import DataPlan, FilePlan, LossPlan, ModelPlan, OptimiserPlan, TrainingPlan
 from study_core.errors import BadInput
+from study_core.plan import changed
 
 # A correction above 6 nm: the dips stay the filter's, and what is left to learn is learned better. Chosen on held-out
 # groups among 0, 3, 6, 12 and 25 nm (benchmarks/quality.md).
@@ -102,6 +103,31 @@ def named(name: str) -> TrainingPlan:
     if name not in _PLANS:
         raise BadInput(f"no plan {name!r}", remedy=f"one of {', '.join(_PLANS)}")
     return _PLANS[name]()
+
+
+def fitted(plan: TrainingPlan, wavelength_nm: Sequence[float], roi_nm: tuple[float, float]) -> TrainingPlan:
+    """The plan for a corpus's own grid and ROI: what it leaves at the published values follows the corpus.
+
+    BadInput where the plan asks for another number of points than the grid has, or for an ROI without any.
+    """
+    points, published, loss = len(wavelength_nm), ModelPlan().sequence_length, LossPlan()
+    if plan.model.sequence_length not in (points, published):
+        raise BadInput(
+            f"model.sequence_length is {plan.model.sequence_length}, the corpus has {points} wavelengths",
+            remedy="leave it out of the plan: it follows the corpus",
+        )
+    roi = (plan.loss.deriv_roi_min, plan.loss.deriv_roi_max)
+    if roi == (loss.deriv_roi_min, loss.deriv_roi_max):
+        roi = roi_nm
+    if not any(roi[0] <= wavelength <= roi[1] for wavelength in wavelength_nm):
+        raise BadInput(
+            f"loss.deriv_roi_min and deriv_roi_max: no wavelength of the corpus lies in {roi[0]:g}-{roi[1]:g} nm",
+            remedy="leave them out of the plan: they follow the study's roi_nm",
+        )
+    return changed(
+        plan,
+        {"model": {"sequence_length": points}, "loss": {"deriv_roi_min": roi[0], "deriv_roi_max": roi[1]}},
+    )
 
 
 def difference(plan: TrainingPlan, seed: TrainingPlan) -> list[str]:

@@ -69,8 +69,11 @@ class Tenant:
     main: MainJob | None = None
     # Tells a run's result from its folder; the verdict's gate table and the files to open where there is none.
     tell: Callable[[Path, Console], None] | None = None
+    # `package.module:function` that adds to a comparison of its runs: (name of each → folder, project) → blocks.
+    compared: str = ""
     # Named at the end where they exist.
     files: Sequence[str] = ("report.html", "auditors_bundle.zip", "audit.jsonl")
+    importer: str = ""  # package.module:function, a command that brings other people's files in: gated import
     words: Mapping[str, str] = field(default_factory=dict)  # how a figure of a job's progress is said: "{} dB"
 
 

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from study_core.files import read_json
 from study_core.gates import GateRecord, passed
 
+PRODUCTION = "production"
+"""Gate and baseline of the row that holds a candidate against the model in production; no core judges it."""
+
 
 class Verdict(BaseModel):
     """All gates of one candidate on one panel. Silence refuses: no records, no pass."""

@@ -26,8 +26,8 @@ from typing import Annotated, Any
 import typer
 
 from study_core.files import replacing
-from tasks.ledger import Ledger, print_findings
-from tasks.ledger import verify as verify_log
+from tasks.audit_log import AuditLog, print_findings
+from tasks.audit_log import verify as verify_log
 from tasks.terminal import Json, call, existing, single
 
 SUMS = "SHA256SUMS"
@@ -51,7 +51,7 @@ def write_bundle(run_folder: Path, documents: Mapping[str, str], out: Path) -> P
     }
     content |= {name: text.encode() for name, text in documents.items()}
     sums = {name: _sha256(data) for name, data in sorted(content.items())}
-    Ledger(run_folder).append(EVIDENCE, f"Auditor's bundle {out.name} of {len(sums)} files", files=sums)
+    AuditLog(run_folder).append(EVIDENCE, f"Auditor's bundle {out.name} of {len(sums)} files", files=sums)
     content |= _log_files(run_folder)
     sums = {name: _sha256(data) for name, data in sorted(content.items())}
     content[SUMS] = "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()

@@ -20,8 +20,8 @@ from prefect.context import TaskRunContext
 from prefect.runtime import deployment, task_run
 
 from study_core.job import Receipt, Request, receipt_type, received
-from tasks import audit
-from tasks.audit import Run, artifacts_root, logger
+from tasks import artifacts
+from tasks.run import Run, artifacts_root, logger
 from tasks.slurm import accounting
 from tasks.slurm.dispatcher import Dispatcher, Job, JobSpec, Outcome
 from tasks.slurm.profiles import Profile, load_profile
@@ -69,7 +69,7 @@ class Ask(Generic[R]):
         return JobSpec(
             name=self.name,
             function=f"{self.function.__module__}:{self.function.__qualname__}",
-            stage=self.stage,
+            stage=f"{_tenant(self.function)}/{self.stage}",
             arguments={"identity": self.request.identity()},
             places={"request": self.request.model_dump(mode="json")},
             inputs=self.request.inputs(),
@@ -78,6 +78,11 @@ class Ask(Generic[R]):
     def receipt(self, result: Mapping[str, Any]) -> R:
         """A job's result as the receipt that its function says it returns."""
         return received(receipt_type(self.function), result)  # type: ignore[return-value]
+
+
+def _tenant(function: Callable[[Any, Any], Any]) -> str:
+    """Whose stages a job function has: `denoise` for one of `denoise_core`."""
+    return function.__module__.partition(".")[0].removesuffix("_core")
 
 
 @dataclass
@@ -113,10 +118,13 @@ class Cluster:
         (sent,) = self.send([asked])
         return asked.receipt(job(self, sent))
 
-    def send(self, asks: Sequence[Ask[Any]], *, array: bool = False) -> list[Job]:
-        """Submit, or attach to what already runs or is done under the same key; then end orphans of dead runs."""
+    def send(self, asks: Sequence[Ask[Any]], *, array: bool = False, inside: Job | None = None) -> list[Job]:
+        """Submit, or attach to what already runs or is done under the same key; then end orphans of dead runs.
+
+        Follow-ups of a job that is done may share its allocation, where the profile's stages say so: `inside`.
+        """
         door = self.dispatcher()
-        jobs = door.submit([asked.spec for asked in asks], array=array, fresh=self.fresh)
+        jobs = door.submit([asked.spec for asked in asks], array=array, fresh=self.fresh, inside=inside)
         first, self.sent = not self.sent, [*self.sent, *jobs]
         if first:
             for orphan in door.sweep():
@@ -132,7 +140,7 @@ class Cluster:
         """What the jobs took, one row each: `jobs.csv` in the run's folder, and its picture."""
         if self.rows:
             accounting.write_csv(self.rows, self.run.folder / "jobs.csv")
-            audit.publish_table(self.run, "jobs", self.rows, "One row a job: wait, elapsed, memory, efficiency")
+            artifacts.publish_table(self.run, "jobs", self.rows, "One row a job: wait, elapsed, memory, efficiency")
 
     def withdraw(self) -> None:
         """Cancel what has not ended, and stay a while so that the journal says how it ended."""
@@ -202,7 +210,7 @@ def job(cluster: Cluster, sent: Job) -> dict[str, Any]:
 
     Returns the job's receipt. Raises `JobLost` with the cause after every remedy failed.
     """
-    progress = audit.Progress(cluster.run, sent.name, sent.name)
+    progress = artifacts.Progress(cluster.run, sent.name, sent.name)
     name, log = _Name(sent.name), logger()
 
     def show(_: Job, fields: dict[str, Any]) -> None:
@@ -230,7 +238,7 @@ def _conclude(cluster: Cluster, outcome: Outcome) -> dict[str, Any]:
         )  # fmt: skip
         raise JobLost(outcome)
     how = "reused" if outcome.reused else "received"
-    cluster.run.ledger.append(
+    cluster.run.log.append(
         "receipt", f"{outcome.spec.name}: result {how}", result=outcome.result,
         key=outcome.key, attempts=outcome.attempts, slurm_ids=list(outcome.slurm_ids),
     )  # fmt: skip

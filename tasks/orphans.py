@@ -14,8 +14,8 @@ from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging.loggers import flow_run_logger
 
-from tasks.audit import artifacts_root, logger
-from tasks.ledger import Ledger
+from tasks.audit_log import AuditLog
+from tasks.run import artifacts_root, logger
 from tasks.slurm.dispatcher import Dispatcher, Job
 from tasks.slurm.journal import Journal
 from tasks.slurm.profiles import load_profile
@@ -72,4 +72,4 @@ def _profiles(owner: str | None = None) -> list[str]:
 def _record(flow_run_id: str, told: str, ended: dict[str, str]) -> None:
     """One event in the audit log of the run that died."""
     for log in artifacts_root().glob(f"*/*-{flow_run_id[:8]}/audit.jsonl"):
-        Ledger(log.parent).append("cancelled", f"The flow's process is gone; jobs cancelled: {told}", jobs=ended)
+        AuditLog(log.parent).append("cancelled", f"The flow's process is gone; jobs cancelled: {told}", jobs=ended)

@@ -6,28 +6,24 @@ It is returned, not raised: the flow run's log then ends with the verdict and no
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
-from uuid import UUID, uuid4
+from typing import Any, ParamSpec
+from uuid import UUID
 
 from prefect import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import FailedRun, ObjectNotFound
-from prefect.flow_runs import apause_flow_run
-from prefect.input import RunInput
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
-from pydantic import Field
 
 from study_core.files import read_json, write_json
 from study_core.verdict import Verdict
-from tasks import audit, promotion
-from tasks.audit import Run, artifacts_root
+from tasks import artifacts, promotion, sign_off
 from tasks.dispatch import JobLost
-from tasks.parameters import Approval
+from tasks.parameters import Approval, Production
+from tasks.run import Run, artifacts_root, current_run, dated_name, logger
 from tasks.slurm.profiles import BadProfile
 
 GATE_FAILED = "GateFailed"
@@ -36,15 +32,6 @@ NOT_APPROVED = "NotApproved"
 JOB_LOST = "JobLost"
 BAD_INPUT = "BadInput"
 P = ParamSpec("P")
-A = TypeVar("A", bound=RunInput)
-
-
-class SignOff(RunInput):
-    """A person's decision, asked for in the UI."""
-
-    name: str = Field(title="Your name", pattern=r"\S")
-    ship: bool = Field(False, title="Ship this model")
-    comment: str = Field("", title="Why")
 
 
 def run_name(kind: str) -> Callable[[], str]:
@@ -53,7 +40,7 @@ def run_name(kind: str) -> Callable[[], str]:
     def name() -> str:
         plan: Any = flow_run.parameters.get("plan")
         label = plan.get("label") if isinstance(plan, dict) else getattr(plan, "label", "")
-        return audit.dated_name(kind, str(label or ""))
+        return dated_name(kind, str(label or ""))
 
     return name
 
@@ -88,10 +75,10 @@ def _expected(error: BaseException | None) -> bool:
 
 
 def _failed_now(name: str, message: str, detail: str = "") -> State[Any]:
-    run = audit.current_run()
+    run = current_run()
     if run is not None:
         return failed(run, name, message, detail)
-    audit.logger().error("%s", detail or message)
+    logger().error("%s", detail or message)
     return Failed(name=name, message=message)
 
 
@@ -100,57 +87,48 @@ def refused(run: Run, verdict: Verdict) -> State[Any]:
     return failed(run, GATE_FAILED, verdict.sentence())
 
 
-def ship(run: Run, verdict: Verdict, incumbent: Verdict | None, approval: Approval) -> State[Any]:
-    """Ship a candidate whose gates all passed, after a person's sign-off where one is asked for."""
+def ship(
+    run: Run,
+    verdict: Verdict,
+    incumbent: Verdict | None,
+    production: Production,
+    approval: Approval,
+    told: Callable[[], None] = lambda: None,
+) -> State[Any]:
+    """Ship a candidate whose own gates passed, after a person's sign-off where one is asked for.
+
+    `told` is called once it is decided and on record (`shipped`, or `withheld` with the reason), so that the study's
+    report can say so. Nobody is asked where production stands against it: the run ends `PromotionRefused`.
+    """
     signer = None
+    if not verdict.passed:
+        return failed(run, NOT_SHIPPED, f"{verdict.sentence()}; production stays")
     if approval.ask:
-        decision = _sign_off(run, verdict, approval.timeout_hours)
+        decision = sign_off.ask(run, verdict, approval.timeout_hours)
         if decision is None:
-            waited = f"nobody signed off within {approval.timeout_hours:g} h"
-            return failed(run, NOT_APPROVED, f"Not shipped: {waited}; run the deployment again to be asked again")
+            waited = (
+                f"nobody signed off within {approval.timeout_hours:g} h; run the deployment again to be asked again"
+            )
+            return _withheld(run, NOT_APPROVED, f"Not shipped: {waited}", told)
         if not decision.ship:
             why = decision.comment.strip() or "no reason given"
-            return failed(run, NOT_APPROVED, f"Not shipped: {decision.name} did not approve: {why}")
+            return _withheld(run, NOT_APPROVED, f"Not shipped: {decision.name} did not approve: {why}", told)
         signer = decision.name
     try:
         shipped = promotion.ship(
-            run, verdict, report=run.folder / "report.html", incumbent=incumbent, approved_by=signer
-        )
+            run, verdict, report=run.folder / "report.html", incumbent=incumbent, margin=production.margin,
+            approved_by=signer,
+        )  # fmt: skip
     except promotion.PromotionRefused as refusal:
-        return failed(run, NOT_SHIPPED, str(refusal))
+        return _withheld(run, NOT_SHIPPED, str(refusal), told)
+    told()
     return conclude(run, f"{verdict.sentence()}; in production as {shipped.id}")
 
 
-def _sign_off(run: Run, verdict: Verdict, hours: float) -> SignOff | None:
-    """Pause until a person answers in the UI; None when nobody did in time."""
-    run.event("paused", f"Waiting up to {hours:g} h for a person's sign-off", hours=hours)
-    audit.publish_trail(run)
-    current = promotion.production(run.registry)
-    question = (
-        f"**{run.name}**: {verdict.sentence()}.\n\n"
-        f"Report: among the artifacts, `{run.key('report')}`; as a file, `{run.folder / 'report.html'}`\n\n"
-        f"In production now: {f'{current.id}, which it would replace' if current else 'nothing'}."
-    )
-    asked = SignOff.with_initial_data(description=question)
-    # A pause of one key fires once in the life of a run, and a retry by hand has to ask again.
-    decision = asyncio.run(answer(asked, hours * 3600, key=f"sign-off-{uuid4().hex[:8]}"))
-    if decision is None:
-        return None
-    said = "ship" if decision.ship else "do not ship"
-    run.event("signed", f"{decision.name}: {said}", name=decision.name, ship=decision.ship, comment=decision.comment)
-    return decision
-
-
-async def answer(asked: type[A], seconds: float, key: str) -> A | None:
-    """What a person answers in the UI, None when nobody did in time.
-
-    It stops waiting before the server does, which ends an expired pause as a plain `Failed`, whatever the run says.
-    """
-    asking = apause_flow_run(wait_for_input=asked, timeout=int(seconds) + 600, poll_interval=3, key=key)
-    try:
-        return await asyncio.wait_for(asking, seconds)
-    except TimeoutError:
-        return None
+def _withheld(run: Run, name: str, message: str, told: Callable[[], None]) -> State[Any]:
+    run.event("withheld", message)
+    told()
+    return failed(run, name, message)
 
 
 def claim(run: Run, source: str) -> str | None:
@@ -187,15 +165,17 @@ def duplicate(run: Run, message: str) -> State[Any]:
 def conclude(run: Run, message: str) -> State[Any]:
     """The run ends Completed with a sentence a person can read."""
     run.event("closed", message)
-    audit.publish_trail(run)
+    artifacts.publish_trail(run)
+    artifacts.publish_runs()
     return Completed(message=message)
 
 
 def failed(run: Run, name: str, message: str, detail: str = "") -> State[Any]:
     """The run ends Failed under a name; the log shows `detail`, the state and the audit log the one-line message."""
-    run.ledger.append("closed", message, state=name)
-    audit.logger().error("%s", detail or message)
-    audit.publish_trail(run)
+    run.log.append("closed", message, state=name)
+    logger().error("%s", detail or message)
+    artifacts.publish_trail(run)
+    artifacts.publish_runs()
     return Failed(name=name, message=message)
 
 

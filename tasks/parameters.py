@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
 from study_core.plan import Frozen
+from tasks.slurm.profiles import profile_names
 
 # Empty or zero stands for "not given": the form shows one plain field for it, where a nullable type makes it ask for a
 # type first. JSON's null means the same.
@@ -20,13 +21,29 @@ def _default_profile() -> str:
     return os.environ.get("GATED_PROFILE", "local")
 
 
+def _profiles(schema: dict[str, Any]) -> None:
+    """The form's choice; read when a deployment is registered."""
+    schema["enum"] = sorted({*profile_names(), _default_profile()})
+
+
+DEVICES = ["auto", "cpu", "cuda", *(f"cuda:{number}" for number in range(8))]
+
+
 class Where(Frozen):
     """Which computer does the work. Changing it changes no result's name."""
 
     profile: str = Field(
-        default_factory=_default_profile, title="Site profile", description="A file of slurm_templates/, e.g. a100."
+        default_factory=_default_profile,
+        title="Site profile",
+        description="A file of slurm_templates/. One that you add is offered once the house is up again.",
+        json_schema_extra=_profiles,
     )
-    device: str = Field("auto", title="Device on the node", description="auto, cpu, cuda or cuda:N.")
+    device: str = Field(
+        "auto",
+        title="Device on the node",
+        description="auto: a GPU where the node has one.",
+        json_schema_extra={"enum": [*DEVICES]},
+    )
     detach: bool = Field(
         False, title="Detach jobs", description="Leave jobs running when this flow run is cancelled or dies."
     )
@@ -41,11 +58,35 @@ class Common(Frozen):
     """What every flow asks for."""
 
     label: Text = Field("", title="Label", description="Free text for the run's name; no part of its identity.")
-    where: Where = Field(default_factory=Where, title="Where it runs")
+    where: Where = Field(
+        default_factory=Where,
+        title="Where it runs",
+        description="Which computer does the work. Changing it changes no result's name.",
+    )
+
+
+class Production(Frozen):
+    """The gate against the model in production."""
+
+    margin: float = Field(
+        0.0,
+        allow_inf_nan=False,
+        title="Better than production by at least",
+        description="In the study's score, on the same panel. 0: no worse. Below 0: it may be that much worse.",
+    )
 
 
 class Approval(Frozen):
     """A person's sign-off before anything ships."""
 
-    ask: bool = Field(False, title="Ask a person before shipping")
-    timeout_hours: float = Field(72.0, gt=0, title="Wait for at most (hours)")
+    ask: bool = Field(
+        False,
+        title="Ask a person before shipping",
+        description="The run pauses on its page until somebody answers under their name.",
+    )
+    timeout_hours: float = Field(
+        72.0,
+        gt=0,
+        title="Wait for at most (hours)",
+        description="Then it ends as NotApproved; run again to be asked again.",
+    )

@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict
 
 from study_core.files import copy, copy_aside, read_json, sha256_of, write_json
 from study_core.verdict import Verdict
-from tasks.audit import Run, artifacts_root
+from tasks import comparison
+from tasks.run import Run, artifacts_root
 
 
 class PromotionRefused(RuntimeError):
@@ -86,14 +87,20 @@ def blessing(tenant: str, identifier: str) -> Blessing:
 
 
 def ship(
-    run: Run, verdict: Verdict, *, report: Path, incumbent: Verdict | None = None, approved_by: str | None = None
+    run: Run,
+    verdict: Verdict,
+    *,
+    report: Path,
+    incumbent: Verdict | None = None,
+    margin: float = 0.0,
+    approved_by: str | None = None,
 ) -> Blessing:
     """Bless the candidate, a file or a folder, and point its tenant's production at it.
 
     `incumbent` is the verdict of the model now in production *on the same panel*. Refused (`PromotionRefused`)
     when a gate failed, when the core has a reason against the candidate (`facts["may_not_ship"]`), when production
-    has a model whose incumbent verdict is missing, was made on another panel, or scores higher. Shipping the model
-    that is in production already changes nothing.
+    has a model whose incumbent verdict is missing (it may have changed since), or the gate `production` refuses.
+    Shipping the model that is in production already changes nothing.
     """
     if not verdict.passed:
         raise PromotionRefused(verdict.sentence())
@@ -107,7 +114,7 @@ def ship(
         if current and current.model_sha256 == verdict.candidate_sha256:
             run.event("shipped", f"Already in production: {current.id}", blessing=current.id)
             return current
-        _compare(current, verdict, incumbent)
+        _compare(current, verdict, incumbent, margin)
         model = _kept(candidate, root / "models" / verdict.candidate_sha256)
         blessed = Blessing(
             id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{verdict.candidate_sha256[:8]}",
@@ -137,18 +144,16 @@ def _kept(candidate: Path, folder: Path) -> Path:
     return target if target.exists() else copy_aside(candidate, folder, candidate.name)
 
 
-def _compare(current: Blessing | None, verdict: Verdict, incumbent: Verdict | None) -> None:
+def _compare(current: Blessing | None, verdict: Verdict, incumbent: Verdict | None, margin: float) -> None:
+    """The gate `production` once more, against what is in production now."""
     if current is None:
         return
     if incumbent is None or incumbent.candidate_sha256 != current.model_sha256:
         raise PromotionRefused(f"production model {current.id} was not judged beside the candidate; audit it too")
-    if incumbent.panel_sha256 != verdict.panel_sha256:
-        raise PromotionRefused(f"production model {current.id} was judged on another panel; audit it on this one")
-    if verdict.score is None or (incumbent.score is not None and verdict.score < incumbent.score):
-        raise PromotionRefused(
-            f"the candidate scores {verdict.score}, production model {current.id} scores {incumbent.score} "
-            "on the same panel; production stays"
-        )
+    found = comparison.row(verdict, incumbent, margin)
+    if found is not None and not found.passed:
+        scores = f"the candidate scores {verdict.score}, production model {current.id} scores {incumbent.score}"
+        raise PromotionRefused(f"{scores} (needs a margin of {margin:g}): {found.reason}; production stays")
 
 
 def rollback(tenant: str, reason: str) -> Blessing:

@@ -35,7 +35,8 @@ class Door(TyperCommand):
     def open(self) -> Any:
         """The command itself, with the options of its function."""
         module, _, function = self.where.partition(":")
-        return single(getattr(importlib.import_module(module), function), str(self.name))
+        found = getattr(importlib.import_module(module), function)
+        return found if isinstance(found, TyperCommand | TyperGroup) else single(found, str(self.name))
 
 
 class Doors(TyperGroup):

@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
-from tasks import audit
-from tasks.audit import Run, artifacts_root
+from tasks import artifacts
+from tasks.run import Run, artifacts_root, dated_name
 from tasks.slurm import faults
 
 
@@ -30,7 +30,7 @@ def start(run: Run, deployment: str, parameters: Mapping[str, Any], *, what: str
     server serves the deployment (then the audit log says so).
     """
     key = what.lower().replace(" ", "-")
-    name = audit.dated_name(deployment.partition("/")[2], label)  # as it will call itself once it runs
+    name = dated_name(deployment.partition("/")[2], label)  # as it will call itself once it runs
     try:
         started = run_deployment(
             deployment, parameters=dict(parameters), timeout=0, idempotency_key=f"{key}-{run.id}",
@@ -44,7 +44,7 @@ def start(run: Run, deployment: str, parameters: Mapping[str, Any], *, what: str
     faults.reach("after_trigger")
     run.event(key, f"{what} started: {started.name}", flow_run=str(started.id))
     _name_the_step(started, deployment)
-    audit.publish_run_link(run, key, str(started.id), f"{what}'s run", f"The fallback of this run, {started.name}")
+    artifacts.publish_run_link(run, key, str(started.id), f"{what}'s run", f"The fallback of this run, {started.name}")
     return str(started.id)
 
 
@@ -59,7 +59,7 @@ def _name_the_step(started: FlowRun, deployment: str) -> None:
 def link_source(run: Run, source: str) -> None:
     """From a fallback's run to the run whose refusal started it."""
     if source:
-        audit.publish_run_link(run, "source", source, "The refused run", "The run whose gates failed")
+        artifacts.publish_run_link(run, "source", source, "The refused run", "The run whose gates failed")
 
 
 def folder_of(flow_run_id: str) -> Path:

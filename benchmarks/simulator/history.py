@@ -26,6 +26,7 @@ from tasks.slurm import runner
 from tasks.slurm.snapshot import Snapshot
 
 LIMIT_S = 6 * 3600.0  # by then every job has its verdict, or is lost
+CLOSING_S = 600.0  # how often another run comes by
 MODULE = "simulated_work"
 
 
@@ -64,9 +65,21 @@ def run(plan: Plan, patch: Callable[[], AbstractContextManager[object]] | None =
         happenings.arrange()
         flows.start(0)
         watchman.patrol()
+        world.spawn("closing", flows.hosts[0], lambda: _close(flows, cluster), CLOSING_S)
         finished = world.run(lambda: bool(watchman.violations) or (flows.over() and cluster_idle(cluster)), LIMIT_S)
         judge(watchman, finished)
         return Told(plan, tuple(watchman.violations), tuple(world.record), world.now - EPOCH)
+
+
+def _close(flows: Flows, cluster: Cluster) -> None:
+    """The next run on this site, once these flows are over: it sweeps before it waits for its own jobs."""
+    while not (flows.over() and cluster_idle(cluster)):
+        if flows.over():
+            try:
+                flows.dispatcher("closing", flows.hosts[0], True).sweep()
+            except OSError as error:
+                cluster.world.note(f"sweep failed: {error!r}")
+        cluster.world.sleep(CLOSING_S)
 
 
 def cluster_idle(cluster: Cluster) -> bool:

@@ -35,7 +35,7 @@ from tasks.slurm import (
     waiting,
 )  # fmt: skip
 from tasks.slurm.scheduler import Answer, Memory, Reply, View
-from tasks.slurm.states import Listing, Meaning, Row, Verdict, read_history, read_queue
+from tasks.slurm.states import HISTORY_FIELDS, Listing, Meaning, Row, Verdict, read_history, read_queue
 
 Patch = Callable[[], AbstractContextManager[object]]
 UNFIT = ("AttributeError", "TypeError", "NameError", "KeyError")
@@ -135,6 +135,11 @@ def _all_or_nothing(read: Callable[[str], Listing], fields: int) -> Callable[[st
     return mutant
 
 
+def _window(wants: dict[str, float]) -> list[str]:
+    """Accounting asked for everything since, as before the questions named their jobs."""
+    return ["sacct", "-n", "-P", "-o", ",".join(HISTORY_FIELDS), "-u", "0", "-S", str(min(wants.values()))]
+
+
 def _any_word(_: Any) -> Callable[[Any], Answer]:
     never = ("invalid", "not available", "unrecognized option", "permission denied", "unable to run sbatch")
     later = ("submitjobperuserlimit", "violates accounting/qos policy", "authentication")
@@ -152,10 +157,14 @@ def _any_word(_: Any) -> Callable[[Any], Answer]:
     return mutant
 
 
-def _unwritable_text(mark: Any) -> Any:
-    def mutant(self: Any, state: str, cause: str = "", message: str = "", digest: str = "") -> None:
-        message.encode()
-        mark(self, state, cause, message, digest)
+def _unwritable_text(write: Any) -> Any:
+    """Of a text that is no UTF-8 nothing is written: neither the marker nor the record of the stop."""
+
+    def mutant(self: Any, *words: Any, **fields: Any) -> None:
+        for text in (*words, *fields.values()):
+            if isinstance(text, str):
+                text.encode()
+        write(self, *words, **fields)
 
     return mutant
 
@@ -212,7 +221,8 @@ BY_KIND = (
     ),
     Mutant(
         "one strange row voids accounting",
-        _patch(poller, "read_history", lambda r: _all_or_nothing(read_history, 10)),
+        lambda: _both(_put(poller, "read_history", _all_or_nothing(read_history, 10)),
+                      _put(poller, "sacct_arguments", _window)),
         2,
     ),
     Mutant("a failed launch waits for somebody", _patch(waiting.Waiter, "_launch_again", lambda _: lambda *_: None), 3),
@@ -221,7 +231,8 @@ BY_KIND = (
     Mutant("refusals judged by any word", _patch(poller, "answer", _any_word), 4),
     Mutant("two runners under one id", lambda: _both(_put(flows, "_on_nodes", _unchecked_nodes),
            _put(ranks, "own", lambda: 0)), 5),
-    Mutant("a text that cannot be written", _patch(runner._Run, "mark", _unwritable_text), 6),
+    Mutant("a text that cannot be written", lambda: _both(_put(runner._Run, "mark", _unwritable_text(runner._Run.mark)),
+           _put(runner._Run, "record", _unwritable_text(runner._Run.record))), 6),
     Mutant("the environment reaches the reads", _patch(commands.Programs, "run", _leaky), 7),
     Mutant("absence read as loss", _patch(tracking.Tracker, "_missing", _absence_is_loss), 9),
     Mutant("life judged by clocks", _patch(dispatcher.Dispatcher, "_dead", _clocks_judge), 10),

@@ -57,7 +57,7 @@ class Watchman:
         self.begun: Counter[str] = Counter()
         self._working: dict[str, dict[Process, tuple[str, float]]] = {}
         self._ended: dict[tuple[str, int], str] = {}
-        self._told: dict[str, str] = {}
+        self._told: dict[str, tuple[str, int]] = {}  # end, and of which attempt
         self._attempts: dict[str, int] = {}
         self._seen_cancellations = 0
         flows.complain, flows.event, cluster.on_accept = self.complain, self.event, self.accepted
@@ -82,7 +82,7 @@ class Watchman:
             if (key, attempt) in self._ended:
                 self.complain("monotone", f"{name}, attempt {attempt}: {self._ended[key, attempt]}, then {what}")
             self._ended[key, attempt] = what
-            self._told[key] = what
+            self._told[key] = (what, attempt)
         elif what in ("submitted", "reused", "attached"):
             self._told.pop(key, None)
 
@@ -121,8 +121,9 @@ class Watchman:
         self.world.note(f"result of {self._names[key]}")
         if self._results[key] > 1:
             self.complain("twice", f"{self._names[key]} ran {self._results[key]} times to a result")
-        if self._told.get(key) in ("failed", "cancelled"):
-            self.complain("false", f"{self._names[key]} was told as {self._told[key]}, and ran to a result")
+        told, attempt = self._told.get(key, ("", 0))
+        if told in ("failed", "cancelled") and job is not None and self._member(job)["attempt"] <= attempt:
+            self.complain("false", f"{self._names[key]} was told as {told}, and ran to a result")
 
     def accepted(self, job: SlurmJob) -> None:
         """The site has one job more: it must not be one that everybody could see to be there, or to be done."""

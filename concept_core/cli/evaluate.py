@@ -56,6 +56,7 @@ def evaluated(opened: Study, device: str, *, sensitivity: bool, report: bool) ->
     """Evaluate a study, write verdict.json and the report; the result, and whether it passed."""
     from concept_core.prepare import make_windows
     from concept_core.replay import judged
+    from concept_core.steps import networks
     from concept_core.verdict import write_verdict
 
     facts = make_windows(opened.config, opened.layout)
@@ -64,13 +65,16 @@ def evaluated(opened: Study, device: str, *, sensitivity: bool, report: bool) ->
         local.sensitivity()
     found = local.evaluate(dropped_share=facts["dropped_share"], smoke_passed=smoke_passed(opened))
     records = judged(found.measures, opened.config.plan)
-    verdict = write_verdict(opened.layout, local.model, found, records)
-    text = table(records) + f"\n{verdict.sentence()}"
-    result = {"layer": found.layer, "cav_sha256": found.cav_sha256, **verdict.model_dump(mode="json")}
+    network = networks(opened.config.plan, opened.config.paths.model_registry)[0]
     if report:
         from concept_core.report.page import write_report
 
-        result["report"] = str(write_report(opened.layout, opened.config.plan, local.model))
+        write_report(opened.layout, opened.config.plan, network.name)
+    verdict = write_verdict(opened.layout, opened.config.plan, network, found, records)
+    text = table(records) + f"\n{verdict.sentence()}"
+    result = {"layer": found.layer, "cav_sha256": found.cav_sha256, **verdict.model_dump(mode="json")}
+    if report:
+        result["report"] = str(opened.layout.report)
         text += f"\nreport: {result['report']}"
     return {**result, "passed": verdict.passed, "text": text}, verdict.passed
 

@@ -20,7 +20,6 @@ from study_core.files import replacing, write_bytes, write_text
 from study_core.report.blocks import Block, Items, Page, Picture, Section, Text
 from study_core.report.style import drawing, png
 
-REPORT = "report.html"
 SHOWN_TRACKS = 3
 
 
@@ -76,19 +75,18 @@ USE_PLOTS = (
 )  # fmt: skip
 
 
-def write_report(layout: Layout, plan: ConceptPlan, model: str) -> Path:
-    """Draw every plot, write `report.html` below the run, and return it: one file, no script, nothing from outside.
+def write_report(layout: Layout, plan: ConceptPlan, model: str) -> Page:
+    """Draw every plot and write `report.html` below the run: one file, no script, nothing from outside; its page.
 
     Raises:
         BadInput: the run holds no evaluation of the model.
     """
     record = read_study(layout, plan, model)
     page = compose(record)
-    path = layout.root / REPORT
-    with replacing(path) as temporary:
+    with replacing(layout.report) as temporary:
         temporary.write_text(page.html(), encoding="utf-8")
-    write_text(record.files.root / "card.md", card(record))
-    return path
+    write_text(record.files.card, card(record))
+    return page
 
 
 def compose(record: StudyRecord) -> Page:

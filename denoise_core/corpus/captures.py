@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from denoise_core.corpus import layout
 from denoise_core.corpus.dose import DoseStats, dose_stats, film_features, verify_dose_stats
 from denoise_core.corpus.manifest import COLUMNS, FIRST_ROW, Manifest, manifest_of, read_manifest
+from denoise_core.corpus.study import PUBLISHED, Study
 from study_core.errors import BadInput
 
 
@@ -54,6 +55,7 @@ class Captures(ABC):
     wavelength_nm: NDArray[np.float64]
     captures: pd.DataFrame
     sha256: str
+    study: Study
 
     def __len__(self) -> int:
         return len(self.captures)
@@ -92,12 +94,21 @@ class Captures(ABC):
         """
         if (path := layout.manifest_path(self.root, name)) is not None:
             return read_manifest(path)
-        return manifest_of(layout.derive_manifest(self.captures, name))
+        panel: tuple[str, ...] = ()
+        if name == "manifest_train" and (own := layout.manifest_path(self.root, "validation_panel")) is not None:
+            panel = read_manifest(own).groups
+        return manifest_of(layout.derive_manifest(self.captures, name, self.study, panel))
+
+    def training_beside(self, panel: Manifest) -> Manifest:
+        """What there is to train on when `panel` is held out: the corpus's own file, or all but the panel's groups."""
+        if layout.manifest_path(self.root, "manifest_train") is not None:
+            return self.manifest("manifest_train")
+        return manifest_of(layout.derive_manifest(self.captures, "manifest_train", self.study, panel.groups))
 
     @cached_property
     def dose_stats(self) -> DoseStats:
         """FiLM feature statistics of the dosed captures; BadInput where the corpus's own file says otherwise."""
-        stats = dose_stats(self._features, self._treatment.tolist())
+        stats = dose_stats(self._features, self._treatment.tolist(), self.study)
         if (path := layout.metadata_path(self.root, "dose_stats.json")) is not None:
             verify_dose_stats(stats, path)
         return stats
@@ -122,7 +133,7 @@ class Captures(ABC):
 
     @cached_property
     def _features(self) -> NDArray[np.float32]:
-        return film_features(self._treatment.tolist(), self.captures["angle"].tolist())
+        return film_features(self._treatment.tolist(), self.captures["angle"].tolist(), self.study)
 
 
 def verify_listing(
@@ -144,8 +155,13 @@ def verify_listing(
     return frame, grid
 
 
-def digest_of(frame: pd.DataFrame, wavelength_nm: NDArray[np.float64]) -> hashlib._Hash:
-    """The start of a corpus's content hash; the spectra as measured follow, row by row, as float32."""
+def digest_of(frame: pd.DataFrame, wavelength_nm: NDArray[np.float64], study: Study) -> hashlib._Hash:
+    """The start of a corpus's content hash; the spectra as measured follow, row by row, as float32.
+
+    A study of its own counts with what a result follows from; the published one is in no hash.
+    """
     digest = hashlib.sha256(frame.to_csv(index=False, lineterminator="\n").encode())
+    if study != PUBLISHED:
+        digest.update(study.identity().encode())
     digest.update(wavelength_nm.tobytes())
     return digest

@@ -7,13 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from denoise_core.corpus import layout
+from denoise_core.corpus.study import PUBLISHED
 from study_core.files import replacing
 
 
 def write_notes(captures: pd.DataFrame, out: Path) -> list[Path]:
     """Write `validation_panel_summary.md`, `train_manifest_summary.md`, `training_group_counts.md` into `out`."""
-    panel = layout.derive_manifest(captures, "validation_panel")
-    train = layout.derive_manifest(captures, "manifest_train")
+    panel = layout.derive_manifest(captures, "validation_panel", PUBLISHED)
+    train = layout.derive_manifest(captures, "manifest_train", PUBLISHED)
     samples = train.groupby(["treatment", "sample", "angle"], sort=True).size().reset_index(name="spectra")
     notes = {
         "validation_panel_summary.md": _note("Validation panel (fixed hold-out)", panel, _counts(panel)),

@@ -1,7 +1,7 @@
 """Dose metadata: what each treatment received, the FiLM features, their statistics, the sampling bins.
 
-Everything follows from the treatment and the angle alone, so nothing here is read from a file: a corpus's
-own metadata files are compared with these values and refused where they differ.
+Everything follows from the study, the treatment and the angle alone: a corpus's own metadata files are compared with
+these values and refused where they differ. What a study does not say is NaN here, and 0, the mean, once standardised.
 """
 
 from __future__ import annotations
@@ -17,82 +17,58 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from denoise_core.corpus.study import PUBLISHED, STUDY_FILE, Dose, Study
 from denoise_core.plans import FILM_FEATURES
 from study_core.errors import BadInput
 
-ANGLES = ("6Oclock", "12Oclock")
-CONTROL = "treatment_6"
 STATS_TOLERANCE = 2e-4  # the published statistics were summed in float32
 _FEATURE_TOLERANCE = 1e-6
 _MDV_UVA_MWH_CM2 = 54.4104  # mean daily value behind the published column UVA_pct_MDV
 _QUINTILES = np.linspace(0.2, 0.8, 4)
 
 
-@dataclass(frozen=True)
-class Dose:
-    """Exposure of one treatment: irradiances in mW/cm², durations in hours, the published column's label."""
-
-    uva_mw_cm2: float
-    uvb_mw_cm2: float
-    uva_hours: float = 24.0
-    uvb_hours: float = 1.065625
-    column_label: str = "control"
-
-    @property
-    def uva_total(self) -> float:
-        """UVA dose in mWh/cm²."""
-        return self.uva_mw_cm2 * self.uva_hours
-
-    @property
-    def uvb_total(self) -> float:
-        """UVB dose in mWh/cm²."""
-        return self.uvb_mw_cm2 * self.uvb_hours
+def cos_theta(angle: str, study: Study = PUBLISHED) -> float:
+    """cos of a clock angle, `Study.cos_theta`; BadInput for an angle that the study does not have."""
+    if study.angles is not None and angle not in study.angles:
+        raise BadInput(f"unknown angle {angle!r}", remedy=f"use one of {', '.join(study.angles)}")
+    return study.cos_theta(angle)
 
 
-DOSES: dict[str, Dose] = {
-    "treatment_1": Dose(3.185, 0.707, column_label="2"),
-    "treatment_2": Dose(2.488, 0.768, column_label="3"),
-    "treatment_3": Dose(1.692, 0.584, column_label="5"),
-    "treatment_4": Dose(1.095, 0.338, column_label="7"),
-    "treatment_5": Dose(0.647, 0.246, column_label="9"),
-    CONTROL: Dose(0.0, 0.0, 0.0, 0.0),
-}
-_UVA_MAX = max(dose.uva_total for dose in DOSES.values())
-_UVB_MAX = max(dose.uvb_total for dose in DOSES.values())
+def dose_of(treatment: str, study: Study = PUBLISHED) -> Dose | None:
+    """A treatment's exposure, None where its study gives none; BadInput for a treatment that the study lacks."""
+    if study.treatments is not None and treatment not in study.treatments:
+        raise BadInput(f"unknown treatment {treatment!r}", remedy=f"use one of {', '.join(study.treatments)}")
+    return study.dose(treatment)
 
 
-def cos_theta(angle: str) -> float:
-    """cos(2π·hour/12) of a clock angle: +1 at `12Oclock`, −1 at `6Oclock`."""
-    if angle not in ANGLES:
-        raise BadInput(f"unknown angle {angle!r}", remedy=f"use one of {', '.join(ANGLES)}")
-    return round(math.cos(2 * math.pi * int(angle.removesuffix("Oclock")) / 12), 12)
+def _largest(study: Study) -> tuple[float, float]:
+    """The largest UVA and UVB total of a study's treatments; NaN where it has no doses, or only doses of 0."""
+    doses = [dose for name in study.treatments or () if (dose := study.dose(name)) is not None]
+    uva, uvb = (max((getattr(dose, key) for dose in doses), default=0.0) for key in ("uva_total", "uvb_total"))
+    return uva or math.nan, uvb or math.nan
 
 
-def dose_of(treatment: str) -> Dose:
-    """The exposure of `treatment_1` … `treatment_6`; BadInput for any other name."""
-    if treatment not in DOSES:
-        raise BadInput(f"unknown treatment {treatment!r}", remedy=f"use one of {', '.join(DOSES)}")
-    return DOSES[treatment]
-
-
-def _feature_row(treatment: str, angle: str) -> list[float]:
-    dose = dose_of(treatment)
+def _feature_row(treatment: str, angle: str, study: Study) -> list[float]:
+    dose, cos = dose_of(treatment, study), cos_theta(angle, study)
+    if dose is None:
+        return [cos, *[math.nan] * (len(FILM_FEATURES) - 1)]
+    uva_max, uvb_max = _largest(study)
     ratio = dose.uva_total / dose.uvb_total if dose.uvb_total else math.nan
     return [
-        cos_theta(angle),
+        cos,
         dose.uva_total,
         dose.uvb_total,
         ratio,
         dose.uva_mw_cm2,
         dose.uvb_mw_cm2,
-        dose.uva_total / _UVA_MAX,
-        dose.uvb_total / _UVB_MAX,
+        dose.uva_total / uva_max,
+        dose.uvb_total / uvb_max,
     ]
 
 
-def film_features(treatment: Sequence[str], angle: Sequence[str]) -> NDArray[np.float32]:
-    """Raw dose features, float32 (B, 8) in `plans.FILM_FEATURES` order; the controls' ratio is NaN."""
-    table = {(t, a): _feature_row(t, a) for t, a in set(zip(treatment, angle, strict=True))}
+def film_features(treatment: Sequence[str], angle: Sequence[str], study: Study = PUBLISHED) -> NDArray[np.float32]:
+    """Raw dose features, float32 (B, 8) in `plans.FILM_FEATURES` order; NaN for what is not known."""
+    table = {(t, a): _feature_row(t, a, study) for t, a in set(zip(treatment, angle, strict=True))}
     rows = [table[key] for key in zip(treatment, angle, strict=True)]
     return np.asarray(rows, dtype=np.float32).reshape(-1, len(FILM_FEATURES))
 
@@ -129,18 +105,25 @@ class DoseStats:
         return cls(features, mean_F, std_F)
 
 
-def dose_stats(features_BF: NDArray[np.float32], treatment: Sequence[str]) -> DoseStats:
-    """Statistics over the dosed captures (the controls stay out, as in the published file).
+def dose_stats(features_BF: NDArray[np.float32], treatment: Sequence[str], study: Study = PUBLISHED) -> DoseStats:
+    """Statistics over the dosed captures (the controls stay out, as in the published file); over all where the study
+    has no doses.
 
-    A std under 1e-6 becomes 1. BadInput when every capture is a control.
+    A std under 1e-6 becomes 1; a feature that no capture has, mean 0 and std 1. BadInput when every capture of a study
+    with doses is a control or has none.
     """
-    dosed = np.asarray(treatment) != CONTROL
+    dosed = np.array([study.dose(name) is not None and not study.is_control(name) for name in treatment], bool)
+    if not study.has_doses:
+        dosed[:] = True
     if not dosed.any():
-        raise BadInput("no dosed capture: dose statistics need treatments 1 to 5")
+        raise BadInput("no dosed capture: dose statistics need treatments that received a dose and are no controls")
     values_BF = features_BF[dosed].astype(np.float64)
-    std_F = values_BF.std(axis=0)
+    mean_F, std_F = values_BF.mean(axis=0), values_BF.std(axis=0)
+    for column in np.flatnonzero(~np.isfinite(mean_F)):
+        known = values_BF[np.isfinite(values_BF[:, column]), column]
+        mean_F[column], std_F[column] = (known.mean(), known.std()) if len(known) else (0.0, 1.0)
     std_F = np.where(std_F < 1e-6, 1.0, std_F)
-    return DoseStats(FILM_FEATURES, values_BF.mean(axis=0).astype(np.float32), std_F.astype(np.float32))
+    return DoseStats(FILM_FEATURES, mean_F.astype(np.float32), std_F.astype(np.float32))
 
 
 def read_dose_stats(path: Path) -> DoseStats:
@@ -173,17 +156,19 @@ def verify_dose_stats(stats: DoseStats, path: Path) -> None:
             )
 
 
-def dose_features(captures: pd.DataFrame) -> pd.DataFrame:
+def dose_features(captures: pd.DataFrame, study: Study = PUBLISHED) -> pd.DataFrame:
     """The table `dose_features.csv`, one row a capture, with the published columns in their order."""
-    dosed = [dose for name, dose in DOSES.items() if name != CONTROL]
+    doses = {name: dose for name in study.treatments or () if (dose := study.dose(name)) is not None}
+    dosed = [dose for name, dose in doses.items() if not study.is_control(name)]
     uva, uvb = (np.array([getattr(d, key) for d in dosed]) for key in ("uva_total", "uvb_total"))
+    uva_max, uvb_max = _largest(study)
     rows = []
-    for name, dose in DOSES.items():
-        control = name == CONTROL
+    for number, (name, dose) in enumerate(doses.items(), start=1):
+        control = study.is_control(name)
         rows.append(
             {
                 "treatment": name,
-                "treatment_number": int(name.removeprefix("treatment_")),
+                "treatment_number": number,
                 "column_label": dose.column_label,
                 "UVA_hours_h": dose.uva_hours,
                 "UVB_hours_h": dose.uvb_hours,
@@ -191,13 +176,13 @@ def dose_features(captures: pd.DataFrame) -> pd.DataFrame:
                 "P_UVB_mW_cm2": dose.uvb_mw_cm2,
                 "UVA_total_mWh_cm2": dose.uva_total,
                 "UVB_total_mWh_cm2": dose.uvb_total,
-                "UVA_over_UVB": math.nan if control else dose.uva_total / dose.uvb_total,
-                "UVA_norm": dose.uva_total / _UVA_MAX,
-                "UVB_norm": dose.uvb_total / _UVB_MAX,
+                "UVA_over_UVB": math.nan if control or not dose.uvb_total else dose.uva_total / dose.uvb_total,
+                "UVA_norm": dose.uva_total / uva_max,
+                "UVB_norm": dose.uvb_total / uvb_max,
                 "UVA_total_z": (dose.uva_total - uva.mean()) / uva.std(),
                 "UVB_total_z": (dose.uvb_total - uvb.mean()) / uvb.std(),
                 "UVA_pct_MDV": math.nan if control else 100 * dose.uva_total / _MDV_UVA_MWH_CM2,
-                "UVB_pct_MDV": math.nan if control else 100 * dose.uvb_total / _UVB_MAX,
+                "UVB_pct_MDV": math.nan if control else 100 * dose.uvb_total / uvb_max,
             }
         )
     merged = captures.merge(pd.DataFrame(rows), on="treatment", how="left", validate="many_to_one")
@@ -205,7 +190,7 @@ def dose_features(captures: pd.DataFrame) -> pd.DataFrame:
     return merged[order + [name for name in rows[0] if name not in order]]
 
 
-def verify_dose_features(path: Path) -> None:
+def verify_dose_features(path: Path, study: Study = PUBLISHED) -> None:
     """BadInput (file, row) at the first row of `dose_features.csv` whose dose is not its treatment's."""
     try:
         found = pd.read_csv(path)
@@ -217,9 +202,14 @@ def verify_dose_features(path: Path) -> None:
     if missing := [name for name in keys + columns if name not in found]:
         raise BadInput(f"no column {', '.join(missing)}", file=path, remedy="restore the published columns")
     for row, name in enumerate(found["treatment"], start=2):
-        if name not in DOSES:
-            raise BadInput(f"unknown treatment {name!r}", file=path, row=row, remedy=f"use one of {', '.join(DOSES)}")
-    expected = dose_features(found[keys])
+        if study.dose(str(name)) is None:
+            raise BadInput(
+                f"unknown treatment {name!r}, or one without a dose in the study {study.name}",
+                file=path,
+                row=row,
+                remedy=f"give its dose in {STUDY_FILE}, or remove the file",
+            )
+    expected = dose_features(found[keys], study)
     for column in columns:
         got, want = (frame[column].to_numpy(dtype=np.float64) for frame in (found, expected))
         bad = ~np.isclose(got, want, rtol=_FEATURE_TOLERANCE, atol=_FEATURE_TOLERANCE, equal_nan=True)
@@ -233,12 +223,12 @@ def verify_dose_features(path: Path) -> None:
             )
 
 
-def sampling_weights(captures: pd.DataFrame) -> pd.DataFrame:
+def sampling_weights(captures: pd.DataFrame, study: Study = PUBLISHED) -> pd.DataFrame:
     """The table `dose_sampling_weights.csv`: unit weight and quintile bins `"(uva, uvb)"` of the normalised doses.
 
     The edges are the 20, 40, 60 and 80 % quantiles over the captures; a value on an edge belongs to the upper bin.
     """
-    frame = dose_features(captures)
+    frame = dose_features(captures, study)
     bins = []
     for column in ("UVA_norm", "UVB_norm"):
         values = frame[column].to_numpy(dtype=np.float64)

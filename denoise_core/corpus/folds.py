@@ -1,4 +1,4 @@
-"""The five 3/1/1 folds by sample: train on three samples of each treatment, validate on one, test on one."""
+"""Folds by sample: of each treatment one sample to test, one to validate, the others to train; 3/1/1 of five."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from typing import Any
 import pandas as pd
 
 from denoise_core.corpus import layout
-from denoise_core.corpus.dose import ANGLES
 from denoise_core.corpus.manifest import Manifest, manifest_of, write_manifest
 from denoise_core.corpus.store import Corpus
+from denoise_core.corpus.study import FEWEST_SAMPLES, PUBLISHED, STUDY_FILE, Study
 from study_core.errors import BadInput
-
-FOLDS = (1, 2, 3, 4, 5)
-SPLITS = {"train": (0, 1, 2), "val": (3,), "test": (4,)}  # places after the fold's first training sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,67 +39,79 @@ class FoldPaths:
     test: Path
 
 
-def split_samples(captures: pd.DataFrame, k: int) -> dict[str, dict[str, list[str]]]:
-    """split → treatment → samples of fold k. BadInput: no such fold, or a treatment without five samples."""
-    if k not in FOLDS:
-        raise BadInput(f"no fold {k}", remedy="folds are 1 to 5")
-    by_treatment = layout.dosed_samples(captures)
+def fold_numbers(captures: pd.DataFrame, study: Study) -> tuple[int, ...]:
+    """The folds that a corpus has, from 1: as many as its smallest treatment has samples. BadInput says why none."""
+    by_treatment = layout.rotating_samples(captures, study)
     if not by_treatment:
-        raise BadInput("no dosed treatment: the controls take part in no fold", remedy="give treatments 1 to 5")
+        raise BadInput(
+            "every treatment is a control: the controls take part in no fold", remedy="give treatments that are none"
+        )
     for treatment, samples in by_treatment.items():
-        if len(samples) != len(FOLDS):
+        if study.samples is not None and len(samples) != study.samples:
             raise BadInput(
-                f"{treatment} has {len(samples)} samples, the rotation needs {len(FOLDS)}",
+                f"{treatment} has {len(samples)} samples, the rotation needs {study.samples}",
                 remedy="complete the corpus, or leave the treatment out",
             )
+        if len(samples) < FEWEST_SAMPLES:
+            raise BadInput(
+                f"no folds: {treatment} has {len(samples)} samples, a fold needs one each to train, validate and test",
+                remedy=f"give {FEWEST_SAMPLES} samples, or make it a control in {STUDY_FILE}",
+            )
+    return tuple(range(1, min(map(len, by_treatment.values())) + 1))
+
+
+def split_samples(captures: pd.DataFrame, k: int, study: Study) -> dict[str, dict[str, list[str]]]:
+    """split → treatment → samples of fold k; BadInput for a fold that there is not.
+
+    Each fold tests one sample of a treatment, validates on the one before it in rotation, trains on the others.
+    """
+    numbers = fold_numbers(captures, study)
+    if k not in numbers:
+        raise BadInput(f"no fold {k}", remedy=f"folds are 1 to {numbers[-1]}")
+    by_treatment = layout.rotating_samples(captures, study)
     return {
-        split: {t: [layout.fold_sample(samples, k, o) for o in offsets] for t, samples in by_treatment.items()}
-        for split, offsets in SPLITS.items()
+        "train": {t: [layout.fold_sample(s, k, o) for o in range(len(s) - 2)] for t, s in by_treatment.items()},
+        "val": {t: [layout.fold_sample(s, k, -2)] for t, s in by_treatment.items()},
+        "test": {t: [layout.fold_sample(s, k, -1)] for t, s in by_treatment.items()},
     }
 
 
-def fold_counts(captures: pd.DataFrame) -> dict[str, int]:
-    """Rows that each split must have: treatments × samples of the split × angles × captures a group.
-
-    BadInput names the first dosed group that is missing or holds another number of captures than the others.
-    """
-    by_treatment = layout.dosed_samples(captures)
+def verify_groups(captures: pd.DataFrame, study: Study) -> None:
+    """BadInput names the first group that a fold needs and that lacks captures, where the study says how many."""
+    if study.replicates is None:
+        return
+    by_treatment = layout.rotating_samples(captures, study)
     sizes = captures["group_id"].value_counts().to_dict()
-    groups = [f"{t}/{s}/{a}" for t, samples in by_treatment.items() for s in samples for a in ANGLES]
-    replicates = max(sizes.get(group, 0) for group in groups)
+    angles = study.angles or sorted(set(captures["angle"]))
+    groups = [f"{t}/{s}/{a}" for t, samples in by_treatment.items() for s in samples for a in angles]
+    equal = study.replicates == "equal"
+    replicates = max(sizes.get(group, 0) for group in groups) if equal else study.replicates
     for group in groups:
         if sizes.get(group, 0) != replicates:
             raise BadInput(
-                f"group {group} has {sizes.get(group, 0)} captures, others have {replicates}",
-                remedy="restore the missing captures: folds must hold equal groups",
+                f"group {group} has {sizes.get(group, 0)} captures, "
+                + (f"others have {replicates}" if equal else f"the study {study.name} says {replicates}"),
+                remedy=f"restore the missing captures, or leave replicates out of {STUDY_FILE}",
             )
-    return {split: len(by_treatment) * len(o) * len(ANGLES) * replicates for split, o in SPLITS.items()}
 
 
 def fold_manifests(corpus: Corpus, k: int) -> Fold:
-    """Manifests of fold k (1 … 5), unique captures in corpus order, their counts checked."""
-    samples = split_samples(corpus.captures, k)
-    expected = fold_counts(corpus.captures)
+    """Manifests of fold k (from 1), unique captures in corpus order, their groups counted."""
+    samples = split_samples(corpus.captures, k, corpus.study)
+    verify_groups(corpus.captures, corpus.study)
     of_sample = corpus.captures["treatment"] + "/" + corpus.captures["sample"]
     manifests = {}
     for split, by_treatment in samples.items():
         chosen = [f"{t}/{s}" for t, names in by_treatment.items() for s in names]
-        manifest = manifest_of(corpus.captures[of_sample.isin(chosen)])
-        if len(manifest) != expected[split]:
-            raise BadInput(
-                f"fold {k} {split} has {len(manifest)} rows, expected {expected[split]}",
-                file=corpus.root,
-                remedy="restore the missing captures",
-            )
-        manifests[split] = manifest
+        manifests[split] = manifest_of(corpus.captures[of_sample.isin(chosen)])
     return Fold(k, **manifests)
 
 
-def folds_json(captures: pd.DataFrame) -> dict[str, Any]:
+def folds_json(captures: pd.DataFrame, study: Study = PUBLISHED) -> dict[str, Any]:
     """The published `folds.json`: fold → split → treatment → samples (a list for train, one name otherwise)."""
     folds = {}
-    for k in FOLDS:
-        splits = split_samples(captures, k)
+    for k in fold_numbers(captures, study):
+        splits = split_samples(captures, k, study)
         folds[str(k)] = {
             split: {t: names if split == "train" else names[0] for t, names in by_treatment.items()}
             for split, by_treatment in splits.items()
@@ -111,9 +120,9 @@ def folds_json(captures: pd.DataFrame) -> dict[str, Any]:
 
 
 def write_folds(corpus: Corpus, out_dir: Path) -> list[FoldPaths]:
-    """Write `fold_01 … fold_05/{train,val,test}_manifest.csv` under `out_dir`."""
+    """Write `fold_01 …/{train,val,test}_manifest.csv` of every fold under `out_dir`."""
     written = []
-    for k in FOLDS:
+    for k in fold_numbers(corpus.captures, corpus.study):
         folder = Path(out_dir) / f"fold_{k:02d}"
         paths = {}
         for split, manifest in fold_manifests(corpus, k):

@@ -1,12 +1,13 @@
 """Where a corpus's files stand, how they are read, and which groups the standard manifests hold.
 
-The counts follow from the groups below and the number of captures a group: 150 in the full corpus gives
+The counts follow from the study's panel and the number of captures a group: 150 in the full published corpus gives
 8,100 / 11,100 / 10,350 rows and a panel of 750.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,52 +17,64 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from denoise_core.corpus.dose import CONTROL
 from denoise_core.corpus.manifest import COLUMNS, FIRST_ROW, read_manifest
+from denoise_core.corpus.study import NAME, STUDY_FILE, Study
 from study_core.errors import BadInput
 
 SPECTRA_FOLDER = "spectra_for_fold"
 PACKED_FILE = "spectra.npy"
+GRID_FILE = "wavelength_grid.npy"
 STAGING_FOLDER = "_staging"
-PANEL_GROUPS = ("treatment_3/sample_J/12Oclock", "treatment_5/sample_H/6Oclock", "treatment_6/sample_I/6Oclock")
+NOT_CAPTURES = (STAGING_FOLDER, SPECTRA_FOLDER, "truth", "metadata")  # beside the treatments of a bare tree
 MANIFEST_NAMES = ("manifest", "manifest_full", "manifest_train", "validation_panel", "staging")
 CLIP_MARGIN = 0.01  # dark captures dip to -0.003 by detector noise; anything farther out is not reflectance
 
 
 def fold_sample(samples: Sequence[str], k: int, offset: int) -> str:
-    """Sample that stands `offset` places after the first training sample of fold k (1 … 5), indices modulo 5."""
+    """Sample that stands `offset` places after the first training sample of fold k (from 1), in rotation."""
     return samples[(k - 1 + offset) % len(samples)]
 
 
-def dosed_samples(captures: pd.DataFrame) -> dict[str, list[str]]:
-    """Samples of each dosed treatment in the order in which the folds rotate: alphabetical."""
-    dosed = captures[captures["treatment"] != CONTROL]
-    return {str(t): sorted(set(frame["sample"])) for t, frame in dosed.groupby("treatment")}
+def rotating_samples(captures: pd.DataFrame, study: Study) -> dict[str, list[str]]:
+    """Samples of each treatment that is no control, in the order in which the folds rotate: alphabetical."""
+    chosen = captures[[not study.is_control(name) for name in captures["treatment"]]]
+    return {str(t): sorted(set(frame["sample"])) for t, frame in chosen.groupby("treatment")}
 
 
-def derive_manifest(captures: pd.DataFrame, name: str) -> pd.DataFrame:
+def derive_manifest(captures: pd.DataFrame, name: str, study: Study, panel: Sequence[str] = ()) -> pd.DataFrame:
     """Rows of a standard manifest from the unique captures; BadInput for a name that cannot be derived.
 
-    `manifest_full`: the dosed captures, fold 01's validation and then its test samples once more, the controls.
+    `manifest_full`: every capture; in a study with `twins` the controls last, and before them fold 01's validation and
+    then its test samples once more. `panel`: the groups held out, where they are not the study's own.
     """
     if name == "manifest":
         return captures
     if name == "manifest_full":
-        control = captures["treatment"] == CONTROL
-        twins = [_fold_one(captures, offset) for offset in (3, 4)]
+        if not study.twins:
+            return captures
+        control = np.array([study.is_control(name) for name in captures["treatment"]], dtype=bool)
+        twins = [_fold_one(captures, study, offset) for offset in (-2, -1)]
         return pd.concat([captures[~control], *twins, captures[control]], ignore_index=True)
     if name in ("manifest_train", "validation_panel"):
-        full = derive_manifest(captures, "manifest_full")
-        in_panel = full["group_id"].isin(PANEL_GROUPS)
+        groups = panel or study.panel
+        if not groups:
+            raise BadInput(
+                "no panel: which groups are held out is said nowhere",
+                file=STUDY_FILE,
+                remedy=f"name them under panel in {STUDY_FILE}, or give validation_panel.csv",
+            )
+        full = derive_manifest(captures, "manifest_full", study)
+        in_panel = full["group_id"].isin(groups)
         return full[in_panel if name == "validation_panel" else ~in_panel].reset_index(drop=True)
     known = ", ".join(MANIFEST_NAMES)
     what = "the corpus has no staging manifest" if name == "staging" else f"unknown manifest {name!r}"
     raise BadInput(what, remedy=f"give a path, or one of {known}; a generated corpus has them all")
 
 
-def _fold_one(captures: pd.DataFrame, offset: int) -> pd.DataFrame:
-    """Captures of fold 01's validation (offset 3) or test (offset 4) samples."""
-    chosen = {f"{t}/{fold_sample(samples, 1, offset)}" for t, samples in dosed_samples(captures).items()}
+def _fold_one(captures: pd.DataFrame, study: Study, offset: int) -> pd.DataFrame:
+    """Captures of fold 01's validation (offset −2) or test (offset −1) samples."""
+    rotating = rotating_samples(captures, study)
+    chosen = {f"{t}/{fold_sample(samples, 1, offset)}" for t, samples in rotating.items()}
     return captures[(captures["treatment"] + "/" + captures["sample"]).isin(list(chosen))]
 
 
@@ -70,14 +83,27 @@ def find_spectra(root: Path) -> tuple[Path, bool]:
     if (root / PACKED_FILE).is_file():
         return root, True
     for folder in (root / SPECTRA_FOLDER, root):
-        if any(folder.glob("treatment_*")):
+        if any(folder.glob("treatment_*")) or (folder.is_dir() and _described(folder, root)):
             return folder, False
     what = "no corpus here" if root.is_dir() else "no such folder"
     raise BadInput(
         what,
         file=root,
-        remedy=f"name the folder of {SPECTRA_FOLDER}/ or spectra.npy, or see python -m denoise_core corpus --help",
+        remedy=f"name the folder of {SPECTRA_FOLDER}/ or spectra.npy, bring your own data by gated import, or see "
+        "python -m denoise_core corpus --help",
     )
+
+
+def _described(folder: Path, root: Path) -> bool:
+    """Whether a folder of other names than `treatment_*` is a corpus: it has a manifest, or a study with captures."""
+    if (folder / "manifest.csv").is_file() and (folder / GRID_FILE).is_file():
+        return True
+    return study_path(root) is not None and any(folder.glob("*/*/*/*.npy"))
+
+
+def study_path(root: Path) -> Path | None:
+    """Path of the corpus's `study.yaml`, None where it has none."""
+    return _first_file([home / STUDY_FILE for home in _homes(root)])
 
 
 def _homes(root: Path) -> list[Path]:
@@ -119,12 +145,18 @@ def load_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:
     return array
 
 
+def grid_path(root: Path, folder: Path | None = None) -> Path | None:
+    """Path of the wavelengths; `folder`: of the spectra, where it is known."""
+    near = [folder] if folder else []
+    far = [folder.parent / SPECTRA_FOLDER] if folder else []
+    return _first_file([home / GRID_FILE for home in [*near, *_homes(root), *far]])
+
+
 def read_wavelength_grid(root: Path, folder: Path) -> NDArray[np.float64]:
     """Wavelengths in nm (L,), rising; from the spectra's folder, or its siblings for a bare `treatment_*` tree."""
-    homes = [folder, *_homes(root), folder.parent / SPECTRA_FOLDER]
-    path = _first_file([home / "wavelength_grid.npy" for home in homes])
+    path = grid_path(root, folder)
     if path is None:
-        raise BadInput("no such file", file=folder / "wavelength_grid.npy", remedy="put the wavelength grid there")
+        raise BadInput("no such file", file=folder / GRID_FILE, remedy="put the wavelength grid there")
     grid = load_array(path).astype(np.float64)
     if grid.ndim != 1 or len(grid) < 8 or not np.isfinite(grid).all() or (np.diff(grid) <= 0).any():
         raise BadInput(f"not a rising grid of wavelengths, shape {grid.shape}", file=path, remedy="give nm, rising")
@@ -132,11 +164,27 @@ def read_wavelength_grid(root: Path, folder: Path) -> NDArray[np.float64]:
 
 
 def read_captures(folder: Path) -> tuple[pd.DataFrame, Path]:
-    """(captures, file that errors name): `manifest.csv` where it exists, else every file of the tree, sorted."""
+    """(captures, file that errors name): `manifest.csv` where it exists, else every file of the tree, sorted.
+
+    BadInput for an array in the tree that stands nowhere in the layout: nothing is passed over in silence.
+    """
     path = folder / "manifest.csv"
-    if path.is_file() or not any(folder.glob("treatment_*")):
+    if path.is_file() or not any(folder.glob("*/*/*/*.npy")):
         return read_manifest(path).frame, path
-    files = sorted(p.relative_to(folder).as_posix() for p in folder.glob("treatment_*/sample_*/*/*.npy"))
+    own = {folder / GRID_FILE, folder / PACKED_FILE}
+    files = []
+    for file in sorted(folder.rglob("*.npy")):
+        parts = file.relative_to(folder).parts
+        if parts[0] in NOT_CAPTURES or file in own:
+            continue
+        if len(parts) != 4 or not all(re.fullmatch(NAME, part) for part in parts):
+            raise BadInput(
+                f"{file.relative_to(folder)} is no capture of this corpus: its place is not TREATMENT/SAMPLE/ANGLE/"
+                "FILE.npy, or a name has other characters than letters, digits, _ . + -",
+                file=folder,
+                remedy="rename or move it, or list the captures in manifest.csv",
+            )
+        files.append("/".join(parts))
     rows = [(name, *name.split("/")[:3], name.rsplit("/", 1)[0]) for name in files]
     return pd.DataFrame(rows, columns=list(COLUMNS)), folder
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from denoise_core.corpus.study import PUBLISHED
 from study_core.errors import BadInput
 from study_core.files import replacing
 
-ROI_NM = (320.0, 500.0)
 ROI_ALPHA = 3.0
 CLIP_PERCENTILES = (5.0, 95.0)
 
@@ -21,7 +21,7 @@ class LambdaStats:
     """The arrays of `lambda_stats.npz`, each float32 (L,).
 
     `variance` over all captures (ddof 1); `variance_clipped` to its own 5th and 95th percentiles;
-    `precision` = 1 / clipped; `alpha` = 3 inside 320–500 nm, else 1; `weights` = precision · alpha, not normalised.
+    `precision` = 1 / clipped; `alpha` = 3 inside the study's ROI, else 1; `weights` = precision · alpha.
     """
 
     wavelength: NDArray[np.float32]
@@ -32,7 +32,11 @@ class LambdaStats:
     weights: NDArray[np.float32]
 
 
-def lambda_stats(spectra_NL: NDArray[np.float32], wavelength_nm: NDArray[np.float64]) -> LambdaStats:
+def lambda_stats(
+    spectra_NL: NDArray[np.float32],
+    wavelength_nm: NDArray[np.float64],
+    roi_nm: tuple[float, float] = PUBLISHED.roi_nm,
+) -> LambdaStats:
     """Compute the statistics; BadInput with fewer than two captures or a wavelength that never varies."""
     if len(spectra_NL) < 2:
         raise BadInput("variance needs two captures or more", remedy="give a larger corpus")
@@ -40,7 +44,7 @@ def lambda_stats(spectra_NL: NDArray[np.float32], wavelength_nm: NDArray[np.floa
     clipped = np.clip(variance, *np.percentile(variance, CLIP_PERCENTILES))
     if not (clipped > 0).all():
         raise BadInput("a wavelength has variance 0", remedy="remove constant wavelengths or duplicate captures")
-    inside = (wavelength_nm >= ROI_NM[0]) & (wavelength_nm <= ROI_NM[1])
+    inside = (wavelength_nm >= roi_nm[0]) & (wavelength_nm <= roi_nm[1])
     alpha = np.where(inside, ROI_ALPHA, 1.0)
     arrays = (wavelength_nm, variance, clipped, 1 / clipped, alpha, alpha / clipped)
     return LambdaStats(*(array.astype(np.float32) for array in arrays))

@@ -22,8 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 from denoise_core.corpus import layout
 from denoise_core.corpus.captures import Captures, digest_of, verify_listing
 from denoise_core.corpus.dose import verify_dose_features
-from denoise_core.corpus.manifest import write_manifest
+from denoise_core.corpus.manifest import FIRST_ROW, write_manifest
 from denoise_core.corpus.statistics import LambdaStats, lambda_stats
+from denoise_core.corpus.study import PUBLISHED, STUDY_FILE, Study, read_study
 from study_core.files import replacing
 
 
@@ -45,7 +46,7 @@ class Corpus(Captures):
     @cached_property
     def lambda_stats(self) -> LambdaStats:
         """Variance and precision per wavelength over all N captures, as measured (before clipping)."""
-        return lambda_stats(self.measured(), self.wavelength_nm)
+        return lambda_stats(self.measured(), self.wavelength_nm, self.study.roi_nm)
 
     def measured(self) -> NDArray[np.float32]:
         """A copy of `spectra_NL` as it stands in the files: the few values outside [0, 1] restored, float32 (N, L)."""
@@ -60,6 +61,7 @@ def corpus_of(
     wavelength_nm: NDArray[Any],
     root: Path = Path("."),
     source: Path | None = None,
+    study: Study = PUBLISHED,
 ) -> Corpus:
     """A validated corpus from arrays. `source` is the file that errors name; rows count as in a manifest.
 
@@ -70,11 +72,11 @@ def corpus_of(
     layout.verify_shape(spectra_NL.shape, len(frame), len(grid), place)
     values = np.array(spectra_NL, dtype=np.float32, order="C")
     layout.verify_reflectance(values, frame["relative_path"].tolist(), place)
-    digest = digest_of(frame, grid)
+    digest = digest_of(frame, grid, study)
     digest.update(values.data)
     outside = layout.clip_reflectance(values)
     values.flags.writeable = False
-    return Corpus(Path(root), grid, frame, digest.hexdigest(), values, outside)
+    return Corpus(Path(root), grid, frame, digest.hexdigest(), study, values, outside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,16 +88,20 @@ class Found:
     wavelength_nm: NDArray[np.float64]
     captures: pd.DataFrame
     source: Path
+    study: Study
 
 
 def find_corpus(root: Path) -> Found:
     """The listing of a corpus in either layout, its own dose table verified; BadInput names file and row."""
     folder, packed = layout.find_spectra(root)
+    study = read_study(layout.study_path(root))
     grid = layout.read_wavelength_grid(root, folder)
+    study.verify_grid(grid, folder / layout.GRID_FILE)
     captures, source = layout.read_captures(folder)
+    study.verify_rows(captures, source, FIRST_ROW)
     if (path := layout.metadata_path(root, "dose_features.csv")) is not None:
-        verify_dose_features(path)
-    return Found(folder, packed, grid, captures, folder / layout.PACKED_FILE if packed else source)
+        verify_dose_features(path, study)
+    return Found(folder, packed, grid, captures, folder / layout.PACKED_FILE if packed else source, study)
 
 
 def open_corpus(root: Path) -> Corpus:
@@ -106,7 +112,7 @@ def open_corpus(root: Path) -> Corpus:
     else:
         names = found.captures["relative_path"].tolist()
         spectra_NL = layout.read_capture_files(found.folder, names, len(found.wavelength_nm), found.source)
-    return corpus_of(found.captures, spectra_NL, found.wavelength_nm, Path(root), found.source)
+    return corpus_of(found.captures, spectra_NL, found.wavelength_nm, Path(root), found.source, found.study)
 
 
 def pack(corpus: Corpus, out: Path) -> Path:
@@ -118,6 +124,7 @@ def pack(corpus: Corpus, out: Path) -> Path:
     write_manifest(corpus.captures, out / "manifest.csv")
     for name in ("manifest_full", "manifest_train", "validation_panel"):
         _copy(layout.manifest_path(corpus.root, name), out / f"{name}.csv")
+    _copy(layout.study_path(corpus.root), out / STUDY_FILE)
     for name in ("dose_features.csv", "dose_sampling_weights.csv", "dose_stats.json"):
         _copy(layout.metadata_path(corpus.root, name), out / "metadata" / name)
     grid = corpus.wavelength_nm.astype(np.float32)

@@ -47,11 +47,11 @@ def open_stream(root: Path) -> Stream:
     if found.packed:
         shape = layout.load_array(found.folder / layout.PACKED_FILE, mapped=True).shape
         layout.verify_shape(shape, len(frame), len(grid), found.source)
-    stream = Stream(Path(root), grid, frame, "", found.folder, found.packed, found.source)
-    digest = digest_of(frame, grid)
+    stream = Stream(Path(root), grid, frame, "", found.study, found.folder, found.packed, found.source)
+    digest = digest_of(frame, grid, found.study)
     for first in range(0, len(frame), CHUNK):
         rows = np.arange(first, min(first + CHUNK, len(frame)))
         values_BL = stream._raw(rows)
         layout.verify_reflectance(values_BL, frame["relative_path"].iloc[rows].tolist(), found.source, first)
         digest.update(values_BL.data)
-    return Stream(stream.root, grid, frame, digest.hexdigest(), found.folder, found.packed, found.source)
+    return Stream(stream.root, grid, frame, digest.hexdigest(), found.study, found.folder, found.packed, found.source)

@@ -19,10 +19,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from denoise_core.corpus import coverage, layout, spectral_model
-from denoise_core.corpus.dose import ANGLES, CONTROL, dose_features, dose_stats, film_features, sampling_weights
+from denoise_core.corpus.dose import dose_features, dose_stats, film_features, sampling_weights
 from denoise_core.corpus.folds import folds_json
 from denoise_core.corpus.manifest import COLUMNS, write_manifest
 from denoise_core.corpus.statistics import lambda_stats, write_lambda_stats
+from denoise_core.corpus.study import ANGLES, CONTROL, PUBLISHED
 from study_core.errors import BadInput
 
 Size = Literal["mini", "full"]
@@ -171,9 +172,9 @@ def _write(out: Path, spectra: _Spectra) -> None:
     write_lambda_stats(lambda_stats(aligned_NL, grid), folder / "lambda_stats.npz")
 
     for name in ("manifest", "manifest_full", "manifest_train"):
-        write_manifest(layout.derive_manifest(captures, name), folder / f"{name}.csv")
+        write_manifest(layout.derive_manifest(captures, name, PUBLISHED), folder / f"{name}.csv")
     write_manifest(spectra.frame, staging / "manifest.csv")
-    write_manifest(layout.derive_manifest(captures, "validation_panel"), out / "validation_panel.csv")
+    write_manifest(layout.derive_manifest(captures, "validation_panel", PUBLISHED), out / "validation_panel.csv")
     _write_json(out / "folds.json", folds_json(captures))
 
     metadata = out / "metadata"

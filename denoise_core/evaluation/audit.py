@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from denoise_core.corpus.dose import dose_of
 from denoise_core.corpus.manifest import Manifest, verify_disjoint, verify_manifest_hash
 from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.store import Corpus
+from denoise_core.corpus.study import Study
 from denoise_core.evaluation import scores as figures
 from denoise_core.evaluation.controls import LEFT_OUT, savgol
 from denoise_core.evaluation.downstream import PanelLabels, downstream_metrics, flat_metrics
@@ -79,6 +79,7 @@ def audit_predictions(
     Raises BadInput when a row is not in the corpus or shapes differ; bad *values* are refused by gate 0.
     """
     thresholds = thresholds or GateThresholds()
+    roi_nm = corpus.study.roi_nm
     rows = corpus.rows(panel)
     raw_ML = corpus.spectra_NL[rows].astype(np.float64)
     prediction_ML = np.asarray(predictions_ML, np.float64)
@@ -91,11 +92,11 @@ def audit_predictions(
     reference_ML = raw_ML if reference == "self" else loo_mean(corpus, rows).astype(np.float64)
     integrity, integrity_gates = _integrity(corpus, panel, training, expected_hash, prediction_ML, reference_ML)
     prediction_ML = np.where(np.isfinite(prediction_ML), prediction_ML, np.nan)  # counted above; ∞ must not win
-    own = score(prediction_ML, reference_ML, corpus.wavelength_nm, reference)
-    labels = _labels(panel)
+    own = score(prediction_ML, reference_ML, corpus.wavelength_nm, reference, roi_nm)
+    labels = _labels(panel, corpus.study)
     compared = {RAW: raw_ML, SAVGOL: savgol(raw_ML), **(controls or {})}
-    scored = {name: score(x, reference_ML, corpus.wavelength_nm, reference) for name, x in compared.items()}
-    downstream = downstream_metrics(raw_ML, prediction_ML, labels, corpus.wavelength_nm, thresholds)
+    scored = {name: score(x, reference_ML, corpus.wavelength_nm, reference, roi_nm) for name, x in compared.items()}
+    downstream = downstream_metrics(raw_ML, prediction_ML, labels, corpus.wavelength_nm, thresholds, roi_nm)
 
     metrics = {
         **integrity,
@@ -110,10 +111,10 @@ def audit_predictions(
     if reference == "loo":  # under `self` nothing ships, and the published verdicts stand as they were
         unique = ~panel.frame["relative_path"].duplicated().to_numpy()
         honesty = honesty_measures(
-            prediction_ML, reference_ML, raw_ML, controls or {}, labels, corpus.wavelength_nm, unique
+            prediction_ML, reference_ML, raw_ML, controls or {}, labels, corpus.wavelength_nm, unique, roi_nm
         )
         blind_ML = None if training is None else blind_prediction(corpus, training, len(rows))
-        vacuous = vacuous_metrics(blind_ML, reference_ML, corpus.wavelength_nm, thresholds, downstream)
+        vacuous = vacuous_metrics(blind_ML, reference_ML, corpus.wavelength_nm, thresholds, downstream, roi_nm)
     gates = integrity_gates + _judge(metrics, thresholds, reference, panel, downstream, vacuous)
     gates += _judge_honesty(honesty, thresholds, controls or {}, labels) if reference == "loo" else ()
     outlier_M = offset_outliers(raw_ML, loo_mean(corpus, rows).astype(np.float64), labels.group_M)
@@ -138,9 +139,10 @@ def audit_predictions(
     return replace(audit, notices=_notices(audit, training, expected_hash, selected_on))
 
 
-def _labels(panel: Manifest) -> PanelLabels:
+def _labels(panel: Manifest, study: Study) -> PanelLabels:
     treatment_M = panel.frame["treatment"].to_numpy(dtype=str)
-    dose = {treatment: dose_of(treatment).uva_total for treatment in np.unique(treatment_M)}
+    known = {treatment: study.dose(treatment) for treatment in np.unique(treatment_M)}
+    dose = {treatment: np.nan if one is None else one.uva_total for treatment, one in known.items()}
     return PanelLabels(
         group_M=panel.frame["group_id"].to_numpy(dtype=str),
         treatment_M=treatment_M,
@@ -206,10 +208,16 @@ def _judge(
     vacuous: Mapping[str, str],
 ) -> tuple[GateRecord, ...]:
     """Gates 1 to 5."""
-    kept = bool(downstream["dose_monotonicity"]["primary_pass"])
+    dose = downstream["dose_monotonicity"]
     rules = [
         *metric_rules(thresholds, reference, vacuous),
-        *downstream_rules(thresholds, dose_response_kept=kept, vacuous=vacuous.get("dose_monotonicity", "")),
+        *downstream_rules(
+            thresholds,
+            dose_response_kept=bool(dose["primary_pass"]),
+            doses=dose["dose_column_used"] is not None,
+            treatments=panel.frame["treatment"].nunique(),
+            vacuous=vacuous.get("dose_monotonicity", ""),
+        ),
     ]
     if reference == "loo":
         return judge(metrics, rules + list(skill_rules(thresholds, panel.groups)), required=GATES[1:6])
@@ -274,7 +282,15 @@ def _notices(
             "decides shipping: the perfect denoiser fails gate 3 under it, and the identity gets an infinite PSNR.",
         ),
         (
-            bool(dose["vacuous"]),
+            dose["dose_column_used"] is None,
+            "The study gives no doses for the panel's treatments: gate 4 has no dose test.",
+        ),
+        (
+            audit.panel.frame["treatment"].nunique() < 2,
+            "The panel holds one treatment: gate 4 cannot ask whether treatments stay apart.",
+        ),
+        (
+            bool(dose["vacuous"]) and dose["dose_column_used"] is not None,
             "Dose monotonicity is vacuous: no treatment of the panel has two doses, so every correlation is 0 and the "
             f"test cannot fail. Across the {across['groups']} groups the correlation of dose with ROI area is "
             f"{across['baseline_rho']:.2f} raw, {across['denoised_rho']:.2f} denoised.",

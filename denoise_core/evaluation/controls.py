@@ -26,8 +26,13 @@ LEFT_OUT = "_sample_left_out"
 
 
 def savgol(spectra_ML: ArrayLike) -> Floats:
-    """Savitzky-Golay filter of 61 points (30 nm) and order 3, the bar that a trained model must clear."""
-    return np.asarray(savgol_filter(np.asarray(spectra_ML, np.float64), SAVGOL_WINDOW, SAVGOL_ORDER, axis=1))
+    """Savitzky-Golay filter of 61 points (30 nm) and order 3, the bar that a trained model must clear.
+
+    A grid of fewer points has the widest odd window that it allows.
+    """
+    values_ML = np.asarray(spectra_ML, np.float64)
+    window = min(SAVGOL_WINDOW, values_ML.shape[1] - 1 + values_ML.shape[1] % 2)
+    return np.asarray(savgol_filter(values_ML, window, SAVGOL_ORDER, axis=1))
 
 
 def fit_controls(corpus: Corpus, training_groups: Sequence[str]) -> dict[str, Denoiser]:

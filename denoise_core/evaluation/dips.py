@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.signal import find_peaks, peak_prominences
 
+from denoise_core.corpus.study import PUBLISHED
 from denoise_core.evaluation.metrics import Floats, same_shape
 from study_core.errors import BadInput
 
-ROI_NM = (320.0, 500.0)
+Roi = tuple[float, float]
+ROI_NM: Roi = PUBLISHED.roi_nm
 PROMINENCE = 0.002
 REFERENCE_PROMINENCE = 0.001
 MATCH_NM = 2.0
@@ -45,18 +47,20 @@ class DipErrors:
     dips_M: NDArray[np.int64]
 
 
-def roi_mask(wavelength_nm: Floats) -> NDArray[np.bool_]:
-    """Which samples lie in 320–500 nm, both ends included."""
-    return np.asarray((wavelength_nm >= ROI_NM[0]) & (wavelength_nm <= ROI_NM[1]))
+def roi_mask(wavelength_nm: Floats, roi_nm: Roi = ROI_NM) -> NDArray[np.bool_]:
+    """Which samples lie in the ROI, both ends included."""
+    return np.asarray((wavelength_nm >= roi_nm[0]) & (wavelength_nm <= roi_nm[1]))
 
 
-def find_dips(spectra_ML: ArrayLike, wavelength_nm: Floats, *, most: int = MAX_DIPS) -> NDArray[np.int64]:
+def find_dips(
+    spectra_ML: ArrayLike, wavelength_nm: Floats, *, most: int = MAX_DIPS, roi_nm: Roi = ROI_NM
+) -> NDArray[np.int64]:
     """Indices (M, K) of the `most` most prominent minima in the ROI, prominence ≥ 0.002, rising; −1 fills up.
 
     Prominence is measured inside the ROI only, as in the published audit.
     """
     spectra_ML = np.asarray(spectra_ML, np.float64)
-    row, sample, prominence = _minima(spectra_ML, wavelength_nm, PROMINENCE)
+    row, sample, prominence = _minima(spectra_ML, wavelength_nm, PROMINENCE, roi_nm)
     by_prominence = np.lexsort((-prominence, row))
     place = np.arange(len(row)) - np.searchsorted(row, row)  # rows rise in either order: so do their first places
     kept = by_prominence[place < most]
@@ -67,13 +71,15 @@ def find_dips(spectra_ML: ArrayLike, wavelength_nm: Floats, *, most: int = MAX_D
     return centres_MK
 
 
-def dip_errors(prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm: Floats) -> DipErrors:
+def dip_errors(
+    prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm: Floats, roi_nm: Roi = ROI_NM
+) -> DipErrors:
     """Area error in %, centroid error in nm, depth error in reflectance, at the reference's dips.
 
     Each spectrum's absorption is measured from its own quadratic baseline over ±2 nm.
     """
     prediction_ML, reference_ML = same_shape(prediction_ML, reference_ML)
-    centres_MK = find_dips(reference_ML, wavelength_nm)
+    centres_MK = find_dips(reference_ML, wavelength_nm, roi_nm=roi_nm)
     offsets_W, remove_WW = _baseline_removal(wavelength_nm)
     window_MKW = np.clip(centres_MK[:, :, None] + offsets_W, 0, len(wavelength_nm) - 1)
     step_nm = _uniform_step(wavelength_nm)
@@ -96,30 +102,34 @@ def dip_errors(prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm:
     )
 
 
-def spurious_dips(prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm: Floats) -> NDArray[np.int64]:
+def spurious_dips(
+    prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm: Floats, roi_nm: Roi = ROI_NM
+) -> NDArray[np.int64]:
     """Dips of each prediction (prominence ≥ 0.002, in the ROI) farther than 2 nm from any dip ≥ 0.001 of the reference.
 
     Where a prediction is not finite it has no dip; gate 0 refuses it before anyone can profit.
     """
-    row, _, matched = _matched(prediction_ML, reference_ML, wavelength_nm)
+    row, _, matched = _matched(prediction_ML, reference_ML, wavelength_nm, roi_nm)
     return np.bincount(row[matched == 0.0], minlength=len(np.asarray(prediction_ML)))
 
 
-def deeper_dips(prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm: Floats) -> NDArray[np.int64]:
+def deeper_dips(
+    prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm: Floats, roi_nm: Roi = ROI_NM
+) -> NDArray[np.int64]:
     """Dips of each prediction that the reference has within 2 nm, but less prominent by more than 0.003."""
-    row, prominence, matched = _matched(prediction_ML, reference_ML, wavelength_nm)
+    row, prominence, matched = _matched(prediction_ML, reference_ML, wavelength_nm, roi_nm)
     deeper = (matched > 0.0) & (prominence > matched + DEEPER)
     return np.bincount(row[deeper], minlength=len(np.asarray(prediction_ML)))
 
 
 def _matched(
-    prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm: Floats
+    prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm: Floats, roi_nm: Roi
 ) -> tuple[NDArray[np.int64], Floats, Floats]:
     """Of each dip ≥ 0.002 of the predictions: its row, its prominence, and that of the reference's most prominent dip
     (≥ 0.001) within 2 nm, 0 where there is none."""
     prediction_ML, reference_ML = same_shape(prediction_ML, reference_ML)
-    row, sample, prominence = _minima(prediction_ML, wavelength_nm, PROMINENCE)
-    known_row, known_sample, known_prominence = _minima(reference_ML, wavelength_nm, REFERENCE_PROMINENCE)
+    row, sample, prominence = _minima(prediction_ML, wavelength_nm, PROMINENCE, roi_nm)
+    known_row, known_sample, known_prominence = _minima(reference_ML, wavelength_nm, REFERENCE_PROMINENCE, roi_nm)
     far_nm = 10.0 * float(np.ptp(wavelength_nm))  # rows laid out on one axis, out of each other's reach
     own_nm, known_nm = wavelength_nm[sample] + row * far_nm, wavelength_nm[known_sample] + known_row * far_nm
     first = np.searchsorted(known_nm, own_nm - MATCH_NM - _EDGE)
@@ -130,16 +140,16 @@ def _matched(
 
 
 def _minima(
-    spectra_ML: Floats, wavelength_nm: Floats, prominence: float
+    spectra_ML: Floats, wavelength_nm: Floats, prominence: float, roi_nm: Roi
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
     """Row, sample and prominence of every minimum in the ROI at least this prominent, ordered by row and sample.
 
     All rows go through SciPy's C code as one signal with infinite walls between them: a wall
     ends the search for a peak's base exactly as the end of an array does.
     """
-    inside = np.flatnonzero(roi_mask(wavelength_nm))
+    inside = np.flatnonzero(roi_mask(wavelength_nm, roi_nm))
     if len(inside) < 3:
-        raise BadInput(f"the wavelength grid has no samples in {ROI_NM[0]:g}-{ROI_NM[1]:g} nm")
+        raise BadInput(f"the wavelength grid has no samples in {roi_nm[0]:g}-{roi_nm[1]:g} nm")
     walled_MR = np.full((len(spectra_ML), len(inside) + 1), np.inf)
     walled_MR[:, 1:] = -spectra_ML[:, inside]
     signal = np.append(walled_MR.ravel(), np.inf)

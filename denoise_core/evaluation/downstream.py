@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from denoise_core.evaluation.dips import roi_mask
+from denoise_core.evaluation.dips import ROI_NM, Roi, roi_mask
 from denoise_core.evaluation.labels import Labels, each
 from denoise_core.evaluation.metrics import Floats, same_shape
 from denoise_core.evaluation.thresholds import GateThresholds, dose_rules
@@ -64,9 +64,9 @@ def spearman(x: Floats, y: Floats) -> float:
     return float(ranks_x @ ranks_y) / scale if scale > NO_SPREAD else 0.0
 
 
-def roi_area(spectra_ML: Floats, wavelength_nm: Floats) -> Floats:
-    """∫ reflectance dλ over 320–500 nm of each row (trapezoid)."""
-    inside = roi_mask(wavelength_nm)
+def roi_area(spectra_ML: Floats, wavelength_nm: Floats, roi_nm: Roi = ROI_NM) -> Floats:
+    """∫ reflectance dλ over the ROI of each row (trapezoid)."""
+    inside = roi_mask(wavelength_nm, roi_nm)
     return np.asarray(np.trapezoid(spectra_ML[:, inside], wavelength_nm[inside], axis=1))
 
 
@@ -77,7 +77,12 @@ def peak_f1(baseline_ML: Floats, denoised_ML: Floats, wavelength_nm: Floats) -> 
 
 
 def downstream_metrics(
-    raw_ML: ArrayLike, denoised_ML: ArrayLike, labels: PanelLabels, wavelength_nm: Floats, thresholds: GateThresholds
+    raw_ML: ArrayLike,
+    denoised_ML: ArrayLike,
+    labels: PanelLabels,
+    wavelength_nm: Floats,
+    thresholds: GateThresholds,
+    roi_nm: Roi = ROI_NM,
 ) -> dict[str, Any]:
     """The published `downstream_metrics.json` (without its verdicts), and beside it what its dose test leaves out.
 
@@ -99,7 +104,7 @@ def downstream_metrics(
             "denoised_ratio": apart_after,
             "delta_ratio": apart_after - apart_before,
         },
-        "dose_monotonicity": _dose_response(raw_ML, denoised_ML, labels, wavelength_nm, thresholds),
+        "dose_monotonicity": _dose_response(raw_ML, denoised_ML, labels, wavelength_nm, thresholds, roi_nm),
     }
 
 
@@ -116,9 +121,14 @@ def flat_metrics(downstream: dict[str, Any]) -> dict[str, float]:
 
 
 def _dose_response(
-    raw_ML: Floats, denoised_ML: Floats, labels: PanelLabels, wavelength_nm: Floats, thresholds: GateThresholds
+    raw_ML: Floats,
+    denoised_ML: Floats,
+    labels: PanelLabels,
+    wavelength_nm: Floats,
+    thresholds: GateThresholds,
+    roi_nm: Roi,
 ) -> dict[str, Any]:
-    area_before_M, area_after_M = roi_area(raw_ML, wavelength_nm), roi_area(denoised_ML, wavelength_nm)
+    area_before_M, area_after_M = (roi_area(values, wavelength_nm, roi_nm) for values in (raw_ML, denoised_ML))
     known = np.isfinite(labels.dose_M)
     series = [rows[known[rows]] for _, rows in each(labels.treatment_M)]
     series = [rows for rows in series if len(rows) > 1]

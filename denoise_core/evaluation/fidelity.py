@@ -19,7 +19,7 @@ from scipy.ndimage import maximum_filter1d
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from denoise_core.evaluation.dips import deeper_dips
+from denoise_core.evaluation.dips import ROI_NM, Roi, deeper_dips
 from denoise_core.evaluation.downstream import PanelLabels
 from denoise_core.evaluation.features import BROAD, EVERY, NARROW, Feature
 from denoise_core.evaluation.labels import each
@@ -49,6 +49,7 @@ class Judged:
     controls: Mapping[str, Floats]
     labels: PanelLabels
     wavelength_nm: Floats
+    roi_nm: Roi = ROI_NM
 
     @property
     def step_nm(self) -> float:
@@ -196,7 +197,9 @@ def _deeper(judged: Judged, rows: NDArray[np.int64]) -> float:
     """Share of the group's captures with a dip deeper than the reference's, beyond the controls' share."""
 
     def share(values_ML: Floats) -> float:
-        return float((deeper_dips(values_ML[rows], judged.reference_ML[rows], judged.wavelength_nm) > 0).mean())
+        return float(
+            (deeper_dips(values_ML[rows], judged.reference_ML[rows], judged.wavelength_nm, judged.roi_nm) > 0).mean()
+        )
 
     return share(judged.output_ML) - max((share(values_ML) for values_ML in judged.controls.values()), default=0.0)
 

@@ -17,11 +17,9 @@ from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.store import Corpus
 from denoise_core.evaluation.audit import RAW, SAVGOL
 from denoise_core.evaluation.controls import control_predictions, fit_controls, savgol
-from denoise_core.evaluation.metrics import Floats
 from denoise_core.evaluation.predictions import read_predictions
 from denoise_core.evaluation.scores import Scores, aggregate, roi, score
 from denoise_core.evaluation.thresholds import GateThresholds
-from study_core.errors import BadInput
 from study_core.files import replacing
 
 MODEL = "model"
@@ -48,13 +46,13 @@ def evaluate_fold(
         raw_ML = corpus.spectra_NL[index].astype(np.float64)
         reference_ML = loo_mean(corpus, index).astype(np.float64)
         methods = {
-            MODEL: _written(denoised[split], manifest, corpus.spectra_NL.shape[1]),
+            MODEL: read_predictions(denoised[split], manifest, points=corpus.spectra_NL.shape[1]),
             RAW: raw_ML,
             SAVGOL: savgol(raw_ML),
             **control_predictions(corpus, manifest, controls),
         }
         for name, values in methods.items():
-            scores = score(values, reference_ML, corpus.wavelength_nm)
+            scores = score(values, reference_ML, corpus.wavelength_nm, roi_nm=corpus.study.roi_nm)
             rows.append(
                 {"split": split, "method": name, "captures": len(scores), **aggregate(scores), **roi(scores, limits)}
             )
@@ -62,24 +60,6 @@ def evaluate_fold(
     with replacing(out / "captures.csv") as temporary:
         pd.concat(tables).to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n")
     return rows
-
-
-def _written(folder: Path, manifest: Manifest, points: int) -> Floats:
-    """Outputs as they lie on disk: packed (`denoised.npy` with `manifest.csv`) or a file a capture."""
-    packed = folder / "denoised.npy"
-    if not packed.exists():
-        return read_predictions(folder, manifest, points=points)
-    names = pd.read_csv(folder / "manifest.csv")["relative_path"]
-    place = pd.Series(np.arange(len(names)), index=names)
-    wanted = manifest.frame["relative_path"]
-    if not wanted.isin(place.index).all():
-        missing = wanted[~wanted.isin(place.index)].iloc[0]
-        raise BadInput(f"no denoised spectrum for {missing}", file=packed, remedy="denoise the fold again")
-    values = np.load(packed, mmap_mode="r")[place[wanted].to_numpy()].astype(np.float64)
-    if not np.isfinite(values).all():
-        bad = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-        raise BadInput("denoised values are not finite", file=packed, row=bad, remedy="denoise the fold again")
-    return np.asarray(values)
 
 
 def _captures(manifest: Manifest, split: str, method: str, scores: Scores) -> pd.DataFrame:

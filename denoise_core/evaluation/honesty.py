@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
 from denoise_core.evaluation.controls import LEFT_OUT
+from denoise_core.evaluation.dips import ROI_NM, Roi
 from denoise_core.evaluation.downstream import PanelLabels
 from denoise_core.evaluation.fidelity import Judged, fidelity_measures
 from denoise_core.evaluation.metrics import Floats
@@ -44,6 +45,7 @@ def honesty_measures(
     labels: PanelLabels,
     wavelength_nm: Floats,
     unique_M: NDArray[np.bool_],
+    roi_nm: Roi = ROI_NM,
 ) -> list[Measure]:
     """Figures of the gates fidelity and plausibility, each capture counted once (`unique_M`: no twin of a row above).
 
@@ -56,6 +58,7 @@ def honesty_measures(
         controls={name: values_ML[unique_M] for name, values_ML in honest_controls(controls).items()},
         labels=PanelLabels(labels.group_M[unique_M], labels.treatment_M[unique_M], labels.dose_M[unique_M]),
         wavelength_nm=wavelength_nm,
+        roi_nm=roi_nm,
     )
     return fidelity_measures(judged) + plausibility_measures(judged)
 
@@ -72,6 +75,7 @@ def vacuous_metrics(
     wavelength_nm: Floats,
     thresholds: GateThresholds,
     downstream: Mapping[str, Any],
+    roi_nm: Roi = ROI_NM,
 ) -> dict[str, str]:
     """Why a rule cannot fail on this panel, by metric: a method that never looks at a capture passes it, too.
 
@@ -83,7 +87,7 @@ def vacuous_metrics(
         found["dose_monotonicity"] = "no treatment of this panel has two doses, so every correlation is 0"
     if blind_ML is None:
         return found
-    scores = score(blind_ML, reference_ML, wavelength_nm)
+    scores = score(blind_ML, reference_ML, wavelength_nm, roi_nm=roi_nm)
     rules = [rule for rule in metric_rules(thresholds, "loo") if rule.metric in QUALITY]
     for record in judge({**aggregate(scores), **tail(scores, thresholds)}, rules):
         if record.passed:

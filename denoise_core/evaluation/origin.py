@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from denoise_core.corpus.folds import FOLDS, fold_manifests
+from denoise_core.corpus.folds import fold_manifests, fold_numbers
 from denoise_core.corpus.store import Corpus
 from denoise_core.model.checkpoints import read_checkpoint
 from study_core.errors import BadInput
@@ -20,7 +20,8 @@ RUNBOOK = (
 def fold_hashes(corpus: Corpus) -> dict[str, int]:
     """Hash of each fold's training manifest → fold; empty for a corpus that cannot be divided into folds."""
     try:
-        return {fold_manifests(corpus, k).train.rows_sha256: k for k in FOLDS}
+        numbers = fold_numbers(corpus.captures, corpus.study)
+        return {fold_manifests(corpus, k).train.rows_sha256: k for k in numbers}
     except BadInput:
         return {}
 

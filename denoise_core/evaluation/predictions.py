@@ -1,4 +1,4 @@
-"""Predictions from disk: a folder of `…_denoised.npy`, or one packed `denoised.npz`.
+"""Predictions from disk: a folder of `…_denoised.npy`, `denoised.npy` with its manifest, or `denoised.npz`.
 
 Nothing that is read can run code: numpy's own pickles are refused, except the list of path
 names in a packed file, which is read by an unpickler that knows numpy arrays of strings only.
@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise_core.corpus.manifest import FIRST_ROW, Manifest
+from denoise_core.corpus.manifest import FIRST_ROW, Manifest, read_manifest
 from denoise_core.evaluation.outputs import denoised_name
 from study_core.errors import BadInput
 
 Floats = NDArray[np.float64]
 
-_PACKED = "denoised.npz"
+_PACKED, _ARRAY = "denoised.npz", "denoised.npy"
+_EXTRA = "denoise the panel alone: what is judged is the panel, whole and nothing else"
 _SAFE = {
     ("numpy._core.multiarray", "_reconstruct"),
     ("numpy.core.multiarray", "_reconstruct"),
@@ -33,11 +34,15 @@ _SAFE = {
 def read_predictions(path: Path, panel: Manifest, *, points: int = 601) -> Floats:
     """One spectrum a panel row, float64 (M, points), in the panel's order.
 
-    `path`: a folder with the panel's sub-folders and `STEM_denoised.npy` in them, a folder that
-    holds `denoised.npz`, or such a file: arrays `relative_path` (K,) and `denoised` (K, points).
-    Raises BadInput naming file and panel row where a spectrum is missing, has another length, or is not finite.
+    `path`: a folder as `denoise` leaves it, either layout: the panel's sub-folders with `STEM_denoised.npy` in them, or
+    `denoised.npy` (K, points) beside the `manifest.csv` that names its rows; or a packed file `denoised.npz`, arrays
+    `relative_path` (K,) and `denoised` (K, points), or the folder that holds one.
+    Raises BadInput naming file and row where a spectrum is missing, is of no panel row, has another length, is not
+    finite, or where two of one capture differ (the panel's twin rows may repeat it).
     """
     path = Path(path)
+    if path.is_dir() and (path / _ARRAY).exists():
+        return _from_array(path, panel, points)
     if path.is_dir() and not (path / _PACKED).exists():
         return _from_folder(path, panel, points)
     return _from_packed(path / _PACKED if path.is_dir() else path, panel, points)
@@ -45,10 +50,12 @@ def read_predictions(path: Path, panel: Manifest, *, points: int = 601) -> Float
 
 def _from_folder(folder: Path, panel: Manifest, points: int) -> Floats:
     read: dict[str, Floats] = {}
+    names: dict[str, str] = {}
     for row, relative in enumerate(panel.frame["relative_path"], start=FIRST_ROW):
         if relative in read:
             continue
         file = folder / denoised_name(relative)
+        names[denoised_name(relative)] = relative
         try:
             spectrum = np.load(file, allow_pickle=False)
         except FileNotFoundError as error:
@@ -58,7 +65,20 @@ def _from_folder(folder: Path, panel: Manifest, points: int) -> Floats:
         except (OSError, ValueError, EOFError) as error:
             raise BadInput(f"not a numpy array ({error})", file=file, row=row, remedy="write it again") from error
         read[relative] = _checked(spectrum, file, row, points)
+    for file in sorted(folder.rglob(denoised_name("*.npy"))):
+        if file.relative_to(folder).as_posix() not in names:
+            raise BadInput("a prediction of no panel row", file=file, remedy=_EXTRA)
     return np.stack([read[relative] for relative in panel.frame["relative_path"]])
+
+
+def _from_array(folder: Path, panel: Manifest, points: int) -> Floats:
+    """The packed layout of `denoise`."""
+    file, listing = folder / _ARRAY, read_manifest(folder / "manifest.csv")
+    try:
+        spectra = np.load(file, allow_pickle=False, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise BadInput(f"not a numpy array ({error})", file=file, remedy="denoise again") from error
+    return _in_order(listing.frame["relative_path"].to_numpy(), spectra, file, panel, points)
 
 
 def _from_packed(file: Path, panel: Manifest, points: int) -> Floats:
@@ -74,9 +94,20 @@ def _from_packed(file: Path, panel: Manifest, points: int) -> Floats:
             file=file,
             remedy="give an .npz of the arrays relative_path and denoised",
         ) from error
-    if len(names) != len(spectra):
-        raise BadInput(f"{len(names)} paths but {len(spectra)} spectra", file=file, remedy="pack it again")
-    place = {str(name): index for index, name in enumerate(names)}
+    return _in_order(names, spectra, file, panel, points)
+
+
+def _in_order(names: NDArray[Any], spectra: NDArray[Any], file: Path, panel: Manifest, points: int) -> Floats:
+    """Named spectra in the panel's order; each panel capture once, and nothing else."""
+    if spectra.ndim != 2 or len(names) != len(spectra):
+        raise BadInput(f"{len(names)} paths but spectra of shape {spectra.shape}", file=file, remedy="pack it again")
+    place: dict[str, int] = {}
+    known = set(panel.frame["relative_path"])
+    for index, name in enumerate(map(str, names)):
+        if (first := place.setdefault(name, index)) != index and not np.array_equal(spectra[first], spectra[index]):
+            raise BadInput(f"two different predictions of {name}", file=file, row=index, remedy="keep one of them")
+        if name not in known:
+            raise BadInput(f"a prediction of no panel row: {name}", file=file, row=index, remedy=_EXTRA)
     found = np.empty((len(panel), points))
     for row, relative in enumerate(panel.frame["relative_path"]):
         if relative not in place:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from denoise_core.evaluation.dips import DipErrors, dip_errors, spurious_dips
+from denoise_core.evaluation.dips import ROI_NM, DipErrors, Roi, dip_errors, spurious_dips
 from denoise_core.evaluation.labels import Labels
 from denoise_core.evaluation.metrics import Floats, composite_score, psnr_db, published_sam_deg, sam_deg
 from denoise_core.evaluation.thresholds import GateThresholds, Reference
@@ -31,12 +31,16 @@ class Scores:
 
 
 def score(
-    prediction_ML: ArrayLike, reference_ML: ArrayLike, wavelength_nm: Floats, reference: Reference = "loo"
+    prediction_ML: ArrayLike,
+    reference_ML: ArrayLike,
+    wavelength_nm: Floats,
+    reference: Reference = "loo",
+    roi_nm: Roi = ROI_NM,
 ) -> Scores:
     """Every per-capture figure of the predictions. Raises BadInput when the shapes differ."""
-    dips = dip_errors(prediction_ML, reference_ML, wavelength_nm)
+    dips = dip_errors(prediction_ML, reference_ML, wavelength_nm, roi_nm)
     spurious_M = (
-        spurious_dips(prediction_ML, reference_ML, wavelength_nm)
+        spurious_dips(prediction_ML, reference_ML, wavelength_nm, roi_nm)
         if reference == "loo"
         else (dips.target_area_M < NO_TARGET_AREA).astype(np.int64)
     )

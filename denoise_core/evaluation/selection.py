@@ -77,7 +77,7 @@ def unseen_figures(
             )
     rows = corpus.rows(manifest)
     reference_ML = loo_mean(corpus, rows)
-    scores = score(predictions_ML, reference_ML, corpus.wavelength_nm)
+    scores = score(predictions_ML, reference_ML, corpus.wavelength_nm, roi_nm=corpus.study.roi_nm)
     group_M = manifest.frame["group_id"].to_numpy(dtype=str)
     figures = {"groups": list(manifest.groups), **control_row(scores, group_M, thresholds or GateThresholds())}
     if base_ML is None or len({group.rsplit("/", 1)[0] for group in manifest.groups}) < LEAST_SAMPLES:

@@ -166,6 +166,13 @@ class GateThresholds(Frozen):
         return GateRule(gate, metric, comparison, -value if negate else value, f"{reason} {note}".strip())
 
 
+def field_of(reason: str) -> str:
+    """The threshold whose description a rule's reason begins with; empty where none does."""
+    known = {name: str(field.description) for name, field in GateThresholds.model_fields.items()}
+    found = [name for name, description in known.items() if reason.startswith(description)]
+    return max(found, key=lambda name: len(known[name]), default="")
+
+
 def integrity_rules(*, hash_expected: bool) -> tuple[GateRule, ...]:
     """Gate 0. The hash is compared where one was expected (the seed's `--expected-hash` is optional)."""
     rules = (
@@ -199,16 +206,23 @@ def metric_rules(
 
 
 def downstream_rules(
-    thresholds: GateThresholds, *, dose_response_kept: bool, vacuous: str = ""
+    thresholds: GateThresholds,
+    *,
+    dose_response_kept: bool,
+    doses: bool = True,
+    treatments: int = 2,
+    vacuous: str = "",
 ) -> tuple[GateRule, ...]:
     """Gate 4. Where the dose response was lost or could not be measured, the seed falls back to peak F1.
 
-    `vacuous`: why the dose test cannot fail on these data.
+    A study without `doses` has no dose response to lose, and a panel of one treatment nothing to keep apart: there is
+    no such rule, and a notice says so. `vacuous`: why the dose test cannot fail on these data.
     """
-    common = (
-        thresholds.rule("downstream", "variance_drop_pct", ">=", "variance_drop_min_pct"),
-        thresholds.rule("downstream", "separability_gain", ">=", "separability_tolerance", negate=True),
-    )
+    common = [thresholds.rule("downstream", "variance_drop_pct", ">=", "variance_drop_min_pct")]
+    if treatments > 1:
+        common.append(thresholds.rule("downstream", "separability_gain", ">=", "separability_tolerance", negate=True))
+    if not doses:
+        return tuple(common)
     if not dose_response_kept:
         fallback = "(fallback: the dose response was not kept or not measured)"
         return (*common, thresholds.rule("downstream", "peak_f1_mean", ">=", "peak_f1_min", note=fallback))

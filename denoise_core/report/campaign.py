@@ -19,7 +19,6 @@ from denoise_core.corpus.store import Corpus
 from denoise_core.evaluation.folds import MODEL
 from denoise_core.evaluation.outputs import denoised_name
 from denoise_core.report import figures
-from denoise_core.report.blocks import Block, Items, Page, Picture, Section, Table, Text
 from denoise_core.report.campaign_blocks import (
     NAMES,
     against_table,
@@ -36,6 +35,7 @@ from denoise_core.report.page import write_page
 from denoise_core.report.spectra import Capture, Floats
 from study_core.errors import BadInput
 from study_core.files import replacing
+from study_core.report.blocks import Block, Items, Page, Picture, Section, Table, Text
 
 REVIEW, HTML = "reviewing_the_5fold_run.md", "reviewing_the_5fold_run.html"
 TITLE = "# Reviewing the five-fold run\n"

@@ -9,11 +9,12 @@ from matplotlib.lines import Line2D
 from denoise_core.evaluation.folds import MODEL
 from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.report import figures
-from denoise_core.report.blocks import Block, Picture, Table
 from denoise_core.report.labels import NO_VALUE, capture_label, method_label
 from denoise_core.report.spectra import Floats
-from denoise_core.report.style import BLACK, drawing, figure, mark_of, png
+from denoise_core.report.style import mark_of
 from study_core.errors import BadInput
+from study_core.report.blocks import Block, Picture, Table
+from study_core.report.style import BLACK, drawing, figure, png
 
 NEEDED = ("fold", "split", "method", "psnr_db", "sam_deg", "roi_area_error_pct")
 DIPS = {"centroid_nm": "roi_centroid_error_nm", "depth": "roi_depth_mae"}  # figure: the captures' column it is made of

@@ -8,16 +8,17 @@ from typing import Any
 import pandas as pd
 
 from denoise_core import recipes
-from denoise_core.corpus.dose import CONTROL, dose_of, sampling_weights
+from denoise_core.corpus.dose import sampling_weights
 from denoise_core.corpus.folds import fold_manifests
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
+from denoise_core.corpus.study import PUBLISHED, Study
 from denoise_core.plans import FILM_FEATURES
 from denoise_core.report import provenance, tables
-from denoise_core.report.blocks import Table, markdown_table
 from denoise_core.report.record import RunRecord, read_run
 from study_core.errors import BadInput
 from study_core.plan import identity
+from study_core.report.blocks import Table, markdown_table
 
 PLAN = "act_of_god_warm_start_plan.md"
 AUDIT = "validation_panel_audit_results.md"
@@ -35,24 +36,24 @@ def bundle_documents(folder: Path, corpus: Corpus, panel: Manifest, training: Ma
     """Name → text of all seven. BadInput when the folder holds no verdict."""
     record = read_run(folder)
     return {
-        PLAN: plan_document(record, panel, training),
+        PLAN: plan_document(record, panel, training, corpus.study),
         AUDIT: audit_document(record),
         PANEL: panel_document(panel, corpus),
         COVERAGE: coverage_document(training),
-        COUNTS: counts_document(training),
+        COUNTS: counts_document(training, corpus.study),
         FOLD: fold_document(corpus, _start_fold(record)),
         DOSE: dose_document(corpus),
     }
 
 
-def plan_document(record: RunRecord, panel: Manifest, training: Manifest | None) -> str:
+def plan_document(record: RunRecord, panel: Manifest, training: Manifest | None, study: Study = PUBLISHED) -> str:
     """What was planned: panel, training set, gates with reasons, the recipe beside the seed's, the commands."""
     parts = [
         f"# Warm-start plan: {record.folder.name}",
         f"{_origin(record)} The gates below decide on the fixed panel: a model ships only if every one of them passes.",
         "## Validation panel (fixed hold-out)",
         f"{_size(panel)}. Rows SHA-256 `{panel.rows_sha256}`.",
-        _by_group(panel),
+        _by_group(panel, study),
         "## Training set",
         _training_line(panel, training),
         "## Readiness gates",
@@ -160,7 +161,7 @@ def panel_document(panel: Manifest, corpus: Corpus) -> str:
     parts = [
         "# Validation panel: split summary",
         f"{_size(panel)}: {share:.1f} % of the corpus's {len(corpus)} captures. {whole}",
-        _by_group(panel),
+        _by_group(panel, corpus.study),
         f"- SHA-256 of the rows (line ends and column order aside): `{panel.rows_sha256}`\n"
         f"- SHA-256 of the file's bytes: `{panel.bytes_sha256 or 'not a file'}`",
         "Rows that stand twice name the same capture: they weigh twice in every mean, as in the published audit.",
@@ -181,10 +182,12 @@ def coverage_document(training: Manifest | None) -> str:
     return _joined([head, f"{_size(training)}.", _frame(crossed), "## Samples of each treatment", _frame(samples)])
 
 
-def counts_document(training: Manifest | None) -> str:
+def counts_document(training: Manifest | None, study: Study = PUBLISHED) -> str:
     """Training rows and captures of every group."""
     head = "# Training manifest: counts by group_id"
-    return _joined([head, _NO_TRAINING] if training is None else [head, f"{_size(training)}.", _by_group(training)])
+    return _joined(
+        [head, _NO_TRAINING] if training is None else [head, f"{_size(training)}.", _by_group(training, study)]
+    )
 
 
 def fold_document(corpus: Corpus, fold: int) -> str:
@@ -222,16 +225,19 @@ def dose_document(corpus: Corpus) -> str:
             f"{dose.uvb_total:.6g}",
         )
         for name in sorted(set(corpus.captures["treatment"]))
-        if (dose := dose_of(name))
+        if (dose := corpus.study.dose(name)) is not None
     ]
+    if not doses:
+        return _joined(["# Dose metadata", f"{len(corpus)} captures. The study {corpus.study.name} gives no doses."])
+    controls = [name for name in corpus.study.treatments or () if corpus.study.is_control(name)]
     columns = ("treatment", "UVA mW/cm²", "UVB mW/cm²", "UVA h", "UVB h", "UVA mWh/cm²", "UVB mWh/cm²")
-    weights = sampling_weights(corpus.captures).merge(corpus.captures[["relative_path", "treatment"]])
+    weights = sampling_weights(corpus.captures, corpus.study).merge(corpus.captures[["relative_path", "treatment"]])
     bins = weights.groupby(["treatment", "bin_pair", "sampling_weight"]).size().rename("captures").reset_index()
     return _joined(
         [
             "# Dose metadata",
-            f"{len(corpus)} captures. {CONTROL} is the control: no dose, so its UVA/UVB ratio does not exist and "
-            "stands as 0 after standardising.",
+            f"{len(corpus)} captures. {', '.join(controls) or 'No treatment'} is the control: no dose, so its UVA/UVB "
+            "ratio does not exist and stands as 0 after standardising.",
             markdown_table(columns, doses),
             "## FiLM features and their statistics",
             "cos_theta is the cosine of the clock angle (12 o'clock +1, 6 o'clock −1); totals are irradiance × hours; "
@@ -266,12 +272,17 @@ def _size(manifest: Manifest) -> str:
     return f"{len(manifest)} rows, {unique} captures, {len(manifest.groups)} groups"
 
 
-def _by_group(manifest: Manifest) -> str:
+def _totals(study: Study, treatment: str) -> tuple[str, str]:
+    """UVA and UVB totals of a treatment; a dash where the study gives none."""
+    dose = study.dose(treatment)
+    return ("–", "–") if dose is None else (f"{dose.uva_total:g}", f"{dose.uvb_total:g}")
+
+
+def _by_group(manifest: Manifest, study: Study) -> str:
     counts = manifest.frame.groupby("group_id", sort=True)["relative_path"].agg(["size", "nunique"])
     rows = [
-        (group, int(rows), int(unique), f"{dose.uva_total:g}", f"{dose.uvb_total:g}")
+        (group, int(rows), int(unique), *_totals(study, str(group).split("/")[0]))
         for group, rows, unique in counts.itertuples()
-        if (dose := dose_of(str(group).split("/")[0]))
     ]
     return markdown_table(("group_id", "rows", "captures", "UVA mWh/cm²", "UVB mWh/cm²"), rows)
 

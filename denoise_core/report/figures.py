@@ -13,22 +13,11 @@ from matplotlib.lines import Line2D
 
 from denoise_core.evaluation.metrics import psnr_db, sam_deg
 from denoise_core.evaluation.uncertainty import LEVELS
-from denoise_core.report.blocks import Picture
 from denoise_core.report.labels import CANDIDATE, group_label, method_label
 from denoise_core.report.spectra import Capture, Floats, PanelSpectra
-from denoise_core.report.style import (
-    BLACK,
-    BLUE,
-    FOLD_MARKS,
-    GREY,
-    ORANGE,
-    PALE,
-    SEQUENTIAL,
-    drawing,
-    figure,
-    mark_of,
-    png,
-)
+from denoise_core.report.style import FOLD_MARKS, mark_of
+from study_core.report.blocks import Picture
+from study_core.report.style import BLACK, BLUE, GREY, ORANGE, PALE, SEQUENTIAL, drawing, figure, png
 
 _WAVELENGTH = "wavelength (nm)"
 _FLOOR = 1e-12  # of a variance on a logarithmic scale

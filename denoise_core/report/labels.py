@@ -11,6 +11,7 @@ from denoise_core.evaluation.controls import LEFT_OUT
 from denoise_core.evaluation.thresholds import GATES
 
 CANDIDATE = "candidate"
+PRODUCTION = "in production"
 NO_VALUE = "–"
 NO_BREAK = "\u00a0"
 
@@ -35,6 +36,7 @@ _METRICS = {
     "psnr_std_without_offset_outliers": Label("PSNR, standard deviation without offset outliers", "dB", 2),
     "sam_mean": Label("SAM, mean", "°", 3),
     "composite_score": Label("Composite score (PSNR mean − sd)", "dB", 2),
+    "score": Label("Composite score", "dB", 2),
     "joint_pass_ratio": Label("Captures inside both tail limits", "share", 1),
     "psnr_pass_ratio": Label("Captures above the tail's PSNR", "share", 1),
     "sam_pass_ratio": Label("Captures below the tail's SAM", "share", 1),
@@ -67,6 +69,7 @@ _METHODS = {
     "lmmse": "LMMSE",
     "f": "Filter F",
     "model": "Model",
+    PRODUCTION: "In production",
     CANDIDATE: "Candidate",
 }
 _GATE_TITLES = {"roi": "ROI"}
@@ -80,8 +83,9 @@ def metric_label(metric: str) -> Label:
 
 
 def gate_metric(gate: Mapping[str, Any]) -> str:
-    """What a gate's record measured, and on which slice: group, treatments, feature and wavelength."""
+    """What a gate's record measured, on which slice (group, treatments, feature and wavelength), over what."""
     where = [group_label(str(value)) for value in (gate.get("slice") or {}).values()]
+    where += [f"over {gate['against']}"] if gate.get("against") else []
     return ", ".join([metric_label(str(gate["metric"])).text, *where])
 
 

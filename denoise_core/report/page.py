@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,16 @@ from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
 from denoise_core.evaluation.controls import savgol
 from denoise_core.report import figures, provenance, tables
-from denoise_core.report.blocks import Block, Code, Items, Page, Piece, Section, Text, pieces
 from denoise_core.report.labels import group_key, group_label, metric_label, number
 from denoise_core.report.record import RunRecord, read_run
 from denoise_core.report.roi_windows import roi_windows
+from denoise_core.report.single_dips import dips_table
 from denoise_core.report.spectra import PanelSpectra, panel_spectra
+from denoise_core.report.uncertainty import uncertainty_section
+from denoise_core.report.words import WORDS
 from study_core.errors import BadInput
 from study_core.files import replacing
+from study_core.report.blocks import Block, Code, Items, Page, Section, Status, Text, glossary
 
 REPORT = "report.html"
 
@@ -28,11 +32,6 @@ def write_report(folder: Path, corpus: Corpus, panel: Manifest, training: Manife
     figures, never the report: it then says why.
     """
     return write_page(compose(folder, corpus, panel, training), Path(folder) / REPORT)
-
-
-def artifact_pieces(page: Page) -> list[Piece]:
-    """The page for a user interface, in reading order: (key, kind, title, content), kinds as in `blocks.Piece`."""
-    return pieces(page)
 
 
 def write_page(page: Page, path: Path) -> Path:
@@ -52,19 +51,34 @@ def compose(folder: Path, corpus: Corpus, panel: Manifest, training: Manifest | 
         Section("notices", "What the figures do not say", _notices(record, panel, training)),
         *_spectra_sections(record, spectra, why_not),
         *_training(record),
-        *_uncertainty(record),
+        uncertainty_section(record.facts.get("uncertainty") or {}),
         Section("provenance", "Provenance", _provenance(record)),
         Section("verify", "How to check this report", _verify(record)),
     ]
-    return Page(
+    page = Page(
         title=f"Panel verdict · {record.folder.name}",
-        status="pass" if record.passed else "fail",
+        status=_status(record),
         sentence=tables.sentence(record),
         lead=_lead(record, panel),
         sections=tuple(section for section in sections if section.blocks),
         footer=f"Made from the files of {record.folder.name}; every figure can be made again from them.",
         facts=_key_figures(record),
     )
+    return glossary(page, WORDS)
+
+
+def concluded(page: Page, folder: Path) -> Page:
+    """The page once its run has shipped its candidate or not: the head and the log say so, no figure is drawn anew."""
+    record = read_run(folder)
+    sections = (
+        replace(section, blocks=_provenance(record)) if section.key == "provenance" else section
+        for section in page.sections
+    )
+    return replace(page, status=_status(record), sentence=tables.sentence(record), sections=tuple(sections))
+
+
+def _status(record: RunRecord) -> Status:
+    return "pass" if record.passed and not tables.not_shipped(record) else "fail"
 
 
 def _spectra(record: RunRecord, corpus: Corpus, panel: Manifest) -> tuple[PanelSpectra | None, str]:
@@ -82,7 +96,7 @@ def _lead(record: RunRecord, panel: Manifest) -> tuple[str, ...]:
         f"Judged: {record.name} on a fixed panel of {len(panel)} rows ({len(panel.unique())} captures of "
         f"{len(panel.groups)} groups: {groups}), each capture against {against}."
     )
-    return tuple(line for line in (judged, tables.against_base(record)) if line)
+    return tuple(line for line in (judged, tables.against_base(record), tables.against_production(record)) if line)
 
 
 def _key_figures(record: RunRecord) -> dict[str, str]:
@@ -129,14 +143,13 @@ def _spectra_sections(record: RunRecord, spectra: PanelSpectra | None, why_not: 
         "Raw, denoised and reference: best, median and worst capture",
     )
     middle, worst = _by_area_error(spectra)
-    windows = [
-        roi_windows(spectra.capture(middle, "Median dip area error")),
-        roi_windows(spectra.capture(worst, "Worst dip area error")),
-    ]
+    limit_pct = tables.roi_limit_pct(record)
+    captures = [spectra.capture(middle, "Median dip area error"), spectra.capture(worst, "Worst dip area error")]
+    windows = [block for one in captures for block in (roi_windows(one), dips_table(one, limit_pct))]
     boxes = figures.distributions(spectra, {"raw": spectra.raw_ML, "savgol_61_3": savgol(spectra.raw_ML)})
     return [
         Section("captures", "Captures: best, median, worst", (overlays, *_some(tables.capture_table(record)))),
-        Section("roi", "ROI windows", tuple(picture for picture in windows if picture is not None)),
+        Section("roi", "ROI windows", tuple(block for block in windows if block is not None)),
         Section("distributions", "Distributions by group", (boxes,)),
         Section("variance", "Variance between replicates", (figures.variance_map(spectra),)),
     ]
@@ -154,29 +167,6 @@ def _by_area_error(spectra: PanelSpectra) -> tuple[int, int]:
 def _training(record: RunRecord) -> list[Section]:
     blocks = (*_some(figures.training_curves(record.curves)), *_some(provenance.differences_table(record)))
     return [Section("training", "Training and plan", blocks)] if blocks else []
-
-
-def _uncertainty(record: RunRecord) -> list[Section]:
-    known = record.facts.get("uncertainty")
-    if not known:
-        text = Text("This model gives no finite standard error, so there is nothing to calibrate.")
-        return [Section("uncertainty", "Uncertainty", (text,))]
-    at_68, at_95 = (_share(known.get(f"coverage_{level}")) for level in (68, 95))
-    said = Text(
-        "The model gives a standard error for each wavelength: "
-        f"{_decimal(known.get('mean_standard_error'))} in reflectance on average, known for "
-        f"{_share(known.get('known'))} of the samples. Its 68 % band covers the reference in {at_68} of the samples, "
-        f"its 95 % band in {at_95}."
-    )
-    return [Section("uncertainty", "Is the uncertainty honest?", (said, figures.calibration(known)))]
-
-
-def _share(value: float | None) -> str:
-    return "an unknown share" if value is None else f"{100 * value:.1f} %"
-
-
-def _decimal(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.5f}"
 
 
 def _provenance(record: RunRecord) -> tuple[Block, ...]:

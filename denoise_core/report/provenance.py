@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from denoise_core import recipes
 from denoise_core.plans import TrainingPlan
-from denoise_core.report.blocks import Status, Table
 from denoise_core.report.labels import NO_VALUE
 from denoise_core.report.record import RunRecord
 from study_core.plan import identity
+from study_core.report.blocks import Status, Table
 
 
 def differences_table(record: RunRecord) -> Table | None:
@@ -95,6 +95,8 @@ _JOB_COLUMNS = {
     "cpu_efficiency": "CPU used",
     "memory_efficiency": "memory used",
     "gpu_utilisation": "GPU used",
+    "gpu_hours": "GPU-hours",
+    "gpu_energy_wh": "energy (Wh)",
     "attempts": "attempts",
     "remedies": "remedies",
 }
@@ -115,10 +117,18 @@ def jobs_table(record: RunRecord) -> Table | None:
         tuple(_JOB_COLUMNS[column] for column in known),
         tuple(body),
         marks,
-        note="Used: share of what was asked for. Empty: not measured there.",
+        note=f"Used: share of what was asked for. Empty: not measured there. {_sums(jobs)}",
         text_columns=sum(column in known for column in ("job", "state", "slurm_ids", "nodes")),
         last_is_text="remedies" in known,
     )
+
+
+def _sums(jobs: pd.DataFrame) -> str:
+    """What the verdict cost: waiting, GPU-hours, and energy where every job's GPUs counted it."""
+    words = {"queue_wait_s": "s of waiting", "gpu_hours": "GPU-hours", "gpu_energy_wh": "Wh on the GPUs"}
+    known = {name: pd.to_numeric(jobs[name], errors="coerce") for name in words if name in jobs}
+    told = [f"{known[name].sum():.6g} {words[name]}" for name in known if known[name].notna().all()]
+    return f"In all {', '.join(told)}." if told else ""
 
 
 def _job_cell(column: str, value: Any) -> str:

@@ -48,6 +48,8 @@ class RunRecord:
     jobs: pd.DataFrame | None
     curves: Mapping[str, pd.DataFrame]
     events: tuple[Mapping[str, Any], ...]
+    incumbent: Mapping[str, Any]
+    """The verdict on the model in production, judged on the same panel."""
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -85,6 +87,11 @@ class RunRecord:
         """The archived spectra, float64 (M, L) in the panel's order; BadInput naming file and row."""
         return read_predictions(self.predictions_folder, panel, points=points)
 
+    def event(self, kind: str) -> Mapping[str, Any]:
+        """The last record of a kind since the run (or its last retry) began; empty where there is none."""
+        begun = max((place for place, one in enumerate(self.events) if one.get("kind") == "opened"), default=0)
+        return next((one for one in reversed(self.events[begun:]) if one.get("kind") == kind), {})
+
     @cached_property
     def started(self) -> str:
         """Time of the log's first event, empty without a log."""
@@ -115,6 +122,7 @@ def read_run(folder: Path) -> RunRecord:
         jobs=_table(folder / "jobs.csv", ("job",)),
         curves=_curves(folder / "logs"),
         events=_events(folder / "audit.jsonl"),
+        incumbent=_json(evaluation / "verdict_incumbent.json"),
     )
 
 

@@ -8,11 +8,7 @@ counts, verdicts and hashes equal exactly. What cannot be computed again is name
 from __future__ import annotations
 
 import math
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,11 +23,12 @@ from denoise_core.evaluation.report import PanelAudit, git_hash
 from denoise_core.evaluation.thresholds import GateThresholds, Reference
 from denoise_core.report.labels import NO_VALUE
 from denoise_core.report.record import PANEL_EVAL, PANEL_FILE, TRAINING_FILE, RunRecord, read_run
+from study_core.bundles import unpacked
 from study_core.errors import BadInput
+from study_core.verdict import PRODUCTION
 
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 CAPTURE_DECIMALS, GROUP_DECIMALS = 6, 4
-MOST_BYTES = 4 << 30
 MOST_NAMED = 5
 SLICES = ("group", "treatments")
 
@@ -146,34 +143,6 @@ def replay(corpus: Path, bundle: Path, *, controls: bool = False) -> Replay:
         return _replay(opened, read_run(folder), controls)
 
 
-@contextmanager
-def unpacked(bundle: Path) -> Iterator[Path]:
-    """The bundle as a folder: itself, or a zip's content for as long as the block lasts.
-
-    BadInput for anything else, and for a zip that would unpack to more than 4 GiB.
-    """
-    bundle = Path(bundle)
-    if bundle.is_dir():
-        yield bundle
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        try:
-            _unpack(bundle, Path(temporary))
-        except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise BadInput(
-                f"not a bundle ({error})", file=bundle, remedy="name the zip or its unpacked folder"
-            ) from error
-        yield Path(temporary)
-
-
-def _unpack(bundle: Path, folder: Path) -> None:
-    with zipfile.ZipFile(bundle) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-        if size > MOST_BYTES:
-            raise BadInput(f"unpacks to {size >> 30} GiB", file=bundle, remedy="unpack it yourself, name the folder")
-        archive.extractall(folder)  # keeps every member below the folder, whatever its name says
-
-
 def _replay(corpus: Corpus, record: RunRecord, controls: bool) -> Replay:
     comparison = _Comparison()
     notes = _not_replayed(record, controls)
@@ -284,7 +253,7 @@ def _compare_gates(comparison: _Comparison, recorded: Sequence[Mapping[str, Any]
     """Every rule on record, and no rule fewer or more."""
     again = {_rule(record): record for record in (result.record() for result in audit.gates)}
     old = {_rule(gate): gate for gate in recorded}
-    added = {key for key in old if key[1] == "reference_may_ship"}  # promotion's own line, under `self`
+    added = {key for key in old if key[1] == "reference_may_ship" or key[0] == PRODUCTION}  # not the audit's own
     comparison.exact("gates", "rules", sorted(set(old) - added), sorted(again))
     for key, gate in old.items():
         if key not in again:

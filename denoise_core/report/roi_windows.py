@@ -16,11 +16,21 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
-from denoise_core.evaluation.dips import GUARD_NM, HALF_WINDOW_NM, MAX_DIPS, NO_ABSORPTION, PROMINENCE, roi_mask
-from denoise_core.report.blocks import Picture
+from denoise_core.evaluation.dips import (
+    GUARD_NM,
+    HALF_WINDOW_NM,
+    MAX_DIPS,
+    NO_ABSORPTION,
+    PROMINENCE,
+    ROI_NM,
+    Roi,
+    roi_mask,
+)
 from denoise_core.report.labels import CANDIDATE
 from denoise_core.report.spectra import Capture, Floats
-from denoise_core.report.style import BLACK, PALE, drawing, figure, mark_of, png
+from denoise_core.report.style import mark_of
+from study_core.report.blocks import Picture
+from study_core.report.style import BLACK, PALE, drawing, figure, png
 
 WINDOW_NM = 7.0
 APART_NM = 3.0
@@ -57,17 +67,18 @@ class Window:
 
 @dataclass(frozen=True)
 class GateDip:
-    """What gate 3 measures of one spectrum at one dip: samples within ±2 nm, baseline there, area, centroid."""
+    """What gate 3 measures of one spectrum at one dip: samples within ±2 nm, baseline there, area, centroid, depth."""
 
     sample_W: NDArray[np.int64]
     baseline_W: Floats
     area: float
     centroid_nm: float
+    depth: float
 
 
-def strongest_dips(spectrum_L: Floats, wavelength_nm: Floats) -> NDArray[np.int64]:
+def strongest_dips(spectrum_L: Floats, wavelength_nm: Floats, roi_nm: Roi = ROI_NM) -> NDArray[np.int64]:
     """Indices of at most 6 minima in the ROI, prominence ≥ 0.002, most prominent first kept, ≥ 3 nm apart; rising."""
-    inside = np.flatnonzero(roi_mask(wavelength_nm))
+    inside = np.flatnonzero(roi_mask(wavelength_nm, roi_nm))
     peaks, found = find_peaks(-spectrum_L[inside], prominence=PROMINENCE)
     kept: list[int] = []
     for index in inside[peaks[np.argsort(-found["prominences"], kind="stable")]]:
@@ -80,7 +91,7 @@ def windows(capture: Capture) -> list[Window]:
     """The windows of the reference's strongest dips."""
     grid_nm, spectra = capture.wavelength_nm, capture.spectra
     found = []
-    for centre in strongest_dips(capture.reference_L, grid_nm):
+    for centre in strongest_dips(capture.reference_L, grid_nm, capture.roi_nm):
         sample_W = _within(grid_nm, centre, WINDOW_NM)
         outside_W = np.abs(grid_nm[sample_W] - grid_nm[centre]) >= INSIDE_NM
         baseline = {name: _quadratic(grid_nm, x_L, sample_W, sample_W[outside_W]) for name, x_L in spectra.items()}
@@ -96,7 +107,8 @@ def gate_dip(grid_nm: Floats, spectrum_L: Floats, centre: int) -> GateDip:
     absorption_W = np.maximum(baseline_W - spectrum_L[sample_W], 0.0)
     total = float(absorption_W.sum())
     centroid = float(absorption_W @ grid_nm[sample_W]) / total if total > NO_ABSORPTION else float("nan")
-    return GateDip(sample_W, baseline_W, float(np.trapezoid(absorption_W, grid_nm[sample_W])), centroid)
+    area = float(np.trapezoid(absorption_W, grid_nm[sample_W]))
+    return GateDip(sample_W, baseline_W, area, centroid, float(absorption_W.max()))
 
 
 def _within(grid_nm: Floats, centre: int, half_nm: float) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.store import Corpus
-from denoise_core.evaluation.dips import DipErrors, dip_errors
+from denoise_core.evaluation.dips import ROI_NM, DipErrors, Roi, dip_errors
 from denoise_core.evaluation.metrics import psnr_db, sam_deg
 from denoise_core.report.labels import capture_label
 from denoise_core.report.record import RunRecord
@@ -31,6 +31,7 @@ class Capture:
     raw_L: Floats
     denoised_L: Floats
     reference_L: Floats
+    roi_nm: Roi = ROI_NM
 
     @property
     def spectra(self) -> dict[str, Floats]:
@@ -48,6 +49,7 @@ class PanelSpectra:
     raw_ML: Floats
     denoised_ML: Floats
     reference_ML: Floats
+    roi_nm: Roi = ROI_NM
 
     @property
     def groups(self) -> list[str]:
@@ -67,12 +69,13 @@ class PanelSpectra:
     @cached_property
     def dips(self) -> DipErrors:
         """Dip errors of the denoised captures, as gate 3 measures them."""
-        return dip_errors(self.denoised_ML, self.reference_ML, self.wavelength_nm)
+        return dip_errors(self.denoised_ML, self.reference_ML, self.wavelength_nm, self.roi_nm)
 
     def capture(self, row: int, what: str) -> Capture:
         """One capture with its title: what it stands for, its name, its PSNR."""
         title = f"{what}: {capture_label(str(self.path_M[row]))}"
-        return Capture(title, self.wavelength_nm, self.raw_ML[row], self.denoised_ML[row], self.reference_ML[row])
+        spectra = self.raw_ML[row], self.denoised_ML[row], self.reference_ML[row]
+        return Capture(title, self.wavelength_nm, *spectra, self.roi_nm)
 
     def best_median_worst(self) -> dict[str, int]:
         """Row of the capture with the highest, the middle and the lowest PSNR."""
@@ -93,4 +96,5 @@ def panel_spectra(record: RunRecord, corpus: Corpus, panel: Manifest) -> PanelSp
         raw_ML=raw_ML,
         denoised_ML=record.predictions(unique, corpus.spectra_NL.shape[1]),
         reference_ML=raw_ML if scored_against_itself else loo_mean(corpus, rows).astype(np.float64),
+        roi_nm=corpus.study.roi_nm,
     )

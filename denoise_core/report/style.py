@@ -1,42 +1,9 @@
-"""How figures look: the Okabe–Ito colours, one style for all, and a figure turned into a small PNG.
-
-Colour never stands alone: every method has its own marker and line style too. Figures are drawn without
-pyplot, which keeps state of its own; the style is global in matplotlib, so one thread draws at a time.
-"""
+"""How the denoiser's methods and folds are drawn, everywhere alike; the style itself is the house's."""
 
 from __future__ import annotations
 
-import io
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from PIL import Image
-
-from denoise_core.report.labels import CANDIDATE
-
-DPI = 150
-WIDTH_IN = 9.0
-COLOURS_IN_PNG = 256
-
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-GREY, PALE = "#6e6e6e", "#e9e9e9"
-SEQUENTIAL = "cividis"  # monotone in lightness, the same to the colour-blind and in grey print
-
-
-class Mark(NamedTuple):
-    """How one method is drawn everywhere."""
-
-    colour: str
-    marker: str
-    line: str
-
+from denoise_core.report.labels import CANDIDATE, PRODUCTION
+from study_core.report.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Mark
 
 MARKS = {
     "raw": Mark(ORANGE, "o", "-"),
@@ -44,62 +11,16 @@ MARKS = {
     "lmmse": Mark(GREEN, "^", ":"),
     "f": Mark(PURPLE, "D", "--"),
     "model": Mark(BLUE, "*", "-"),
+    PRODUCTION: Mark(VERMILION, "X", "--"),
     CANDIDATE: Mark(BLUE, "*", "-"),
     "reference": Mark(BLACK, "", "--"),
 }
-_SPARE = (Mark(VERMILION, "v", "--"), Mark(YELLOW, "P", ":"), Mark(GREY, "X", "-."), Mark(BLACK, "d", ":"))
+_SPARE = (Mark(YELLOW, "P", ":"), Mark(GREY, "v", "-."), Mark(BLACK, "d", ":"))
 
 FOLD_MARKS = (Mark(BLUE, "o", "-"), Mark(VERMILION, "s", "--"), Mark(GREEN, "^", "-."), Mark(PURPLE, "D", ":"),
               Mark(BLACK, "v", "-"))  # fmt: skip
-
-_ONE_AT_A_TIME = threading.RLock()
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e3e3e3",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "axes.formatter.useoffset": False,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "lines.linewidth": 1.2,
-}
 
 
 def mark_of(method: str, number: int = 0) -> Mark:
     """The drawing of a method; an unknown one takes a spare by its number."""
     return MARKS.get(method, _SPARE[number % len(_SPARE)])
-
-
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Figures made inside carry the report's style; the caller's settings come back."""
-    with _ONE_AT_A_TIME, mpl.rc_context(_STYLE):
-        yield
-
-
-def figure(rows: int = 1, columns: int = 1, *, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of the page's width, `height` inches, and its axes row by row."""
-    drawn = Figure(figsize=(WIDTH_IN, height), layout="constrained")
-    FigureCanvasAgg(drawn)
-    axes = drawn.subplots(rows, columns, squeeze=False, **options)
-    return drawn, [axis for row in axes for axis in row]
-
-
-def png(drawn: Figure) -> bytes:
-    """The figure as PNG with a palette: a third of the bytes, the same to the eye."""
-    raw = io.BytesIO()
-    drawn.savefig(raw, format="png", dpi=DPI, facecolor="white", pil_kwargs={"compress_level": 1})
-    small = (
-        Image.open(raw)
-        .convert("RGB")
-        .quantize(COLOURS_IN_PNG, method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
-    )
-    out = io.BytesIO()
-    small.save(out, format="PNG", optimize=True)
-    return out.getvalue()

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from denoise_core.evaluation.controls import LEFT_OUT
-from denoise_core.evaluation.thresholds import GATES, GateThresholds
-from denoise_core.report.blocks import Status, Table
+from denoise_core.evaluation.thresholds import GATES, GateThresholds, field_of
 from denoise_core.report.labels import (
     CANDIDATE,
     NO_VALUE,
+    PRODUCTION,
     gate_label,
     gate_metric,
     group_label,
@@ -21,6 +21,7 @@ from denoise_core.report.labels import (
     number,
 )
 from denoise_core.report.record import RunRecord
+from study_core.report.blocks import Status, Table
 
 _FIGURES = (
     "psnr_mean",
@@ -43,15 +44,26 @@ def sentence(record: RunRecord) -> str:
     if not record.gates:
         return "REFUSED: no gate was evaluated, so nothing may ship."
     judged = f"{len({gate['gate'] for gate in record.gates if not gate.get('vacuous')})} gates"
+    if reason := not_shipped(record):
+        return f"NOT SHIPPED: {record.name} clears all {judged}, but {reason[:1].lower()}{reason[1:]}."
     if record.passed:
         empty = {gate_label(str(gate["gate"])) for gate in record.gates if gate.get("vacuous")}
         empty -= {gate_label(str(gate["gate"])) for gate in record.gates if not gate.get("vacuous")}
         aside = f" ({', '.join(sorted(empty))} cannot fail on this panel)" if empty else ""
+        if shipped := record.event("shipped").get("data"):
+            now = f"is in production as {shipped.get('blessing')}, replacing {shipped.get('replaces') or 'nothing'}"
+            return f"SHIPPED: {record.name} clears all {judged} and {now}{aside}."
         return f"PASSED: {record.name} clears all {judged} and may ship{aside}."
     failures = [gate for gate in record.gates if gate.get("passed") is not True]
     *others, last = dict.fromkeys(gate_label(str(gate["gate"])) for gate in failures)
     names = f"gates {', '.join(others)} and {last}" if others else f"gate {last}"
     return f"FAILED at {names}. {'; '.join(_shortfall(gate) for gate in failures[:3])}{_more(failures)}"
+
+
+def not_shipped(record: RunRecord) -> str:
+    """Why a candidate that passed is not in production, in the words that the run ended with; empty otherwise."""
+    told = str(record.event("withheld").get("text", "")).rstrip(".")
+    return told.removeprefix("Not shipped: ") if record.passed else ""
 
 
 def _more(failures: list[Mapping[str, Any]]) -> str:
@@ -70,12 +82,16 @@ def gates_table(record: RunRecord) -> Table:
     """Every rule: what was measured, what it needed, the room left, the verdict, the threshold's reason."""
     rows: list[tuple[str, ...]] = []
     marks: list[Status] = []
+    last = ""
     for gate in record.gates:
         label = metric_label(str(gate["metric"]))
         room = margin(str(gate["comparison"]), gate["threshold"], gate["value"])
         passed = gate.get("passed") is True
         vacuous = str(gate.get("vacuous") or "")
         marks.append("fail" if not passed else "none" if vacuous else "pass")
+        reason = vacuous or f"{in_force(gate)}{gate.get('reason', '')}"
+        told = rows and rows[-1][0] == gate_label(str(gate["gate"])) and reason == last
+        last = reason
         rows.append(
             (
                 gate_label(str(gate["gate"])),
@@ -84,7 +100,7 @@ def gates_table(record: RunRecord) -> Table:
                 number(gate["value"], label),
                 f"{_sign(str(gate['comparison']))} {number(gate['threshold'], label)}".strip(),
                 number(room, label, signed=True) if room is not None else NO_VALUE,
-                vacuous or str(gate.get("reason", "")),
+                "as above" if told else reason,
             )
         )
     return Table(
@@ -98,6 +114,17 @@ def gates_table(record: RunRecord) -> Table:
         text_columns=3,
         last_is_text=True,
     )
+
+
+def in_force(gate: Mapping[str, Any]) -> str:
+    """Where this run's plan set a gate's threshold otherwise than the default that its reason stands for: both."""
+    field = GateThresholds.model_fields.get(field_of(str(gate.get("reason", ""))))
+    threshold = gate.get("threshold")
+    if field is None or threshold is None or abs(float(threshold)) == abs(float(field.default)):
+        return ""
+    label, default = metric_label(str(gate["metric"])), float(field.default)
+    shown = f"{_sign(str(gate['comparison']))} {number(-default if threshold < 0 < default else default, label)}"
+    return f"Set by this run's plan; the default is {shown}: "
 
 
 def _sign(comparison: str) -> str:
@@ -129,7 +156,32 @@ def thresholds_table(plan: Mapping[str, Any]) -> Table:
 def method_rows(record: RunRecord) -> dict[str, Mapping[str, Any]]:
     """Controls and candidate under one roof: panel figures and `by_group`, the candidate last."""
     candidate = {**record.metrics, "by_group": candidate_groups(record)}
-    return {**record.controls, CANDIDATE: candidate}
+    shipped = {PRODUCTION: incumbent_row(record)} if record.incumbent else {}
+    return {**record.controls, **shipped, CANDIDATE: candidate}
+
+
+def incumbent_row(record: RunRecord) -> Mapping[str, Any]:
+    """Figures of the model in production on this panel, by group too where its audit gave them."""
+    facts = record.incumbent.get("facts") or {}
+    return {**(facts.get("metrics") or {}), "by_group": facts.get("by_group") or {}}
+
+
+def against_production(record: RunRecord) -> str:
+    """The candidate beside the model in production, in a sentence; empty where none was judged."""
+    if not record.incumbent:
+        return ""
+    file, sha256 = (str(record.incumbent.get(key, "")) for key in ("candidate", "candidate_sha256"))
+    name = f"{file.rsplit('/', 1)[-1]} ({sha256[:8]})"
+    if sha256 == record.verdict.get("candidate_sha256"):
+        return f"This is the model that was in production when it was judged: {name}."
+    mine, theirs = record.verdict.get("score"), record.incumbent.get("score")
+    if mine is None or theirs is None:
+        return f"In production when it was judged: {name}; without a score on both sides nothing can be compared."
+    label = metric_label("composite_score")
+    return (
+        f"In production when it was judged: {name}, score {number(theirs, label)} on the same panel; "
+        f"the candidate's is {number(mine, label)} ({number(mine - theirs, label, signed=True)})."
+    )
 
 
 def candidate_groups(record: RunRecord) -> dict[str, dict[str, float]]:
@@ -137,9 +189,7 @@ def candidate_groups(record: RunRecord) -> dict[str, dict[str, float]]:
     table = record.per_spectrum
     if table is None:
         return {}
-    gates = record.plan.get("gates")
-    limit = (gates if isinstance(gates, Mapping) else {}).get("roi_area_error_max_pct")
-    limit = GateThresholds().roi_area_error_max_pct if limit is None else float(limit)
+    limit = roi_limit_pct(record)
     return {
         str(group): {
             "psnr_mean": float(part["psnr_db"].mean()),
@@ -148,6 +198,13 @@ def candidate_groups(record: RunRecord) -> dict[str, dict[str, float]]:
         }
         for group, part in table.groupby("group_id", sort=False)
     }
+
+
+def roi_limit_pct(record: RunRecord) -> float:
+    """Gate 3's limit of a capture's dip area error, as the run's plan sets it."""
+    gates = record.plan.get("gates")
+    limit = (gates if isinstance(gates, Mapping) else {}).get("roi_area_error_max_pct")
+    return GateThresholds().roi_area_error_max_pct if limit is None else float(limit)
 
 
 def controls_table(record: RunRecord) -> Table:
@@ -163,7 +220,8 @@ def controls_table(record: RunRecord) -> Table:
         tuple(body),
         tuple("pass" if name == CANDIDATE else "none" for name in rows),
         note="ROI kept: share of captures whose dip areas hold within gate 3's limit. Score: PSNR mean − sd, which "
-        "ranks checkpoints. Spurious: invented dips a capture. LMMSE and F: filters fitted on the training groups.",
+        "ranks checkpoints. Spurious: invented dips a capture. LMMSE and F: filters fitted on the training groups. In "
+        "production: the model that the candidate would replace, judged on this panel.",
     )
 
 
@@ -172,8 +230,8 @@ def groups_table(record: RunRecord) -> Table:
     rows = method_rows(record)
     groups = list(rows[CANDIDATE].get("by_group") or next(iter(rows.values())).get("by_group") or {})
     body = []
-    for name, row in rows.items():
-        of_group = row.get("by_group") or {}
+    known = {name: row["by_group"] for name, row in rows.items() if row.get("by_group")}
+    for name, of_group in known.items():
         body.append(
             (
                 method_label(name),
@@ -187,7 +245,7 @@ def groups_table(record: RunRecord) -> Table:
         "The same by group: PSNR / SAM / ROI kept",
         ("method", *(group_label(group) for group in groups)),
         tuple(body),
-        tuple("pass" if name == CANDIDATE else "none" for name in rows),
+        tuple("pass" if name == CANDIDATE else "none" for name in known),
     )
 
 

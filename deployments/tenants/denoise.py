@@ -42,6 +42,8 @@ TENANT = Tenant(
         corpus="data/mini",
         make=("-m", "denoise_core", "corpus", "--out", "{corpus}", "--size", "mini", "--seed", "1"),
     ),
+    compared="denoise_core.report.comparison:blocks",
     files=("report.html", "auditors_bundle.zip", "final_analytics/panel_eval", "audit.jsonl"),
+    importer="denoise_core.import_command:import_files",
     words={"val_psnr_mean": "PSNR {} dB", "val_sam_deg": "SAM {}°", "best_epoch": "best epoch {}"},
 )

@@ -5,10 +5,11 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import audit, orphans, outcome, promotion, trigger
+from tasks import artifacts, comparison, orphans, outcome, promotion, trigger
 from tasks.denoise import act_c, fallback, inputs, show, steps
 from tasks.denoise.parameters import ActBPlan
 from tasks.dispatch import on_cluster
+from tasks.run import open_run
 
 
 @flow(
@@ -25,18 +26,18 @@ def act_b(plan: ActBPlan) -> State[Any]:
     """
     plan = fallback.completed(plan)
     where = plan.where
-    run = audit.open_run("act-b", plan, tenant=inputs.TENANT, label=plan.label)
+    run = open_run("act-b", plan, tenant=inputs.TENANT, label=plan.label)
     trigger.link_source(run, plan.source_run)
     if (other := outcome.claim(run, plan.source_run)) is not None:
         return outcome.duplicate(run, f"Act B for {plan.source_run} is {other}")
     data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
     seed = inputs.checkpoint_file(plan.checkpoint)
-    base = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes)
+    base = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes, data.corpus)
     stages, multipliers = inputs.act_b_stages(base, plan.failed_gates)
     run.event("rebalance", f"Rebalanced for {', '.join(plan.failed_gates) or 'no gate'}", multipliers=multipliers)
     recipe = stages["act_b_stage2"]
-    audit.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
-    audit.publish_table(run, "rebalance", multipliers, "What Act B changed, and for which failed gate")
+    artifacts.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
+    artifacts.publish_table(run, "rebalance", multipliers, "What Act B changed, and for which failed gate")
 
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
         checkpoint = seed
@@ -48,13 +49,14 @@ def act_b(plan: ActBPlan) -> State[Any]:
             checkpoint = trained.best.path
         report = steps.audit(
             cluster, data, [*(content.path for content in trained.top[: plan.top_k]), seed], plan.gates,
-            incumbent=promotion.production_model(run.registry), expected_hash=plan.panel.expected_hash,
+            incumbent=promotion.production_model(run.registry), margin=plan.production.margin,
+            expected_hash=plan.panel.expected_hash,
             selected_on=data.panel.groups, device=where.device,
         )  # fmt: skip
 
-    show.publish(run, data, trained, report)
-    if report.best.passed:
-        return outcome.ship(run, report.best, report.incumbent, plan.approval)
+    shown = show.publish(run, data, trained, report)
+    if comparison.own_gates_passed(report.best):
+        return outcome.ship(run, report.best, report.incumbent, plan.production, plan.approval, shown.again)
     act_c.report(run, report, source=plan.source_run)
     fallback.archive(run, "act_b", report.best.sentence())
     return outcome.refused(run, report.best)

@@ -5,10 +5,11 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import audit, orphans, outcome, promotion
+from tasks import artifacts, comparison, orphans, outcome, promotion
 from tasks.denoise import fallback, inputs, show, steps
 from tasks.denoise.parameters import WarmStartPlan
 from tasks.dispatch import on_cluster
+from tasks.run import open_run
 
 
 @flow(
@@ -24,16 +25,18 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
     Running it again with the same plan re-attaches to what is running and reuses what is done.
     """
     where = plan.where
-    run = audit.open_run("act-of-god", plan, tenant=inputs.TENANT, label=plan.label)
+    run = open_run("act-of-god", plan, tenant=inputs.TENANT, label=plan.label)
     data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
-    recipe = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes)
-    audit.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
+    recipe = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes, data.corpus)
+    artifacts.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
 
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
         start = plan.start
         checkpoint = inputs.existing_start(run, start.checkpoint, start.fold, data.corpus)
         if checkpoint is None:
-            fold_recipe = inputs.recipe(start.training.recipe, "track_h", where.profile, start.training.changes)
+            fold_recipe = inputs.recipe(
+                start.training.recipe, "track_h", where.profile, start.training.changes, data.corpus
+            )
             manifests = inputs.fold_data(data.corpus, start.fold)
             fold = steps.fold_training(start.fold, fold_recipe, data.corpus, manifests, where.device)
             checkpoint = steps.trained(cluster, fold).best.path
@@ -45,14 +48,15 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
         trained = steps.trained(cluster, god_run)
         report = steps.audit(
             cluster, data, [content.path for content in trained.top[: plan.top_k]], plan.gates,
-            incumbent=promotion.production_model(run.registry), expected_hash=plan.panel.expected_hash,
+            incumbent=promotion.production_model(run.registry), margin=plan.production.margin,
+            expected_hash=plan.panel.expected_hash,
             selected_on=data.panel.groups, device=where.device,
             unseen=inputs.unseen_of(start.checkpoint, start.fold, data.corpus, checkpoint),
         )  # fmt: skip
 
-    show.publish(run, data, trained, report)
-    if report.best.passed:
-        return outcome.ship(run, report.best, report.incumbent, plan.approval)
+    shown = show.publish(run, data, trained, report)
+    if comparison.own_gates_passed(report.best):
+        return outcome.ship(run, report.best, report.incumbent, plan.production, plan.approval, shown.again)
     fallback.archive(run, "god_run", report.best.sentence())
     fallback.start(run, plan, checkpoint=report.best.candidate, failed=report.best.failed_gates)
     return outcome.refused(run, report.best)

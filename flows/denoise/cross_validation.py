@@ -5,10 +5,11 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import audit, orphans, outcome
+from tasks import artifacts, orphans, outcome
 from tasks.denoise import folds, inputs, review
 from tasks.denoise.parameters import CrossValidationPlan
 from tasks.dispatch import on_cluster
+from tasks.run import open_run
 
 
 @flow(
@@ -24,10 +25,10 @@ def cross_validation(plan: CrossValidationPlan) -> State[Any]:
     unused and is not representative.
     """
     where = plan.where
-    run = audit.open_run("cross-validation", plan, label=plan.label)
-    recipe = inputs.recipe(plan.training.recipe, "track_h", where.profile, folds.changes(plan))
-    audit.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
+    run = open_run("cross-validation", plan, label=plan.label)
     corpus = inputs.corpus_at(plan.corpus)
+    recipe = inputs.recipe(plan.training.recipe, "track_h", where.profile, folds.changes(plan), corpus)
+    artifacts.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
     asked = folds.prepare(run, recipe, plan, corpus)
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh or not plan.skip_existing) as cluster:
         for fold in folds.trained(cluster, asked):

@@ -5,10 +5,11 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import audit, orphans, outcome
+from tasks import artifacts, orphans, outcome
 from tasks.denoise import inputs, steps
 from tasks.denoise.parameters import DenoisePlan
 from tasks.dispatch import on_cluster
+from tasks.run import open_run
 
 
 @flow(
@@ -19,7 +20,7 @@ from tasks.dispatch import on_cluster
 def denoise_manifest(plan: DenoisePlan) -> State[Any]:
     """Write the denoised spectra of every row of a manifest; the default model is the one in production."""
     where = plan.where
-    run = audit.open_run("denoise", plan, label=plan.label)
+    run = open_run("denoise", plan, label=plan.label)
     corpus, manifest = inputs.manifest_named(plan.corpus, plan.manifest)
     checkpoint = inputs.model_or_production(plan.checkpoint)
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
@@ -29,5 +30,5 @@ def denoise_manifest(plan: DenoisePlan) -> State[Any]:
         )  # fmt: skip
         output = cluster.run_one(asked).outputs["spectra"]
     row = {"manifest": plan.manifest, "folder": str(output.folder.path), "sha256": output.folder.sha256}
-    audit.publish_table(run, "outputs", [{**row, "spectra": output.spectra, "rows": output.manifest_sha256}])
+    artifacts.publish_table(run, "outputs", [{**row, "spectra": output.spectra, "rows": output.manifest_sha256}])
     return outcome.conclude(run, f"Denoised {output.spectra} spectra: {output.folder.path}")

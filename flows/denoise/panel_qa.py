@@ -5,10 +5,11 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import audit, orphans, outcome
+from tasks import orphans, outcome
 from tasks.denoise import inputs, show, steps
 from tasks.denoise.parameters import PanelQAPlan
 from tasks.dispatch import on_cluster
+from tasks.run import open_run
 
 
 @flow(
@@ -22,7 +23,7 @@ def panel_qa(plan: PanelQAPlan) -> State[Any]:
     Ends **Completed** when the best one passes every gate, **GateFailed** otherwise. Ships nothing.
     """
     where = plan.where
-    run = audit.open_run("panel-qa", plan, label=plan.label)
+    run = open_run("panel-qa", plan, label=plan.label)
     data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash, plan.training_manifest)
     checkpoints = inputs.checkpoints_of(plan.checkpoints)[: plan.top_k]
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:

@@ -5,10 +5,11 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import audit, orphans, outcome
+from tasks import orphans, outcome
 from tasks.dispatch import on_cluster
 from tasks.ptycho import show, steps, waves
 from tasks.ptycho.parameters import DoseOverlapPlan
+from tasks.run import open_run
 
 
 @flow(
@@ -25,7 +26,7 @@ def dose_overlap(plan: DoseOverlapPlan = DoseOverlapPlan()) -> State[Any]:
     with the same plan repeats nothing that is done.
     """
     where = plan.where
-    run = audit.open_run("ptycho", plan, label=plan.label)
+    run = open_run("ptycho", plan, label=plan.label)
     study = steps.open_study(plan)
     run.event("design", f"Study {study.design.sha256()[:12]} in {study.layout.hub}", design=study.design.to_dict())
     progress = waves.Progress()

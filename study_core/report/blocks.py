@@ -7,8 +7,9 @@ markdown and tables; both come from the same blocks, so they cannot disagree.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 Status = Literal["pass", "fail", "none"]
+NARROW, WIDE = 3, 12  # columns that a telephone shows side by side, and a page of paper in ordinary print
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,22 @@ class Items:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """Words of the page and what each means."""
+
+    items: tuple[tuple[str, str], ...]
+
+
+Shade = Literal["", "ahead", "behind", "even", "empty", "good", "bad"]
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of strings under `columns`. `marks[i]` colours row i (its words say the same).
 
     The first `text_columns`, and the last one where `last_is_text`, hold words: left-aligned; the others numbers.
+    `shades[i][j]` colours one cell, where a table compares along both its sides. On a narrow screen a table of more
+    than `NARROW` columns shows each row as a card.
     """
 
     title: str
@@ -46,6 +60,21 @@ class Table:
     note: str = ""
     text_columns: int = 1
     last_is_text: bool = False
+    shades: tuple[tuple[Shade, ...], ...] = ()
+
+    @property
+    def width(self) -> str:
+        """The table's classes: `cards` on a telephone for more columns than fit, and small print for the `widest`."""
+        wide = ("cards",) if len(self.columns) > NARROW else ()
+        return " ".join((*wide, *(("widest",) if len(self.columns) > WIDE else ())))
+
+    def is_text(self, column: int) -> bool:
+        """Whether a column holds words."""
+        return column < self.text_columns or (self.last_is_text and column == len(self.columns) - 1)
+
+    def shade(self, row: int, column: int) -> Shade:
+        """How a cell is coloured."""
+        return self.shades[row][column] if self.shades else ""
 
     def mark(self, row: int) -> Status:
         """How a row is coloured; rows without a mark are plain."""
@@ -76,13 +105,23 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Pictures beside each other, as many as fit; `small` ones are panels, six in a row on a desk and on paper."""
+
+    title: str
+    pictures: tuple[Picture, ...]
+    small: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Code:
     """Commands to copy."""
 
     lines: tuple[str, ...]
 
 
-Block = Text | Items | Table | Picture | Code
+Block = Text | Items | Terms | Table | Picture | Grid | Code
 
 
 @dataclass(frozen=True)
@@ -124,11 +163,11 @@ def pieces(page: Page) -> list[Piece]:
     """The page in artifact-sized pieces, in reading order; keys are unique, pictures travel as `data:` addresses."""
     found = [Piece("verdict", "markdown", page.sentence, _verdict_markdown(page))]
     for section in page.sections:
-        words = [block for block in section.blocks if isinstance(block, Text | Items | Code)]
+        words = [block for block in section.blocks if isinstance(block, Text | Items | Terms | Code)]
         if words:
             text = "\n\n".join(_markdown(block) for block in words)
             found.append(Piece(section.key, "markdown", section.title, f"## {section.title}\n\n{text}\n"))
-        shown = [block for block in section.blocks if isinstance(block, Table | Picture)]
+        shown = [part for block in section.blocks for part in _shown_apart(block)]
         for number, block in enumerate(shown, start=1):
             key = section.key if len(shown) == 1 and not words else f"{section.key}-{number}"
             found.append(_shown(key, block))
@@ -152,13 +191,46 @@ def _shown(key: str, block: Table | Picture) -> Piece:
     return Piece(key, "image-markdown", block.title, f"## {block.title}\n\n![{alt}]({block.uri})\n\n{block.caption}\n")
 
 
+def _shown_apart(block: Block) -> tuple[Table | Picture, ...]:
+    return block.pictures if isinstance(block, Grid) else (block,) if isinstance(block, Table | Picture) else ()
+
+
+def glossary(page: Page, terms: Mapping[str, str]) -> Page:
+    """The page with a last section that explains those of `terms` that stand on it as words; unchanged without one."""
+    said = " ".join(_words(page))
+    used = [name for name in terms if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said, re.IGNORECASE)]
+    if not used:
+        return page
+    known = tuple((name, terms[name]) for name in sorted(used, key=str.casefold))
+    return replace(page, sections=(*page.sections, Section("glossary", "Words", (Terms(known),))))
+
+
+def _words(page: Page) -> Iterator[str]:
+    yield from (page.sentence, *page.lead, *page.facts)
+    for section in page.sections:
+        yield section.title
+        for block in section.blocks:
+            if isinstance(block, Text):
+                yield block.text
+            elif isinstance(block, Items):
+                yield from block.items
+            elif isinstance(block, Table):
+                yield from (block.title, block.note, *block.columns, *(cell for row in block.rows for cell in row))
+            else:
+                for shown in _shown_apart(block):
+                    yield shown.title
+                    yield shown.caption if isinstance(shown, Picture) else shown.note
+
+
 def _verdict_markdown(page: Page) -> str:
     facts = "\n".join(f"- {name}: {value}" for name, value in page.facts.items())
     lead = "\n\n".join(page.lead)
     return f"# {page.sentence}\n\n{lead}\n\n{facts}\n"
 
 
-def _markdown(block: Text | Items | Code) -> str:
+def _markdown(block: Text | Items | Terms | Code) -> str:
+    if isinstance(block, Terms):
+        return "\n".join(f"- **{name}**: {meaning}" for name, meaning in block.items)
     if isinstance(block, Text):
         return block.text
     if isinstance(block, Items):

@@ -7,9 +7,9 @@ from typing import Any
 
 from study_core.files import read_json, write_text
 from study_core.verdict import Verdict
-from tasks import audit
-from tasks.audit import Run, artifacts_root
+from tasks import artifacts
 from tasks.denoise.steps import PanelReport
+from tasks.run import Run, artifacts_root
 
 
 def report(run: Run, judged: PanelReport, *, source: str) -> Path:
@@ -29,7 +29,7 @@ def report(run: Run, judged: PanelReport, *, source: str) -> Path:
     lines += [f"| {n} | {row['what']} | {row['score']} | {row['failed gates']} |" for n, row in enumerate(rows, 1)]
     lines += ["", "Next: a person decides. See the gate tables and reports of both runs."]
     path = write_text(run.folder / "act_c_report.md", "\n".join(lines) + "\n")
-    audit.publish_markdown(run, "act-c", "\n".join(lines), "Ranked report after both acts failed")
+    artifacts.publish_markdown(run, "act-c", "\n".join(lines), "Ranked report after both acts failed")
     run.event("act-c", f"Act C report: {path}", ranking=rows)
     return path
 

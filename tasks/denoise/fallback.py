@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from study_core.files import locked, read_json, write_text
-from study_core.verdict import read_verdict
+from study_core.verdict import PRODUCTION, read_verdict
 from tasks import promotion, trigger
-from tasks.audit import Run, artifacts_root
 from tasks.denoise.parameters import ActBPlan, WarmStartPlan
+from tasks.run import Run, artifacts_root
 
 DEPLOYMENT = "act-b/fallback"
-HANDED_ON = ("label", "corpus", "where", "training", "panel", "gates", "top_k", "approval")
+HANDED_ON = ("label", "corpus", "where", "training", "panel", "gates", "top_k", "production", "approval")
 
 
 def start(run: Run, plan: WarmStartPlan, *, checkpoint: str, failed: Sequence[str]) -> str | None:
@@ -25,8 +25,13 @@ def start(run: Run, plan: WarmStartPlan, *, checkpoint: str, failed: Sequence[st
 
 
 def _handed_on(plan: Mapping[str, Any], source: str, checkpoint: str, failed: Sequence[str]) -> dict[str, Any]:
-    kept = {key: plan[key] for key in HANDED_ON}
-    return {**kept, "source_run": source, "checkpoint": checkpoint, "failed_gates": list(failed)}
+    kept = {key: plan[key] for key in HANDED_ON if key in plan}  # a source of old may lack what is new
+    return {
+        **kept,
+        "source_run": source,
+        "checkpoint": checkpoint,
+        "failed_gates": [gate for gate in failed if gate != PRODUCTION],
+    }
 
 
 def completed(plan: ActBPlan) -> ActBPlan:

@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect.futures import PrefectFuture, as_completed
 
-from denoise_core.corpus.folds import FOLDS
+from denoise_core.corpus.folds import fold_numbers
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
 from denoise_core.jobs.denoise import Denoised
@@ -20,11 +20,13 @@ from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
 from study_core.files import place, place_tree, sha256_of, write_json, write_text
 from study_core.job import received
-from tasks.audit import ROOT, Run, artifacts_root
 from tasks.denoise import steps
 from tasks.denoise.inputs import BEST, fold_data
 from tasks.denoise.parameters import CrossValidationPlan
 from tasks.dispatch import Ask, Cluster, JobLost, job
+from tasks.provenance import ROOT
+from tasks.run import Run, artifacts_root
+from tasks.slurm.dispatcher import Job
 
 AUDIT_LOG = "auditing_manifest.log"
 
@@ -39,6 +41,7 @@ class Fold:
     manifests: Mapping[str, Manifest]
     root: Path
     device: str
+    sent: Job | None = None
     trained: Trained | None = None
     denoising: PrefectFuture[dict[str, Any]] | None = None
     denoised: Denoised | None = None
@@ -121,10 +124,15 @@ def _fold(number: int, recipe: TrainingPlan, plan: CrossValidationPlan, corpus: 
     return Fold(number, asked, corpus, manifests, _root(plan), plan.where.device)
 
 
+def _numbers(plan: CrossValidationPlan, corpus: Corpus) -> list[int]:
+    """The folds asked for, each once; every fold that the corpus has where none was named."""
+    return sorted(set(plan.folds)) or list(fold_numbers(corpus.captures, corpus.study))
+
+
 def prepare(run: Run, recipe: TrainingPlan, plan: CrossValidationPlan, corpus: Corpus) -> list[Fold]:
     """Write and check every fold's manifests before anything is submitted."""
     folds = []
-    for number in sorted(set(plan.folds)):
+    for number in _numbers(plan, corpus):
         opening = [_stamped(f"Starting fold_{number:02d}"), _stamped("Generating manifests")]
         run.event("fold", f"fold_{number:02d}: Generating manifests", fold=number)
         fold = _fold(number, recipe, plan, corpus)
@@ -147,7 +155,7 @@ def earlier(cluster: Cluster, recipe: TrainingPlan, plan: CrossValidationPlan, c
     They stay in the summary, so that the runbook's `--folds 4` adds a row to it and takes none out.
     """
     found = []
-    for number in sorted(set(FOLDS) - set(plan.folds)):
+    for number in sorted(set(fold_numbers(corpus.captures, corpus.study)) - set(_numbers(plan, corpus))):
         if not _checkpoint(_root(plan), number).exists():
             continue  # before its manifests are made: a first fold has no others
         fold = _fold(number, recipe, plan, corpus)
@@ -177,6 +185,7 @@ def trained(cluster: Cluster, folds: Sequence[Fold]) -> Iterator[Fold]:
     """Send all trainings as one array; yield each fold as its training ends well. A failed one is noted, not raised."""
     sent = cluster.send([fold.asked for fold in folds], array=True)
     for handle, fold in zip(sent, folds, strict=True):
+        fold.sent = handle
         if handle.key in cluster.reused:
             fold.note(cluster.run, "Skipping training: a whole checkpoint of this plan and these manifests exists")
     waits = {job.submit(cluster, handle): fold for handle, fold in zip(sent, folds, strict=True)}
@@ -201,7 +210,7 @@ def denoise(cluster: Cluster, fold: Fold, plan: CrossValidationPlan) -> None:
     """Start denoising a fold's three splits; nobody waits for the slowest fold."""
     if fold.trained is None:
         return
-    (sent,) = cluster.send([_denoising(fold, fold.trained, plan)])
+    (sent,) = cluster.send([_denoising(fold, fold.trained, plan)], inside=fold.sent)
     what = "Skipping inference, done before:" if sent.key in cluster.reused else "Starting inference for"
     for split in fold.manifests:
         fold.note(cluster.run, f"{what} {split} -> {fold.denoised_folder}/{split}")
@@ -218,7 +227,7 @@ def finish(cluster: Cluster, folds: Sequence[Fold]) -> None:
             fold.denoised = received(Denoised, receipt)
             for split, output in fold.denoised.outputs.items():
                 place_tree(output.folder.path, fold.root / fold.denoised_folder / split)
-            fold.evaluation = job.submit(cluster, *cluster.send([_scoring(fold, fold.denoised)]))
+            fold.evaluation = job.submit(cluster, *cluster.send([_scoring(fold, fold.denoised)], inside=fold.sent))
     for fold in folds:
         if fold.evaluation is not None:
             result = _result(cluster, fold, fold.evaluation)

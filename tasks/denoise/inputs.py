@@ -20,13 +20,15 @@ from denoise_core.corpus.manifest import (
     write_manifest,
 )
 from denoise_core.corpus.store import Corpus, open_corpus
+from denoise_core.corpus.usable import verify_training
 from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
 from study_core.files import copy, read_json, sha256_of
 from study_core.job import Content
 from study_core.plan import changed
 from tasks import promotion
-from tasks.audit import ROOT, Run, artifacts_root
+from tasks.provenance import ROOT
+from tasks.run import Run, artifacts_root
 from tasks.slurm.profiles import load_profile
 
 BEST = "mamba_tiny_uv_best.pt"
@@ -80,25 +82,26 @@ def verify_panel(corpus: str, manifest: str, expected_hash: str, training_manife
     panel = read_manifest(_file(manifest)) if manifest else opened.manifest("validation_panel")
     if expected_hash:
         verify_manifest_hash(panel, expected_hash)
-    training = read_manifest(_file(training_manifest)) if training_manifest else opened.manifest("manifest_train")
+    training = read_manifest(_file(training_manifest)) if training_manifest else opened.training_beside(panel)
     verify_disjoint(panel, training)
-    opened.rows(panel)
+    verify_training(opened, training, panel)
     return Data(opened, stored(training, "train"), stored(panel, "panel"))
 
 
-def recipe(name: str, default: str, profile: str, changes: Mapping[str, Mapping[str, Any]]) -> TrainingPlan:
-    """A named plan with changes; `recommended` is the default, at mini size where the profile has no GPU."""
-    sized = default if load_profile(profile).section("train").gpus else f"{default}_mini"
+def recipe(
+    name: str, default: str, profile: str, changes: Mapping[str, Mapping[str, Any]], corpus: Corpus
+) -> TrainingPlan:
+    """A named plan with changes, on the corpus's grid; `recommended` is the default, mini without a GPU."""
+    sized = default if load_profile(profile).section(f"{TENANT}/train").gpus else f"{default}_mini"
     chosen = sized if name == "recommended" else name
-    return changed(recipes.named(chosen), changes)
+    return recipes.fitted(changed(recipes.named(chosen), changes), corpus.wavelength_nm.tolist(), corpus.study.roi_nm)
 
 
 def fold_data(corpus: Corpus, fold: int) -> dict[str, Manifest]:
     """A fold's three manifests, counted and checked before anything is submitted."""
     parts = fold_manifests(corpus, fold)
     manifests = {"train": parts.train, "val": parts.val, "test": parts.test}
-    for manifest in manifests.values():
-        corpus.rows(manifest)
+    verify_training(corpus, *manifests.values())
     return {name: stored(part, f"fold_{fold:02d}_{name}") for name, part in manifests.items()}
 
 

@@ -12,11 +12,16 @@ from pydantic import BeforeValidator, Field
 
 from denoise_core.evaluation.thresholds import GateThresholds
 from study_core.plan import Frozen
-from tasks.parameters import Approval, Common, Number, Rate, Text
+from tasks.parameters import Approval, Common, Number, Production, Rate, Text
 
 RecipeName = Literal[
     "recommended", "act_of_god", "act_of_god_mini", "act_of_god_seed", "act_of_god_seed_mini", "track_h", "track_h_mini"
 ]
+
+
+_GATES = "Every threshold with its reason; what is changed here holds for this run alone."
+_TOP = "The training's best, by validation; the panel's ranking chooses among them."
+_BATCH = "Captures at once: memory against time, never the result."
 
 
 def _default_corpus() -> str:
@@ -55,9 +60,11 @@ class Start(Frozen):
         "", title="Checkpoint file", description="Ours or the published format. Empty: the fold's, below."
     )
     fold: int = Field(
-        2, ge=1, le=5, title="Fold", description="Without a file: this fold's checkpoint, trained first if missing."
+        2, ge=1, title="Fold", description="Without a file: this fold's checkpoint, trained first if missing."
     )
-    training: Training = Field(Training(), title="Training of the fold")
+    training: Training = Field(
+        Training(), title="Training of the fold", description="The recipe of the fold, where it is trained first."
+    )
 
 
 class Panel(Frozen):
@@ -72,12 +79,19 @@ class Panel(Frozen):
 class WarmStartPlan(OnCorpus):
     """Act of God: warm start, train on everything but the panel, judge, ship or fail."""
 
-    training: Training = Field(default_factory=Training, title="Training")
-    start: Start = Field(default_factory=Start, title="Start")
-    panel: Panel = Field(default_factory=Panel, title="Panel")
-    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates")
-    top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge")
-    approval: Approval = Field(default_factory=Approval, title="Sign-off")
+    training: Training = Field(
+        default_factory=Training, title="Training", description="What is trained: a named recipe, and changes to it."
+    )
+    start: Start = Field(default_factory=Start, title="Start", description="The weights that the training starts from.")
+    panel: Panel = Field(default_factory=Panel, title="Panel", description="The fixed hold-out that decides.")
+    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates", description=_GATES)
+    top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge", description=_TOP)
+    production: Production = Field(
+        default_factory=Production, title="Production", description="How a candidate must stand against it."
+    )
+    approval: Approval = Field(
+        default_factory=Approval, title="Sign-off", description="Whether a person decides once every gate has passed."
+    )
 
 
 class ActBPlan(OnCorpus):
@@ -90,11 +104,18 @@ class ActBPlan(OnCorpus):
     )
     checkpoint: Text = Field("", title="Warm checkpoint", description="Seeds Act B. Empty: the refused run's best.")
     failed_gates: tuple[str, ...] = Field((), title="Failed gates", description="What the losses are rebalanced for.")
-    training: Training = Field(default_factory=Training, title="Training")
-    panel: Panel = Field(default_factory=Panel, title="Panel")
-    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates")
-    top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge")
-    approval: Approval = Field(default_factory=Approval, title="Sign-off")
+    training: Training = Field(
+        default_factory=Training, title="Training", description="What is trained: a named recipe, and changes to it."
+    )
+    panel: Panel = Field(default_factory=Panel, title="Panel", description="The fixed hold-out that decides.")
+    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates", description=_GATES)
+    top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge", description=_TOP)
+    production: Production = Field(
+        default_factory=Production, title="Production", description="How a candidate must stand against it."
+    )
+    approval: Approval = Field(
+        default_factory=Approval, title="Sign-off", description="Whether a person decides once every gate has passed."
+    )
 
 
 _OWN = "0: the recipe's own."
@@ -104,24 +125,26 @@ class CrossValidationPlan(OnCorpus):
     """The five-fold campaign of the runbook."""
 
     folds: tuple[int, ...] = Field(
-        (1, 2, 3, 4, 5),
-        min_length=1,
+        (),
         title="Folds",
-        description="Only these run; the summary keeps the others that the same plan finished before.",
+        description="Only these run, every one where none is named; the summary keeps the others that the same plan "
+        "finished before.",
     )
     skip_existing: bool = Field(
         True,
         title="Skip what exists",
         description="Take a whole checkpoint of the same plan and manifests as done.",
     )
-    training: Training = Field(default_factory=Training, title="Training")
+    training: Training = Field(
+        default_factory=Training, title="Training", description="What is trained: a named recipe, and changes to it."
+    )
     batch_size: Number = Field(0, ge=0, title="Batch size", description=_OWN)
     grad_accum: Number = Field(0, ge=0, title="Gradient accumulation", description=_OWN)
     epochs: Number = Field(0, ge=0, title="Epochs", description=_OWN)
     patience: Number = Field(0, ge=0, title="Early-stop patience (epochs)", description=_OWN)
     lr: Rate = Field(0.0, ge=0, title="Learning rate", description=_OWN)
     lr_min: Rate = Field(0.0, ge=0, title="Learning rate at the end", description=_OWN)
-    inference_batch_size: int = Field(64, ge=1, title="Batch size of denoising")
+    inference_batch_size: int = Field(64, ge=1, title="Batch size of denoising", description=_BATCH)
     layout: Literal["packed", "files"] = Field(
         "packed", title="Layout of outputs", description="One array a split, or one file a spectrum."
     )
@@ -142,9 +165,9 @@ class PanelQAPlan(OnCorpus):
         title="Reference",
         description="loo: the mean of a group's other captures. self: the capture itself, as published; never ships.",
     )
-    panel: Panel = Field(default_factory=Panel, title="Panel")
-    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates")
-    top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge")
+    panel: Panel = Field(default_factory=Panel, title="Panel", description="The fixed hold-out that decides.")
+    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates", description=_GATES)
+    top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge", description=_TOP)
 
 
 class DenoisePlan(OnCorpus):
@@ -157,4 +180,4 @@ class DenoisePlan(OnCorpus):
     layout: Literal["packed", "files"] = Field(
         "packed", title="Layout of outputs", description="One array, or one file a spectrum."
     )
-    batch_size: int = Field(128, ge=1, title="Batch size")
+    batch_size: int = Field(128, ge=1, title="Batch size", description=_BATCH)

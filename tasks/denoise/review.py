@@ -10,11 +10,11 @@ import pandas as pd
 from prefect.client.schemas.objects import State
 
 from study_core.files import replacing
-from tasks import audit, outcome
-from tasks.audit import Run
+from tasks import artifacts, outcome
 from tasks.denoise.fallback import reviewing
 from tasks.denoise.folds import Fold
-from tasks.denoise.show import publish_pieces, records
+from tasks.denoise.show import records
+from tasks.run import Run
 
 
 def summarise(run: Run, asked: Sequence[Fold], earlier: Sequence[Fold] = ()) -> State[Any]:
@@ -28,13 +28,13 @@ def summarise(run: Run, asked: Sequence[Fold], earlier: Sequence[Fold] = ()) -> 
     rows = [_row(fold) for fold in folds]
     root = folds[0].root
     _write_csv(root / "artifacts" / "cross_validation" / "fold_summary.csv", pd.DataFrame(rows))
-    audit.publish_table(run, "fold-summary", rows, "One row a fold")
+    artifacts.publish_table(run, "fold-summary", rows, "One row a fold")
     figures = _figures(folds)
     if not figures.empty:
         _write_csv(root / "artifacts" / "cross_validation" / "fold_figures.csv", figures)
         review = over_folds(figures)
         _write_csv(root / "artifacts" / "cross_validation" / "review.csv", review)
-        audit.publish_table(run, "review", records(review), "Mean and standard deviation over folds")
+        artifacts.publish_table(run, "review", records(review), "Mean and standard deviation over folds")
     review_folds(run, folds)
     failed = [fold for fold in folds if fold.failure]
     if failed:
@@ -69,7 +69,7 @@ def review_folds(run: Run, folds: Sequence[Fold]) -> None:
             examples=worst_examples(done[0].corpus, worst_captures(captures), outputs),
             review=review,
         )
-    publish_pieces(run, report.page)
+    artifacts.publish_page(run, "report", report.page, "Start here")
 
 
 def _figures(folds: Sequence[Fold]) -> pd.DataFrame:

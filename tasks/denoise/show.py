@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pandas as pd
 
 from denoise_core.jobs.train import Trained
 from study_core.files import place, place_tree, sha256_of, write_json
-from tasks import audit
-from tasks.audit import Run
+from study_core.report.blocks import Page
+from tasks import artifacts, compare
 from tasks.bundle import write_bundle
 from tasks.denoise.inputs import Data
 from tasks.denoise.steps import PanelReport
-
-PAGE_CHARACTERS = 1_500_000  # an artifact may have two megabytes
+from tasks.provenance import ROOT
+from tasks.run import Run, logger
+from tasks.runs import RunFacts
 
 
 def collect(run: Run, trained: Trained, report: PanelReport | None) -> None:
@@ -27,63 +30,82 @@ def collect(run: Run, trained: Trained, report: PanelReport | None) -> None:
         place_tree(report.folder, run.folder / "final_analytics" / "panel_eval")
 
 
-def publish(run: Run, data: Data, trained: Trained | None, report: PanelReport) -> None:
-    """Collect the run's files and show them: verdict, gates, controls, training curve, model card."""
+def publish(run: Run, data: Data, trained: Trained | None, report: PanelReport) -> Shown:
+    """Collect the run's files and show them: verdict, gates, controls, training curve, model card, comparison."""
     if trained is not None:
         collect(run, trained, report)
     else:
         place_tree(report.folder, run.folder / "final_analytics" / "panel_eval")
     write_json(run.folder / "verdict.json", report.best.model_dump(mode="json"))
     run.event("verdict", report.best.sentence(), gates=report.best.table(), candidate=report.best.candidate_sha256)
-    audit.publish_table(run, "gates", report.best.table(), report.best.sentence())
+    artifacts.publish_table(run, "gates", report.best.table(), report.best.sentence())
     controls = report.best.facts.get("controls", [])
-    audit.publish_table(run, "controls", controls, "The candidate beside the controls, same panel, same reference")
-    audit.publish_markdown(run, "model-card", model_card(report, trained), "The verdict on half a page")
+    artifacts.publish_table(run, "controls", controls, "The candidate beside the controls, same panel, same reference")
+    artifacts.publish_markdown(run, "model-card", model_card(report, trained), "The verdict on half a page")
     if trained is not None:
         rows = csv_rows(trained.metrics_csv)
-        audit.publish_table(run, "training-curve", rows, "One row an epoch, as in metrics.csv")
-    document(run, data)
+        artifacts.publish_table(run, "training-curve", rows, "One row an epoch, as in metrics.csv")
+    shown = document(run, data)
+    compared(run)
+    return shown
 
 
-def document(run: Run, data: Data) -> None:
+@dataclass
+class Shown:
+    """A run's report and bundle: made once it is judged, and again once its candidate is in production or not."""
+
+    run: Run
+    data: Data
+    page: Page
+    artifacts: list[UUID | None] = field(default_factory=list)
+
+    def again(self) -> None:
+        """What became of the candidate stands on top of the report, and in the bundle that holds it."""
+        from denoise_core.report.page import concluded
+
+        self.page = concluded(self.page, self.run.folder)
+        self.write()
+
+    def write(self) -> None:
+        from denoise_core.report.documents import bundle_documents
+        from denoise_core.report.page import REPORT, write_page
+
+        run, data = self.run, self.data
+        path = write_page(self.page, run.folder / REPORT)
+        run.event("report", f"Report: {path}", sha256=sha256_of(path))
+        self.artifacts = artifacts.publish_page(run, "report", self.page, "Start here", self.artifacts)
+        documents = bundle_documents(run.folder, data.corpus, data.panel, data.training)
+        bundle = write_bundle(run.folder, documents, run.folder / "auditors_bundle.zip")
+        run.event("bundle", f"Auditor's bundle: {bundle}", sha256=sha256_of(bundle))
+
+
+def document(run: Run, data: Data) -> Shown:
     """The report, the same in pieces as artifacts, and the auditor's bundle."""
-    from denoise_core.report.documents import bundle_documents  # matplotlib takes a second: only a verdict pays
-    from denoise_core.report.page import REPORT, compose, write_page
+    from denoise_core.report.page import compose  # matplotlib takes a second: only a verdict pays
     from denoise_core.report.record import write_inputs
 
     write_inputs(run.folder, data.corpus, data.panel, data.training)
-    page = compose(run.folder, data.corpus, data.panel, data.training)
-    path = write_page(page, run.folder / REPORT)
-    run.event("report", f"Report: {path}", sha256=sha256_of(path))
-    publish_pieces(run, page)
-    documents = bundle_documents(run.folder, data.corpus, data.panel, data.training)
-    bundle = write_bundle(run.folder, documents, run.folder / "auditors_bundle.zip")
-    run.event("bundle", f"Auditor's bundle: {bundle}", sha256=sha256_of(bundle))
+    shown = Shown(run, data, compose(run.folder, data.corpus, data.panel, data.training))
+    shown.write()
+    return shown
 
 
-def publish_pieces(run: Run, page: Any) -> None:
-    """A composed page in reading order as one artifact, or as few as its size allows.
+def compared(run: Run) -> None:
+    """The run beside the one whose model is in production, or the last one on the same panel, as an artifact.
 
-    The UI shows a run's artifacts in no order: a piece each would be a shuffled report.
+    Another run's folder may be damaged: that costs the picture, never this run.
     """
-    from denoise_core.report.page import artifact_pieces
+    from denoise_core.report.comparison import blocks
 
-    pages = [""]
-    for _, _, title, content in artifact_pieces(page):
-        text = content if isinstance(content, str) else f"### {title}\n\n{_markdown_table(content)}\n"
-        if pages[-1] and len(pages[-1]) + len(text) > PAGE_CHARACTERS:
-            pages.append("")
-        pages[-1] += f"{text}\n"
-    for number, text in enumerate(pages, start=1):
-        part = "" if len(pages) == 1 else f", part {number} of {len(pages)}"
-        audit.publish_markdown(run, "report" if number == 1 else f"report-{number}", text, f"Start here{part}")
-
-
-def _markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
-    from denoise_core.report.blocks import markdown_table
-
-    columns = list(rows[0]) if rows else []
-    return markdown_table(columns, [[row[name] for name in columns] for row in rows])
+    beside = compare.peer(run)
+    if beside is None:
+        return
+    try:
+        page = compare.page([RunFacts(run.folder), beside], partial(blocks, root=ROOT))
+    except Exception as error:
+        logger().warning("not compared with %s: %s", beside.folder, error)
+        return
+    artifacts.publish_page(run, "comparison", page, f"This run beside {beside.name}")
 
 
 def csv_rows(path: Path) -> list[dict[str, Any]]:

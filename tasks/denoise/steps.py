@@ -19,6 +19,7 @@ from study_core.errors import BadInput
 from study_core.job import Content
 from study_core.plan import changed
 from study_core.verdict import Verdict, read_verdict
+from tasks import comparison
 from tasks.denoise.inputs import Data
 from tasks.dispatch import Ask, Cluster
 
@@ -98,13 +99,14 @@ def audit(
     thresholds: GateThresholds,
     *,
     incumbent: Path | None = None,
+    margin: float = 0.0,
     expected_hash: str = "",
     reference: Reference = "loo",
     selected_on: Sequence[str] = (),
     unseen: Mapping[str, Content] | None = None,
     device: str = "auto",
 ) -> PanelReport:
-    """Judge checkpoints on the panel; verdicts by rank."""
+    """Judge checkpoints on the panel; verdicts by rank, each beside the model in production (`incumbent`)."""
     request = AuditPanel(
         corpus=corpus_content(data.corpus),
         panel=manifest_content(data.panel),
@@ -118,16 +120,18 @@ def audit(
         selected_on=tuple(selected_on),
         device=device,
     )
-    return panel_report(cluster.ask(audit_panel, request, name="audit-panel", stage="evaluate"))
+    return panel_report(cluster.ask(audit_panel, request, name="audit-panel", stage="evaluate"), margin)
 
 
-def panel_report(receipt: PanelAudited) -> PanelReport:
-    """The audit's receipt as verdicts, best first."""
-    verdicts = tuple(read_verdict(content.path) for content in receipt.verdicts)
+def panel_report(receipt: PanelAudited, margin: float) -> PanelReport:
+    """The audit's receipt as verdicts, best first, each beside the model in production."""
+    incumbent = read_verdict(receipt.incumbent.path) if receipt.incumbent else None
+    judged = (read_verdict(content.path) for content in receipt.verdicts)
+    verdicts = tuple(comparison.beside(verdict, incumbent, margin) for verdict in judged)
     return PanelReport(
         best=verdicts[0],
         verdicts=verdicts,
-        incumbent=read_verdict(receipt.incumbent.path) if receipt.incumbent else None,
+        incumbent=incumbent,
         folder=receipt.folder,
     )
 

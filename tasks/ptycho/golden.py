@@ -10,9 +10,9 @@ from pydantic import Field
 
 from ptycho_core.check_loss import promote_reference
 from study_core.files import sha256_of
-from tasks import audit, outcome
-from tasks.audit import Run
+from tasks import artifacts, sign_off
 from tasks.ptycho.steps import Study
+from tasks.run import Run
 
 
 class Blessing(RunInput):
@@ -27,13 +27,13 @@ def ask(run: Run, study: Study, sentence: str) -> str:
     """Pause until somebody answers; what came of it, in words."""
     hours = study.plan.approval.timeout_hours
     run.event("paused", f"Waiting up to {hours:g} h for a person to bless the reference", hours=hours)
-    audit.publish_trail(run)
+    artifacts.publish_trail(run)
     question = (
         f"**{run.name}**: {sentence}.\n\nReport: among the artifacts, `{run.key('report')}`; as a file, "
         f"`{run.folder / 'report.html'}`\n\nShall later trainings be held to this run's?"
     )
     asked = Blessing.with_initial_data(description=question)
-    decision = asyncio.run(outcome.answer(asked, hours * 3600, key=f"bless-{uuid4().hex[:8]}"))
+    decision = asyncio.run(sign_off.answer(asked, hours * 3600, key=f"bless-{uuid4().hex[:8]}"))
     if decision is None:
         return f"nobody answered within {hours:g} h, the reference stays"
     run.event("signed", f"{decision.name}: {'bless' if decision.bless else 'do not bless'}", **decision.model_dump())

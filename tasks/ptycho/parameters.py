@@ -41,7 +41,9 @@ class Iterative(Frozen):
 
     run: bool = Field(True, title="Reconstruct", description="Without pty-chi its cells are skipped with the reason.")
     epochs: Number = Field(0, ge=0, title="Epochs", description="0: the design's 100.")
-    noise: Literal["poisson", "gaussian"] = Field("poisson", title="Noise model")
+    noise: Literal["poisson", "gaussian"] = Field(
+        "poisson", title="Noise model", description="Of LSQML's likelihood; photons are Poisson."
+    )
 
 
 class DoseOverlapPlan(Common):
@@ -53,9 +55,11 @@ class DoseOverlapPlan(Common):
     doses: tuple[float, ...] = Field(
         (1e4,), min_length=1, title="Doses", description="Photons a pattern; the initiative's are 1e3, 1e4 and 1e5."
     )
-    base: Base = Field(default_factory=Base, title="Base")
-    training: Training = Field(default_factory=Training, title="Training")
-    iterative: Iterative = Field(default_factory=Iterative, title="Iterative reconstruction")
+    base: Base = Field(default_factory=Base, title="Base", description="What is simulated: probe, object and scan.")
+    training: Training = Field(default_factory=Training, title="Training", description="The networks that are trained.")
+    iterative: Iterative = Field(
+        default_factory=Iterative, title="Iterative reconstruction", description="LSQML, the arm that learns nothing."
+    )
     gates: dict[str, Any] = Field(
         default_factory=dict,
         title="Changes to the gates",

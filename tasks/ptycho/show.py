@@ -11,12 +11,12 @@ from prefect.client.schemas.objects import State
 from ptycho_core.evaluation.gates import StudyVerdict
 from ptycho_core.layout import Layout
 from study_core.files import place, sha256_of
-from tasks import audit, outcome
-from tasks.audit import Run
+from tasks import artifacts, outcome
 from tasks.bundle import write_bundle
 from tasks.ptycho import golden
 from tasks.ptycho.steps import Study
 from tasks.ptycho.waves import Progress
+from tasks.run import Run
 
 HUB = "hub"
 _RECORDS = frozenset({".json", ".csv", ".md", ".html", ".log"})
@@ -57,7 +57,7 @@ def publish(run: Run, study: Study) -> StudyVerdict:
     written = write_summary(layout.hub, study.thresholds)
     verdict, record = written.verdict, read_study(layout.hub)
     run.event("verdict", verdict.sentence(), failed_cells=list(verdict.failed_cells), lost=list(verdict.lost))
-    audit.publish_markdown(run, "report", written.summary.read_text(encoding="utf-8"), "Start here")
+    artifacts.publish_markdown(run, "report", written.summary.read_text(encoding="utf-8"), "Start here")
     for what, table, said in (
         ("matrix", tables.matrix(record), "Phase MS-SSIM by dose, view and arm"),
         ("gates", tables.gates(verdict), verdict.sentence()),
@@ -65,7 +65,7 @@ def publish(run: Run, study: Study) -> StudyVerdict:
         ("numbers", tables.numbers(record), "Every number of every arm"),
     ):
         rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-        audit.publish_table(run, what, rows, said)
+        artifacts.publish_table(run, what, rows, said)
     for path in archived(layout):
         place(path, run.folder / HUB / path.relative_to(layout.hub))
     place(written.report, run.folder / "report.html")

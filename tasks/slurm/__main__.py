@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,13 +14,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tasks.slurm import listing
 from tasks.slurm.dispatcher import Dispatcher, JobSpec
 from tasks.slurm.journal import Journal
 from tasks.slurm.profiles import Profile, load_profile
 from tasks.slurm.specs import Job
 from tasks.terminal import Json, call, group, size
-
-COLUMNS = ("name", "attempt", "slurm_id", "folder")
 
 
 def _root() -> Path:
@@ -33,27 +33,39 @@ ProfileName = Annotated[str, typer.Option("--profile", help="A file of slurm_tem
 AnyProfile = Annotated[
     str, typer.Option("--profile", help="A file of slurm_templates/, by its name. Empty: as each job was sent.")
 ]
-Stage = Annotated[str, typer.Option("--stage", help="Whose time, memory and GPUs: train, denoise, evaluate …")]
+Stage = Annotated[
+    str,
+    typer.Option("--stage", help="Whose time, memory and GPUs: gpu, cpu, or a stage such as train or denoise/train."),
+]
 
 
 def dry_run(
     root: Root,
     profile: ProfileName = "slurm-dev",
-    stage: Stage = "train",
+    stage: Stage = "gpu",
     name: Annotated[str, typer.Option(help="Readable name of the job.")] = "example",
     function: Annotated[str, typer.Option(help="package.module:function; names the snapshot.")] = "tasks:job",
     array: Annotated[int | None, typer.Option(help="So many jobs in one array.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the exact text that sbatch would be given; nothing is submitted."""
+    """Print the exact text that sbatch would be given; nothing is submitted.
+
+    A stage that several tenants have is printed once for each.
+    """
     dispatcher = Dispatcher(load_profile(profile), root)
     names = [name] if array is None else [f"{name}-{n:02d}" for n in range(array)]
-    specs = [JobSpec(one, function, {"name": one}, stage=stage) for one in names]
-    text = dispatcher.dry_run(specs, array=array is not None)
-    print(json.dumps({"profile": profile, "stage": stage, "script": text}) if as_json else text)
+    scripts = {}
+    for full in dispatcher.profile.named(stage):
+        specs = [JobSpec(one, function, {"name": one}, stage=full) for one in names]
+        scripts[full] = dispatcher.dry_run(specs, array=array is not None)
+    if as_json:
+        print(json.dumps({"profile": profile, "stage": stage, "script": "".join(scripts.values()), "scripts": scripts}))
+        return
+    for full, text in scripts.items():
+        print(text if len(scripts) == 1 else f"# stage {full}\n{text}")
 
 
-def try_(root: Root, profile: ProfileName = "slurm-dev", stage: Stage = "train", as_json: Json = False) -> int:
+def try_(root: Root, profile: ProfileName = "slurm-dev", stage: Stage = "gpu", as_json: Json = False) -> int:
     """Run one job that only looks around: does a new profile work here? It says its node, GPUs and Python.
 
     Exit code 1 when the job ended without a result.
@@ -75,27 +87,37 @@ def try_(root: Root, profile: ProfileName = "slurm-dev", stage: Stage = "train",
     return 0 if outcome.state == "done" else 1
 
 
-def jobs(root: Root, as_json: Json = False) -> None:
-    """List the live jobs: name, attempt, Slurm id, folder."""
+Ended = Annotated[float, typer.Option("--ended", help="Instead: those that ended in the last so many days, summed.")]
+
+
+def jobs(root: Root, days: Ended = 0.0, as_json: Json = False) -> None:
+    """List the live jobs: where each stands, what it waits for, when the site expects it to start, what it took so far.
+
+    With --ended: how jobs ended, how long they waited and ran, GPU-hours, and energy where the GPUs count it.
+    """
     journal = _journal(root)
-    rows = []
-    for entry in journal.live():
-        token = entry.attempt.token
-        submission = journal.submission(token) if token else None
-        base = submission.slurm_id() if submission else None
-        where = submission.member_id(entry.attempt.index, base) if submission and base else None
-        rows.append((entry.spec["name"], entry.attempt.number, where, str(journal.folder(entry.key))))
-    if as_json:
-        print(json.dumps([dict(zip(COLUMNS, row, strict=True)) for row in rows]))
-    elif sys.stdout.isatty():
-        table = Table(*COLUMNS, title=f"{len(rows)} live jobs")
-        for row in rows:
-            table.add_row(*(str(value or "not in the queue") for value in row))
-        Console(markup=False).print(table)
+    if days <= 0:
+        rows, columns, below = listing.live(journal), listing.LIVE, {}
     else:
-        print("\t".join(COLUMNS))
-        for name, attempt, where, folder in rows:
-            print(f"{name}\tattempt {attempt}\t{where or 'not in the queue'}\t{folder}")
+        rows, columns = listing.ended(journal, time.time() - 86400.0 * days), listing.ENDED
+        below = listing.total(rows)
+    if as_json:
+        print(json.dumps({"jobs": rows, "total": below} if days > 0 else rows))
+        return
+    lines = [*rows, *([{"name": f"{len(rows)} jobs", **below}] if below else [])]
+    if sys.stdout.isatty():
+        table = Table(*columns, title=f"{len(rows)} {'ended' if days > 0 else 'live'} jobs")
+        for row in lines:
+            table.add_row(*(_cell(row.get(name)) for name in columns))
+        Console(markup=False).print(table)
+        return
+    print("\t".join(columns))
+    for row in lines:
+        print("\t".join(_cell(row.get(name)) for name in columns))
+
+
+def _cell(value: Any) -> str:
+    return "-" if value in (None, "") else str(value)
 
 
 def cancel(

@@ -14,7 +14,7 @@ from typing import Any
 
 from tasks.slurm import files
 from tasks.slurm.journal import Entry
-from tasks.slurm.profiles import Resources
+from tasks.slurm.resources import Resources
 from tasks.slurm.states import Row
 
 COLUMNS = (

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from tasks.slurm import files
 
 if TYPE_CHECKING:
-    from tasks.slurm.profiles import Resources
+    from tasks.slurm.resources import Resources
 
 _PINNED = re.compile(r".+@(sha256:[0-9a-f]{64})")
 

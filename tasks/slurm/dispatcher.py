@@ -25,8 +25,10 @@ from typing import Any
 import psutil
 
 from tasks.slurm import faults
+from tasks.slurm.clocks import steady
 from tasks.slurm.ending import Ender
 from tasks.slurm.files import damaged
+from tasks.slurm.guests import Guests
 from tasks.slurm.journal import Entry, Journal
 from tasks.slurm.local import Local
 from tasks.slurm.placing import Placer, chunks, describe
@@ -37,6 +39,7 @@ from tasks.slurm.scheduler import Scheduler
 from tasks.slurm.shared import log
 from tasks.slurm.snapshot import Snapshot
 from tasks.slurm.specs import Job, JobSpec, Outcome
+from tasks.slurm.states import Row, Verdict, meaning
 from tasks.slurm.tracking import Tracker, Watch
 
 __all__ = ["Dispatcher", "Job", "JobSpec", "Outcome"]
@@ -50,6 +53,7 @@ PASSING = frozenset({
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOLCK, errno.EAGAIN, errno.EBUSY, errno.EINTR,
     errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
 })  # fmt: skip
+UNHEARD_S = 30.0  # an owner without any sign of life is dead only if none came for so long
 ELSEWHERE_S = 900.0  # an owner on another machine that holds no lease counts as alive this long after its last beat
 CANCEL_LOCK_S = 2.0  # how long a cancellation waits for somebody's sbatch before it goes its own way
 COMPLAIN_S = 10.0  # how long a submission does, before it says for whom
@@ -68,7 +72,7 @@ class Dispatcher:
         detach: bool = False,
         owner: str | None = None,
         scheduler: Scheduler | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = steady,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """
@@ -94,7 +98,10 @@ class Dispatcher:
     def _own_scheduler(self) -> Scheduler:
         if self.profile.executor == "local":
             return Local(self.profile, self.journal.root, self._clock)
-        return Slurm(clock=self._clock, poll_seconds=self.profile.poll_seconds, accounting=self.profile.accounting)
+        slurm = Slurm(clock=self._clock, poll_seconds=self.profile.poll_seconds, accounting=self.profile.accounting)
+        if all(one.allocation == "own" for one in self.profile.stages.values()):
+            return slurm
+        return Guests(slurm, self.profile, self.journal.root, self.journal.folder, self._clock)
 
     def _tell(self, event: str, entry: Entry, **fields: Any) -> None:
         try:
@@ -104,7 +111,13 @@ class Dispatcher:
 
     # -- submit
     def submit(
-        self, specs: Sequence[JobSpec], *, array: bool = False, fresh: bool = False, after: Sequence[Job] = ()
+        self,
+        specs: Sequence[JobSpec],
+        *,
+        array: bool = False,
+        fresh: bool = False,
+        after: Sequence[Job] = (),
+        inside: Job | None = None,
     ) -> list[Job]:
         """Bring jobs into the queue, in the order of `specs`; what is live is joined, what is done is reused.
 
@@ -114,16 +127,20 @@ class Dispatcher:
             fresh: set earlier results and checkpoints aside and run again. So is a result set aside whose `files`
                 (path to sha256, a folder's as `files.sha256_of` has it) are not on disk as it says.
             after: jobs that must be done before these start.
+            inside: a job that is done, whose allocation these may share where the profile says so.
         """
         code = self._code or Snapshot.take(self.journal.root, _packages(specs))
         self._beat()
-        keys = [self._key(spec) for spec in specs]
+        reached: dict[str, str] = {}
+        keys = [self._key(spec, reached) for spec in specs]
         with self._alive(), self._lock(keys[0] if keys else "", specs) as lock:
             new = [
                 entry
                 for key, spec in dict(zip(keys, specs, strict=True)).items()
                 if (entry := self._admit(key, spec, code, fresh, after)) is not None
             ]
+            for entry in new:
+                entry.inside = inside.key if inside else ""
             self._place_new(new, array=array, lock=lock)
         found = [self.journal.read(key) for key in keys]
         return [self.journal.job(entry) for entry in found if entry is not None]
@@ -189,10 +206,15 @@ class Dispatcher:
         entry.after = [job.key for job in after]
         return entry
 
-    def _key(self, spec: JobSpec) -> str:
-        """Identity of a job; inside a container, its image is as much a part of it as the code."""
-        code = reach(spec.function).identity
-        container = self.profile.section(spec.stage).container if spec.stage in self.profile.stages else None
+    def _key(self, spec: JobSpec, reached: dict[str, str] | None = None) -> str:
+        """Identity of a job; inside a container, its image is as much a part of it as the code.
+
+        `reached`: what functions reach, found out once (20 ms) for all jobs of one submission.
+        """
+        reached = {} if reached is None else reached
+        code = reached.get(spec.function) or reach(spec.function).identity
+        reached[spec.function] = code
+        container = self.profile.section(spec.stage).container
         return spec.key(f"{code} in {container.digest(self.journal.root / 'images.json')}" if container else code)
 
     def _new_entry(self, key: str, spec: JobSpec, code: Snapshot, after: Sequence[Job]) -> Entry:
@@ -353,7 +375,8 @@ class Dispatcher:
     def sweep(self, *, grace_s: float = 60.0) -> list[Job]:
         """Cancel orphans: live jobs, not detached, whose owner has been dead for `grace_s`. Returns them.
 
-        Also ends, in the journal, what was cancelled earlier while nobody waited for it.
+        Also ends, in the journal, what was cancelled earlier while nobody waited for it; and in the queue, what waits
+        there though its work is over.
         """
         orphans: list[Job] = []
         for entry in self._here():
@@ -363,7 +386,26 @@ class Dispatcher:
                     orphans.append(self.journal.job(entry))
             except OSError as error:  # what somebody else's job lacks is no business of the caller's own
                 log.warning("orphan %s not ended: %s", entry.spec["name"], error)
+        if left := self._left_over():
+            self.scheduler.cancel(left)
         return orphans
+
+    def _left_over(self) -> list[str]:
+        """Slurm ids that wait for a start of which nothing can come: the attempt is over.
+
+        A node that was lost finished it, and Slurm put the job back. It would leave by itself as soon as it starts;
+        held after a failed launch, it never does.
+        """
+        view = self.scheduler.view([])
+        rows = view.rows.values() if view else []
+        return [row.id for row in rows if meaning(row.state).verdict is Verdict.WAITING and self._over(row)]
+
+    def _over(self, row: Row) -> bool:
+        member = self.journal.member(row.name, row.id)
+        entry = self.journal.read(member["key"]) if member else None
+        if member is None or entry is None:
+            return False
+        return entry.state != "live" or entry.attempt.number > int(member["attempt"])
 
     def _end_orphan(self, entry: Entry) -> bool:
         """Whether the job was still going, and is told to end now."""
@@ -381,8 +423,8 @@ class Dispatcher:
         if self.journal.leased(owner):
             return False
         beat = self.journal.last_beat(owner)
-        if beat is None:
-            return True
+        if beat is None:  # a cleaner took it, and its owner is about to write it anew; or nobody ever will
+            return self._clock() - self.journal.unheard(owner) > max(grace_s, UNHEARD_S)
         if beat["host"] != socket.gethostname():  # where locks do not reach, the disk's clock has to do
             self._beat(now=True)
             return self.journal.silence(owner, self.owner) > max(grace_s, ELSEWHERE_S)

@@ -74,6 +74,7 @@ class Entry:
     created: float
     usage_seconds: float = 5.0
     after: list[str] = field(default_factory=list)
+    inside: str = ""  # key of the job whose allocation it may share
     state: str = "live"  # live, done, failed, cancelled
     cause: str = ""
     message: str = ""
@@ -209,6 +210,13 @@ class Journal:
         if entry.state != "live":
             index.unlink(missing_ok=True)
 
+    def all(self) -> Iterator[Entry]:
+        """Every entry, in no order; a folder that was set aside is another story."""
+        for path in (self.root / "jobs").glob("*/*/journal.json"):
+            content = files.peek_json(path)
+            if content is not None and ".old-" not in path.parent.name:
+                yield Entry.from_json(content)
+
     def live(self) -> Iterator[Entry]:
         """Entries that have not ended, by any dispatcher."""
         for name in sorted(os.listdir(self.root / "live")):
@@ -239,7 +247,7 @@ class Journal:
         stage = first.spec["stage"]
         if array:
             digest = hashlib.sha256("".join(entry.key for entry in entries).encode()).hexdigest()
-            token = self.token(f"{stage}-array-{len(entries)}", digest, first.attempt.number)
+            token = self.token(f"{stage.replace('/', '-')}-array-{len(entries)}", digest, first.attempt.number)
         else:
             token = self.token(first.spec["name"], first.key, first.attempt.number)
         members = tuple(
@@ -272,6 +280,14 @@ class Journal:
             token, folder, tuple(content["members"]), content["array"], content["created"], content["stage"]
         )
 
+    def member(self, token: str, slurm_id: str) -> dict[str, Any] | None:
+        """Key and attempt of the job that a Slurm job of this name and id runs; None for a name of nobody's here."""
+        if f".{self.root_id[:4]}-" not in token or "/" in token:
+            return None
+        content = files.peek_json(self.root / "submissions" / token / "submission.json")
+        index = int(slurm_id.partition("_")[2] or 0)
+        return content["members"][index] if content and index < len(content["members"]) else None
+
     def handle(self, submission: Submission, slurm_id: str, how: str) -> None:
         """Record the Slurm id, and how it became known (reply, claim, queue, accounting)."""
         content = {"slurm_id": slurm_id, "how": how, "at": self._clock()}
@@ -280,7 +296,9 @@ class Journal:
     # -- owners
     def beat(self, owner: str, content: dict[str, Any]) -> None:
         """Heartbeat of a dispatcher."""
+        files.make_folder(self._owner(owner).parent)
         files.write_json(self._owner(owner), {**content, "at": self._clock()}, durable=False)
+        self._owner(owner).with_suffix(".unheard").unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             os.utime(self._owner(owner).with_suffix(".lock"))  # in use: not for `prune`
 
@@ -291,6 +309,12 @@ class Journal:
 
     def _owner(self, owner: str) -> Path:
         return self.root / "owners" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', owner)}.json"
+
+    def unheard(self, owner: str) -> float:
+        """Since when it is known that an owner has no heartbeat: noted down by whoever finds that out first."""
+        path = self._owner(owner).with_suffix(".unheard")
+        files.create_json(path, {"at": self._clock()})
+        return float((files.peek_json(path) or {"at": self._clock()})["at"])
 
     def lease(self, owner: str) -> AbstractContextManager[int]:
         """Held, by any number of an owner's threads, while it submits or waits: a stopped process still holds it."""

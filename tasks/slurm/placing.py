@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.slurm import faults, files
+from tasks.slurm.commands import SUBMIT_TIMEOUT_S
 from tasks.slurm.journal import Attempt, Entry, Journal, Submission
 from tasks.slurm.profiles import Profile
 from tasks.slurm.scheduler import Answer, Memory, Reply, Scheduler, View
@@ -201,6 +202,8 @@ class Placer:
 
     def _surely_lost(self, submission: Submission, one: Attempt, view: View | None, memory: Memory) -> bool:
         ordered = os.stat(submission.reply).st_mtime
+        if ordered > self._clock() + MOST_DOUBT_S:  # the disk's clock is of another time: sbatch took this long at most
+            ordered = max(submission.created, one.ordered) + SUBMIT_TIMEOUT_S
         settle = self._profile.settle_seconds
         pause = max(settle, min(MOST_DOUBT_S, settle * 2 ** max(0, one.orders - 1)))
         asked_after = max(ordered, submission.created, one.ordered) + pause

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.slurm import files
+from tasks.slurm.clocks import age
 from tasks.slurm.commands import Commands, Programs, submitted_id
 from tasks.slurm.journal import Submission
 from tasks.slurm.replies import answer
@@ -143,7 +144,7 @@ class Slurm:
     def _due(self, state: dict[str, Any]) -> bool:
         now = self._clock()
         asked, tried = float(state.get("at", 0.0)), float(state.get("tried", 0.0))
-        return now - asked > self._poll and now - tried >= self._floor
+        return age(now, asked) > self._poll and age(now, tried) >= self._floor
 
     def _renew(self, state: dict[str, Any]) -> None:
         started = self._clock()
@@ -165,7 +166,7 @@ class Slurm:
                 self._ask(state, what, since)
                 self._history.write(state)
         state = self._history.read()
-        absent = self._clock() - state.get("absent", float("-inf")) < ABSENT_S
+        absent = age(self._clock(), state.get("absent", float("-inf"))) < ABSENT_S
         answers = state.get("answers", {})
         return {one: _memory(answers.get(one), absent) for one in what}
 
@@ -175,11 +176,13 @@ class Slurm:
         wants: dict[str, Any] = {one: dict(want) for one, want in state.get("wants", {}).items()}
         for one in what:
             wants.setdefault(one, {"since": since})["asked"] = now
-        wants = {one: want for one, want in wants.items() if now - want["asked"] < QUESTION_S}  # nobody asks any more
-        answers = {one: known for one, known in state.get("answers", {}).items() if now - known["at"] <= FORGET_S}
+        wants = {
+            one: want for one, want in wants.items() if age(now, want["asked"]) < QUESTION_S
+        }  # nobody asks any more
+        answers = {one: known for one, known in state.get("answers", {}).items() if age(now, known["at"]) <= FORGET_S}
         state.update(wants=wants, answers=answers)
-        waited = now - state.get("tried", float("-inf"))
-        if not wants or waited < self._memory or now - state.get("absent", float("-inf")) < ABSENT_S:
+        waited = age(now, state.get("tried", float("-inf")))
+        if not wants or waited < self._memory or age(now, state.get("absent", float("-inf"))) < ABSENT_S:
             return
         state["tried"] = now
         chosen = self._chosen(state, wants)

@@ -178,6 +178,8 @@ def cancel_request(attempts: list[dict[str, Any]]) -> str:
 
 def slurm_id(environment: Mapping[str, str] = os.environ) -> str:
     """This job's id as squeue prints it: "7", or "4_3" for a task of an array."""
+    if guest := environment.get("GATED_GUEST"):  # in another job's allocation
+        return guest
     array = environment.get("SLURM_ARRAY_JOB_ID")
     if array:
         return f"{array}_{environment['SLURM_ARRAY_TASK_ID']}"
@@ -312,7 +314,10 @@ def not_json(value: Any, place: str = "result") -> str:
 
 
 def _finish(run: _Run, digest: str, used: dict[str, Any] | None = None) -> int:
+    from tasks.slurm import hosting  # which asks this module for the job's id
+
     run.record("stop", reason="done", usage=used)
+    hosting.announce(run.folder)
     run.mark("done", digest=digest)
     faults.reach("marker_written")
     return 0

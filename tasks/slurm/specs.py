@@ -17,16 +17,16 @@ State = Literal["done", "failed", "cancelled"]
 class JobSpec:
     """One call of a job function: `def job(arguments: dict, context) -> dict`.
 
-    `name` is what a person reads in squeue; `stage` picks the profile's section; `places` are further arguments that
-    say where things lie (paths, whose content `inputs` names by hash) or run (a device). None of the three is part of
-    the key.
+    `name` is what a person reads in squeue; `stage` picks the profile's resources (`tenant/stage`, or a class);
+    `places` are further arguments that say where things lie (paths, whose content `inputs` names by hash) or run (a
+    device). None of the three is part of the key.
     """
 
     name: str
     function: str
     arguments: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
-    stage: str = "train"
+    stage: str = "gpu"
     places: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import submitit
 
 from tasks.slurm import containers
-from tasks.slurm.profiles import Profile, Resources
+from tasks.slurm.profiles import Profile
+from tasks.slurm.resources import Resources
 
 
 class _Text(submitit.SlurmExecutor):
@@ -57,7 +58,15 @@ def render(profile: Profile, order: Order) -> str:
     around = containers.command(section, [order.folder.parents[1]])
     command = f"{around}{executor.python} -P -u -m tasks.slurm.runner {shlex.quote(str(order.folder))}"
     text: str = executor._make_submission_file_text(command, order.token)
-    return text
+    return text + _lingering(section, order, executor.python)
+
+
+def _lingering(section: Resources, order: Order, python: str) -> str:
+    """Where the stage says so, the allocation of a job that ended well stays for follow-ups."""
+    if not section.linger_seconds:
+        return ""
+    host = f"{python} -P -u -m tasks.slurm.hosting {shlex.quote(str(order.folder))}"
+    return f"status=$?\n[ $status = 0 ] && {host}\nexit $status\n"
 
 
 def _parameters(section: Resources, order: Order) -> dict[str, Any]:
@@ -123,4 +132,7 @@ def _setup(section: Resources, order: Order) -> list[str]:
     if section.scratch:
         scratch = shlex.quote(section.scratch) if "$" not in section.scratch else f'"{section.scratch}"'
         lines += [f"export TMPDIR={scratch}", 'mkdir -p "$TMPDIR"', *_CACHES]
+    if section.linger_seconds:
+        until = f"GATED_UNTIL=$(($(date +%s) + {section.time_seconds:.0f} - SECONDS))"
+        lines += [f"export GATED_LINGER={section.linger_seconds} {until}"]
     return [*lines, *(_RENDEZVOUS if section.distributed else ())]

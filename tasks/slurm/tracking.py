@@ -95,8 +95,9 @@ class Tracker:
             entry = self._entry(watch)
             if entry.state == "live":
                 watch.seen_live = True
+                number = entry.attempt.number
                 entry = self._from_marker(entry)
-                if entry.state != "live":
+                if entry.state != "live" or entry.attempt.number != number:
                     self._sweep_up(watch)
             if entry.state == "live":
                 waiting.append((watch, entry))
@@ -108,6 +109,9 @@ class Tracker:
 
     def _entry(self, watch: Watch) -> Entry:
         content = watch.journal.read(watch.job.folder / "journal.json")
+        if content is None:  # or a shared disk believes so
+            files.refresh(watch.job.folder)
+            content = watch.journal.read(watch.job.folder / "journal.json")
         if content is None:
             raise FileNotFoundError(f"{watch.job.folder}: the journal was removed while the job was live")
         return self._journal.with_request(Entry.from_json(content))

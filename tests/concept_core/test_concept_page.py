@@ -19,14 +19,14 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 def test_the_page_fits_a_telephone_and_a_sheet_of_paper(small_study: Any, tmp_path: Path) -> None:
     sync_api = pytest.importorskip("playwright.sync_api")
     study = small_study.study
-    page_file = write_report(study.layout, study.plan, "house_esm2")
+    write_report(study.layout, study.plan, "house_esm2")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for width in (390, 1200):
             page = browser.new_page(viewport={"width": width, "height": 900})
             requested: list[str] = []
             page.on("request", lambda one, seen=requested: seen.append(one.url))
-            page.goto(page_file.as_uri())
+            page.goto(study.layout.report.as_uri())
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             assert [one for one in requested if not one.startswith(("file:", "data:"))] == []
             assert page.get_by_role("heading", name="Skill").is_visible()

@@ -17,7 +17,7 @@ def reached(module: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("job", ["embed", "train_cav", "scan", "concept_eval", "detect", "sensitivity"])
+@pytest.mark.parametrize("job", ["embed", "train_cav", "scan", "concept_eval", "detect", "sensitivity", "smoke"])
 def test_a_job_reaches_neither_report_nor_command_line_and_imports_nothing_heavy(job: str) -> None:
     found = reached(f"concept_core.jobs.{job}")
     ours = {name for name in found if name.startswith(("concept_core", "study_core"))}

@@ -22,6 +22,7 @@ from concept_core.layout import CavFiles, DetectionFiles, EvaluationFiles
 from concept_core.local import Study
 from concept_core.replay import judged, replay
 from study_core.errors import BadInput, TrainingInterrupted
+from study_core.files import sha256_of
 from study_core.job import Content
 from study_core.plan import changed
 
@@ -252,7 +253,8 @@ def test_evaluate_says_which_gates_refuse_and_exits_with_three(small_study: Any,
     assert "2 null" in said
     layout = small_study.study.layout
     verdict = json.loads((layout.root / "verdict.json").read_text())
-    assert verdict["candidate_sha256"] == small_study.evaluated.cav_sha256
+    assert verdict["candidate_sha256"] == sha256_of(layout.candidate)
+    assert verdict["facts"]["cav_sha256"] == small_study.evaluated.cav_sha256
     assert verdict["score"] > 0.75
     page = (layout.root / "report.html").read_text()
     assert "REFUSED by gate" in page

@@ -27,16 +27,16 @@ TWIN = DATA / "house_esm2_conceptfree"
 
 
 @pytest.fixture(scope="module", params=[0, 1, 2])
-def default(request: pytest.FixtureRequest, shared_concept: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The default's study on the reference house model, a split seed of three: plan, evaluation's folder, receipt."""
+def default(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The default's study on the committed house model and its twin, a split seed of three: plan, folder, receipt."""
     root = tmp_path_factory.mktemp("default")
     models = yaml.safe_load((DATA / "models" / "model_registry.yaml").read_text())["models"]
     entry = models["house_esm2"]
-    folders = {"house_esm2": shared_concept / "house_esm2"} | ({"twin": TWIN} if TWIN.is_dir() else {})
+    folders = {"house_esm2": DATA / "house_esm2", "twin": TWIN}
     registry = {"models": {name: {**entry, "checkpoint_path": str(folder)} for name, folder in folders.items()}}
     (root / "registry.yaml").write_text(yaml.safe_dump(registry))
     written = yaml.safe_load((DATA / "config.yaml").read_text())
-    written["model"] = {"name": "house_esm2"} | ({"concept_free": "twin"} if TWIN.is_dir() else {})
+    written["model"] = {"name": "house_esm2", "concept_free": "twin"}
     written["data"]["seed"] = request.param
     files = {name: str(DATA / f"c2h2_mini_{kind}.jsonl") for name, kind in (("positives", "pos"), ("negatives", "neg"))}
     written["paths"] = {**files, "model_registry": "registry.yaml", "output": "run"}
@@ -88,18 +88,30 @@ def as_model(folder: Path, role: str) -> Tables:
     return Tables(renamed["scores"], {**tables.nulls, **nulls}, renamed["proteins"], tables.facts)
 
 
-@pytest.mark.skipif(not TWIN.is_dir(), reason="no concept-free twin is committed")
-def test_the_concept_free_network_passes_the_seed_s_gates_and_is_refused_for_want_of_skill(default: Any) -> None:
-    """T6: AUROC and p of the seed are met by a network that never saw the concept; gate 4 is what refuses it."""
+def test_the_concept_free_network_is_refused_for_want_of_skill(default: Any) -> None:
+    """T6, what gate 4 must do: whatever AUROC and p it reaches, a network that never saw the concept does not ship."""
     from concept_core.evaluation.measures import measured
 
     plan, folder, found = default
     assert value(found, "worst_auroc", source="concept_free", part="oof") <= 0.60
     records = judged(measured(as_model(folder, "concept_free")).measures, plan)
-    assert passed(records, gate=AGGREGATE)
     assert passed(records, gate=NULL)
     assert not passed(records, gate=SKILL)
     assert not next(one for one in records if one.slice == {"control": "bag20"} and one.gate == SKILL).passed
+
+
+SHORT = {0: "AP .784 (needs .85)", 2: "AUROC .873 (needs .90), AP .841 (needs .85)"}
+"""Where the twin falls short of gate 1 on the 14 to 19 held-out positives of a split seed, measured."""
+
+
+def test_the_concept_free_network_passes_the_seed_s_gate_1(default: Any, request: pytest.FixtureRequest) -> None:
+    """T6, the other half: it holds on split seed 1 only, which is said here and in the roadmap."""
+    from concept_core.evaluation.measures import measured
+
+    plan, folder, _ = default
+    if plan.data.seed in SHORT:
+        request.applymarker(pytest.mark.xfail(reason=SHORT[plan.data.seed], strict=True))
+    assert passed(judged(measured(as_model(folder, "concept_free")).measures, plan), gate=AGGREGATE)
 
 
 def test_the_untrained_network_is_refused(default: Any) -> None:

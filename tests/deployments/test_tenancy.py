@@ -53,7 +53,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_toy_is_found_beside_the_denoiser(toy: Path) -> None:
-    assert set(tenants()) == {"denoise", "ptycho", "toy"}
+    assert set(tenants()) == {"concept", "denoise", "ptycho", "toy"}
     assert [one.name for tenant, one in served() if tenant.name == "toy"] == ["daily", "again"]
 
 

@@ -17,6 +17,8 @@ OUTCOMES: dict[str, dict[int, str]] = {
     "act-of-god/warm-start --watch": {0: "Completed"},
     "panel-qa/audit": {0: "Completed", 1: "GateFailed"},  # a fold of two epochs: either verdict is one
     "denoise/manifest": {0: "Completed"},
+    "gated runs": {0: "GateFailed"},
+    "gated compare": {0: "page: "},
     "gated run": {0: "Completed"},
     "gated history": {0: "in production"},
     "gated rollback": {2: "replaced nothing"},  # one model was shipped; the way back is in test_promotion.py

@@ -286,3 +286,24 @@ def house(folder: Path, corpus: Path) -> Iterator[Lab]:
         except subprocess.TimeoutExpired:
             process.kill()
             raise
+
+
+def small_concept(folder: Path, **changes: Any) -> dict[str, Any]:
+    """A plan of `concept/probe` that takes seconds: forty proteins a class, one layer, few refits."""
+    data = ROOT / "data" / "concept"
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in ("pos", "neg"):
+        rows = (data / f"c2h2_mini_{kind}.jsonl").read_text().splitlines()[:40]
+        (folder / f"{kind}.jsonl").write_text("\n".join(rows) + "\n")
+    registry = data / "models" / "model_registry.yaml"
+    config = folder / "config.yaml"
+    config.write_text(f"""
+model: {{name: house_esm2, layers: [4]}}
+paths: {{positives: pos.jsonl, negatives: neg.jsonl, model_registry: {registry}, output: out}}
+embedding: {{context: 96}}
+data: {{folds: 3}}
+cav: {{random_cavs: 2, null_refits: 19}}
+evaluation: {{bootstrap: 50, heatmaps: 4}}
+detection: {{longest: 500}}
+""")
+    return {"config": str(config), "changes": changes}

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from flow_lab import Lab, starts, tiny, until
 
-from tasks.ledger import verify
+from tasks.audit_log import verify
 from tasks.slurm.journal import Journal
 
 pytestmark = pytest.mark.prefect

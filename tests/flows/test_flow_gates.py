@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from flow_lab import Lab, until, warm_start
 
-from tasks.ledger import verify
+from tasks.audit_log import verify
 
 pytestmark = pytest.mark.prefect
 

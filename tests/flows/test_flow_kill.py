@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from flow_lab import LENIENT, Lab, processes_below, starts, tiny, until, warm_start
 
-from tasks.ledger import verify
+from tasks.audit_log import verify
 
 pytestmark = pytest.mark.prefect
 

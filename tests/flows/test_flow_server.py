@@ -7,7 +7,7 @@ import psutil
 import pytest
 from flow_lab import LENIENT, Lab, starts, tiny, until, warm_start
 
-from tasks.ledger import verify
+from tasks.audit_log import verify
 
 pytestmark = pytest.mark.prefect
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flow_lab import LENIENT, Lab, until, warm_start
 
-from tasks.ledger import verify
+from tasks.audit_log import verify
 
 pytestmark = pytest.mark.prefect
 
@@ -101,6 +101,7 @@ def test_a_refused_model_does_not_ship(lab: Lab, asked: dict[str, str]) -> None:
     assert (state["type"], state["name"]) == ("FAILED", "NotApproved")
     assert "Ada Lovelace did not approve: dips too shallow" in state["message"]
     assert production(lab) is None
+    assert "NOT SHIPPED: " in (lab.folder(asked["refused"]) / "report.html").read_text()
     assert "Traceback" not in lab.log(asked["refused"])
 
 
@@ -126,6 +127,14 @@ def test_a_named_person_ships_and_stands_in_the_registry(lab: Lab, asked: dict[s
     assert (signed["data"]["name"], signed["data"]["ship"]) == ("Ada Lovelace", True)
     assert verify(lab.folder(asked["approved"]) / "audit.jsonl") == []
 
+    report = (lab.folder(asked["approved"]) / "report.html").read_text()
+    artifacts = lab.artifacts_of(asked["approved"])
+    for text in (report, artifacts["act-of-god-report"]["data"]):
+        assert f"is in production as {shipped['id']}, replacing nothing" in text
+    rows = {row["run"]: row for row in json.loads(artifacts["runs"]["data"])}
+    assert rows[lab.folder(asked["approved"]).name]["state"] == "shipped"
+    assert rows[lab.folder(asked["refused"]).name]["state"] == "NotApproved"
+
 
 def test_a_retry_by_hand_asks_again(lab: Lab, asked: dict[str, str]) -> None:
     run_id = asked["silent"]
@@ -135,3 +144,5 @@ def test_a_retry_by_hand_asks_again(lab: Lab, asked: dict[str, str]) -> None:
     paused(lab, run_id)
     assert answer(lab, run_id, name="Grace Hopper", ship=False) == "ACCEPT"
     assert "Grace Hopper did not approve: no reason given" in lab.ended(run_id)["message"]
+    compared = lab.artifacts_of(run_id)["act-of-god-comparison"]["data"]
+    assert lab.folder(asked["approved"]).name in compared  # whose model is in production

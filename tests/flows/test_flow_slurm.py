@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,22 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from flow_lab import CANARY, LENIENT, ROOT, Lab, house, starts, tiny, until, warm_start
+from flow_lab import (
+    CANARY,
+    LENIENT,
+    ROOT,
+    Lab,
+    house,
+    processes_below,
+    small_concept,
+    starts,
+    tiny,
+    until,
+    warm_start,
+)
+
+from ptycho_core.layout import Layout
+from study_core.files import replacing
 
 pytestmark = [pytest.mark.slurm, pytest.mark.prefect]
 SCRIPTS = ROOT / "slurm_templates" / "lab"
@@ -129,3 +145,109 @@ def test_a_detached_job_stays_in_the_queue_and_is_joined_again(on_slurm: Lab) ->
     assert len(starts(folder)) == 1
     on_slurm.cancel(run_id)
     until("an empty queue", lambda: not queue(), EMPTY_S)
+
+
+STUDY = "ptycho/study"
+WAVE = [f"{stage}-{dose}-{view}" for dose in (1000, 10000, 100000) for stage, view in (
+    ("train", "baseline-gs1"), ("train", "dense-gs2"), ("train", "sparse-gs2"), ("lsqml", "baseline"),
+    ("lsqml", "dense"), ("lsqml", "sparse"),
+)]  # fmt: skip
+
+
+def _study(label: str) -> dict[str, Any]:
+    """Three doses, two views and all positions: nine networks and nine reconstructions, of a moment each."""
+    return {
+        "label": label, "size": "smoke", "doses": [1e3, 1e4, 1e5], "training": {"iterations": 2, "supervised": False},
+        "iterative": {"epochs": 1}, "where": ON_SLURM,
+    }  # fmt: skip
+
+
+def _wave(lab: Lab) -> dict[str, Any]:
+    return {entry.spec["name"]: entry for stage in ("train-1", "lsqml-1") for entry, _ in lab.jobs(stage)}
+
+
+def test_a_study_of_eighteen_jobs_outlives_a_killed_flow_a_killed_job_and_a_lost_cell(on_slurm: Lab) -> None:
+    first = on_slurm.start(STUDY, _study("first"))
+    until("both arrays", lambda: len(_wave(on_slurm)) == 18 and all(e.attempt.token for e in _wave(on_slurm).values()))
+    assert sorted(_wave(on_slurm)) == sorted(WAVE)
+    tokens = {name: entry.attempts[0].token for name, entry in _wave(on_slurm).items()}
+    assert len(set(tokens.values())) == 2
+    until("three results", lambda: len(_done(on_slurm)) >= 3)
+    on_slurm.kill_flow(first)
+    until("an empty queue", lambda: not queue(), EMPTY_S)
+    assert on_slurm.ended(first, EMPTY_S)["name"] == "Crashed"
+    done = _done(on_slurm)
+    assert 3 <= len(done) < 18
+
+    again = on_slurm.start(STUDY, _study("again"))
+    left = [name for name in WAVE if name not in done and name.startswith("train")]
+    os.kill(until(f"{left[0]} at work", lambda: _at_work(on_slurm, left[0], again), pause=0.05), signal.SIGKILL)
+    (design,) = on_slurm.events(again, "design")
+    layout = Layout(Path(design["text"].rpartition(" in ")[2]))
+    spoilt = layout.dataset(1e5, "sparse", "train")
+    whole = spoilt.read_bytes()
+    with replacing(spoilt) as temporary:
+        temporary.write_bytes(whole[:1000])
+    state = on_slurm.ended(again)
+    assert (state["type"], state["name"]) == ("FAILED", "GateFailed"), state
+
+    sent = {event["data"]["job"] for event in on_slurm.events(again, "job-submitted")}
+    assert not sent & done
+    assert not [name for name in sent if name.startswith("generate")]
+    remedies = {event["data"]["job"]: event["data"]["cause"] for event in on_slurm.events(again, "job-remedy")}
+    assert remedies == {left[0]: "killed"}
+    results = {
+        job["artifact_dir"]: job["result"]["status"] for job in json.loads(layout.training_manifest.read_text())["jobs"]
+    }
+    assert [name for name, status in results.items() if status != "success"] == ["train/dose_100000/sparse_gs2"]
+    assert len(results) == 9
+    solved = json.loads(layout.reconstruction_manifest.read_text())["jobs"]
+    assert [job["status"] for job in solved] == ["success"] * 9
+    cells = json.loads(layout.comparison_manifest.read_text())
+    assert (cells["n_success"], cells["n_failed"]) == (9, 0)
+    empty = [(cell["dose"], cell["view"], arm["arm"]) for cell in cells["jobs"] for arm in cell["arms"]
+             if arm["status"] == "missing" and arm["arm"] == "PtychoPINN" and cell["view"] != "baseline"]  # fmt: skip
+    assert empty == [(1e5, "sparse", "PtychoPINN")]
+
+
+def _at_work(lab: Lab, name: str, owner: str) -> int | None:
+    """Process of a job's newest attempt on its node."""
+    ((entry, folder),) = lab.jobs(name)
+    begun = [start for start in starts(folder) if start["attempt"] == entry.attempt.number]
+    return int(begun[-1]["pid"]) if entry.owner == owner and entry.state == "live" and begun else None
+
+
+def _done(lab: Lab) -> set[str]:
+    return {name for name, entry in _wave(lab).items() if entry.state == "done"}
+
+
+def test_layers_of_a_concept_are_one_array_and_nothing_is_embedded_twice(on_slurm: Lab, tmp_path: Path) -> None:
+    """The flow is killed while the layers are trained, started again, and one of its layers killed on its node."""
+    pytest.importorskip("transformers")
+    plan = {**small_concept(tmp_path / "concept", cav={"null_refits": 400}), "where": ON_SLURM}
+    dead = on_slurm.start("concept/probe", {**plan, "label": "dead"})
+    on_slurm.job_started(dead, "cav-house_esm2-L4")
+    on_slurm.kill_flow(dead)
+    until("an empty queue", lambda: not queue(), EMPTY_S)
+    run_id = on_slurm.start("concept/probe", {**plan, "label": "again"})
+    _, folder = until("the layer at work", lambda: _again(on_slurm, run_id, "cav-house_esm2-L4"))
+    tokens = {on_slurm.job(run_id, f"cav-house_esm2-L{layer}")[0].attempt.token for layer in (0, 4)}
+    assert len(tokens) == 1  # one submission for both
+    victims = until("its process", lambda: processes_below(folder))
+    for process in victims:
+        process.kill()
+    state = on_slurm.ended(run_id)
+    assert state["name"] in ("GateFailed", "Completed"), on_slurm.log(run_id)
+    assert len(starts(folder)) >= 3, "begun by the dead flow, again by this one, and after the kill"
+    entry, embedded = on_slurm.job(run_id, "embed-house_esm2")
+    assert entry.owner == dead
+    assert len(starts(embedded)) == 1
+    assert queue() == []
+
+
+def _again(lab: Lab, run_id: str, name: str) -> tuple[Any, Path] | None:
+    """A job at work in the hands of a run that took it over."""
+    for entry, folder in lab.jobs(name):
+        if entry.owner == run_id and entry.state == "live" and len(starts(folder)) >= 2:
+            return entry, folder
+    return None

@@ -26,9 +26,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the packages with the toy's files laid over it; nothing but new files."""
     copy = tmp_path_factory.mktemp("toy") / "project"
     skipped = shutil.ignore_patterns("__pycache__", ".*_cache")
-    for package in ("study_core", "denoise_core", "ptycho_core", "tasks", "flows", "deployments", "slurm_templates"):
+    cores = [path.name for path in ROOT.glob("*_core")]
+    for package in (*cores, "tasks", "flows", "deployments", "slurm_templates"):
         shutil.copytree(ROOT / package, copy / package, ignore=skipped)
-    for path in (file for file in TOY.rglob("*.py") if file.is_file()):
+    for path in (file for file in TOY.rglob("*") if file.suffix in (".py", ".yaml")):
         target = copy / path.relative_to(TOY)
         assert not target.exists(), f"{target}: a tenant is new files only"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -48,10 +49,16 @@ def gated(house: Path, *words: str, code: int = 0) -> str:
     return done.stdout
 
 
-def run(house: Path, text: str, *, code: int = 0, **gates: float) -> dict[str, Any]:
+def test_its_stage_needs_no_word_in_any_site_file(house: Path) -> None:
+    text = gated(house, "dry-run", "--profile", "a100", "--stage", "count", "--root", str(house / "root"))
+    assert "#SBATCH --time=00:05:00" in text
+    assert "--gres" not in text, "its class asks for no GPU"
+
+
+def run(house: Path, text: str, *, code: int = 0, margin: float = 0.0, **gates: float) -> dict[str, Any]:
     file = house / "text.txt"
     file.write_text(text)
-    plan = json.dumps({"text": str(file), "gates": gates})
+    plan = json.dumps({"text": str(file), "gates": gates, "production": {"margin": margin}})
     return dict(json.loads(gated(house, "run", "toy", "--plan", plan, "--json", code=code)))
 
 
@@ -71,13 +78,24 @@ def test_a_tenant_is_a_matter_of_new_files(house: Path) -> None:
     assert history[1]["replaces"] == history[0]["id"]
     assert better["candidate_sha256"] != first["candidate_sha256"]
 
-    worse = run(house, "a b c", code=1)  # passes its gates, and production is better
-    assert all(record["passed"] for record in worse["gates"])
+    worse = run(house, "a b c", code=1)  # passes its own gates, and production is better
+    *own, against = worse["gates"]
+    assert all(record["passed"] for record in own)
+    assert {name: against[name] for name in ("gate", "metric", "value", "threshold", "passed", "against")} == {
+        "gate": "production", "metric": "score", "value": -2.0, "threshold": 0.0, "passed": False,
+        "against": "production",
+    }  # fmt: skip
+    allowed = run(house, "a b c", margin=-2.0)  # the same numbers under another threshold
+    assert allowed["gates"][-1]["passed"]
     gated(house, "rollback", "--tenant", "toy", "drift seen")
-    assert [row["production"] for row in json.loads(gated(house, "history", "--json"))] == [True, False]
+    assert [row["production"] for row in json.loads(gated(house, "history", "--json"))] == [False, True, False]
 
     folders = sorted((house / "artifacts" / "toy").glob("*-*"))
-    assert len(folders) == 4
+    assert len(folders) == 5
+    ends = [
+        json.loads((folder / "audit.jsonl").read_text().splitlines()[-1])["data"].get("state") for folder in folders
+    ]
+    assert sorted(end for end in ends if end) == ["GateFailed", "PromotionRefused"]
     for folder in folders:
         assert "untouched" in gated(house, "bundle", str(folder / "auditors_bundle.zip"))
         assert "equal" in gated(house, "replay", "--bundle", str(folder), "--corpus", str(house))

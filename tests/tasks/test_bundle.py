@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.audit_log import AuditLog
 from tasks.bundle import HEAD, LOG, SUMS, main, verify, write_bundle
-from tasks.ledger import Ledger
 
 DOCUMENTS = {"validation_panel_audit_results.md": "# Results\n", "dose_metadata_documentation.md": "# Dose\n"}
 
@@ -38,7 +38,7 @@ def run_folder(tmp_path: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     for number in range(5):
-        Ledger(folder).append("event", f"line {number}", number=number)
+        AuditLog(folder).append("event", f"line {number}", number=number)
     return folder
 
 
@@ -108,7 +108,7 @@ def test_writing_it_again_leaves_the_old_one_out(run_folder: Path) -> None:
 
 def test_log_that_goes_on_does_not_spoil_the_bundle(run_folder: Path, tmp_path: Path) -> None:
     bundle = write_bundle(run_folder, DOCUMENTS, tmp_path / "b.zip")
-    Ledger(run_folder).append("closed", "shipped")
+    AuditLog(run_folder).append("closed", "shipped")
     assert verify(bundle) == []
 
 
@@ -117,7 +117,7 @@ def test_bundle_written_while_others_append(run_folder: Path, tmp_path: Path) ->
 
     def append() -> None:
         while not stop.is_set():
-            Ledger(run_folder).append("noise", "from another thread")
+            AuditLog(run_folder).append("noise", "from another thread")
 
     writer = threading.Thread(target=append)
     writer.start()
@@ -168,7 +168,7 @@ def test_repeated_line_is_named(unpacked: Path) -> None:
 def test_log_made_anew_with_its_head_still_needs_its_evidence(unpacked: Path, tmp_path: Path) -> None:
     forged = tmp_path / "forged"
     for number in range(6):
-        Ledger(forged).append("event", f"line {number}")
+        AuditLog(forged).append("event", f"line {number}")
     for name in (LOG, HEAD):
         shutil.copy(forged / name, unpacked / name)
     mend_sums(unpacked)

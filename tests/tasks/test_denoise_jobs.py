@@ -13,8 +13,8 @@ from denoise_core.model.checkpoints import save_linear, save_plain
 from study_core.errors import BadInput
 from study_core.files import sha256_of, write_json
 from study_core.plan import changed
-from tasks.audit import Run
 from tasks.denoise import inputs, steps
+from tasks.run import Run
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_fold_whose_file_is_not_the_one_placed_is_no_start(run: Run, corpus: C
     assert inputs.existing_start(run, None, 2, corpus) == best
     best.write_bytes(b"whole")
     assert inputs.existing_start(run, None, 2, corpus) is None
-    assert "not the file that its campaign placed" in run.ledger.records()[-1]["text"]
+    assert "not the file that its campaign placed" in run.log.records()[-1]["text"]
     best.with_suffix(".json").unlink()  # a stranger's file: a fold trained elsewhere
     assert inputs.existing_start(run, None, 2, corpus) == best
 

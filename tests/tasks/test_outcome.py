@@ -11,10 +11,10 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from study_core.errors import BadInput
-from tasks import audit, outcome
-from tasks.audit import Run
+from tasks import outcome, sign_off
 from tasks.dispatch import JobLost
 from tasks.promotion import PromotionRefused
+from tasks.run import Run, dated_name
 from tasks.slurm.profiles import BadProfile
 from tasks.slurm.specs import JobSpec, Outcome
 
@@ -104,8 +104,8 @@ def test_one_fallback_a_source_and_the_holder_may_come_back(run: Run, tmp_path: 
 
 def test_nobody_signs_off_without_a_name() -> None:
     with pytest.raises(ValueError, match="name"):
-        outcome.SignOff(name=" ", ship=True)
-    assert outcome.SignOff(name="Ada Lovelace").ship is False
+        sign_off.SignOff(name=" ", ship=True)
+    assert sign_off.SignOff(name="Ada Lovelace").ship is False
 
 
 def test_waiting_for_an_answer_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,12 +116,12 @@ def test_waiting_for_an_answer_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> 
         asked.append(timeout)
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(outcome, "apause_flow_run", never)
-    assert asyncio.run(outcome.answer(outcome.SignOff, 0.01, key="k")) is None
+    monkeypatch.setattr(sign_off, "apause_flow_run", never)
+    assert asyncio.run(sign_off.answer(sign_off.SignOff, 0.01, key="k")) is None
     assert asked[0] > 0.01
 
 
 def test_names_of_runs_carry_their_label_and_day() -> None:
-    today = audit.dated_name("warm-start", "")
+    today = dated_name("warm-start", "")
     assert today.startswith("warm-start-20")
-    assert audit.dated_name("warm-start", "strict") == today.replace("warm-start-", "warm-start-strict-")
+    assert dated_name("warm-start", "strict") == today.replace("warm-start-", "warm-start-strict-")

@@ -11,7 +11,7 @@ from study_core.files import sha256_of
 from study_core.gates import GateRecord
 from study_core.verdict import Verdict
 from tasks import promotion, registry
-from tasks.audit import Run
+from tasks.run import Run
 
 
 @pytest.fixture
@@ -86,6 +86,17 @@ def test_worse_or_incomparable_candidate_leaves_production_alone(
     with pytest.raises(promotion.PromotionRefused, match=message):
         promotion.ship(run, candidate(tmp_path, "second", score), report=tmp_path / "r.html", incumbent=incumbent)
     assert promotion.production("study") == blessed
+
+
+def test_the_margin_decides_and_production_that_changed_meanwhile_refuses(run: Run, tmp_path: Path) -> None:
+    first = candidate(tmp_path, "first", 2.0)
+    promotion.ship(run, first, report=tmp_path / "r.html")
+    second, third = candidate(tmp_path, "second", 1.5), candidate(tmp_path, "third", 9.0)
+    with pytest.raises(promotion.PromotionRefused, match="production stays"):
+        promotion.ship(run, second, report=tmp_path / "r.html", incumbent=first, margin=-0.4)
+    promotion.ship(run, second, report=tmp_path / "r.html", incumbent=first, margin=-0.5)
+    with pytest.raises(promotion.PromotionRefused, match="not judged beside"):
+        promotion.ship(run, third, report=tmp_path / "r.html", incumbent=first)
 
 
 def test_rollback_points_at_what_was_replaced(run: Run, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ SOURCE = "0473400e-1111-2222-3333-444455556666"
 
 @pytest.fixture
 def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a refused run, as `audit.open_run` and `showing.publish` leave it."""
+    """The folder of a refused run, as `open_run` and `showing.publish` leave it."""
     monkeypatch.setenv("GATED_ARTIFACTS", str(tmp_path))
     folder = tmp_path / "act-of-god" / f"warm-start-strict-2026-11-21-{SOURCE[:8]}"
     plan = WarmStartPlan.model_validate(

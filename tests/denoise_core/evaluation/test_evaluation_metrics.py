@@ -174,3 +174,11 @@ def test_a_weak_dip_of_the_reference_excuses_and_one_outside_the_roi_does_not_co
 def test_a_grid_without_the_roi_or_a_uniform_step_is_refused(grid: np.ndarray) -> None:
     with pytest.raises(BadInput, match="wavelength grid"):
         dip_errors(with_dips(CENTRES_NM), with_dips(CENTRES_NM), grid)
+
+
+def test_dips_are_judged_in_the_studys_own_roi() -> None:
+    spectra, none = with_dips((310.0, 400.0)), with_dips(())
+    for roi_nm, centres in (((320.0, 500.0), [400.0]), ((302.0, 350.0), [310.0])):
+        found = find_dips(spectra, WAVELENGTH, roi_nm=roi_nm)[0]
+        assert WAVELENGTH[found[found >= 0]].tolist() == pytest.approx(centres, abs=0.51)
+        assert spurious_dips(spectra, none, WAVELENGTH, roi_nm).tolist() == [1]

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from denoise_core.corpus.manifest import Manifest
+from denoise_core.corpus.manifest import Manifest, write_manifest
 from denoise_core.corpus.store import Corpus
 from denoise_core.evaluation.audit import audit_predictions
-from denoise_core.evaluation.outputs import write_audit
+from denoise_core.evaluation.outputs import denoised_name, write_audit
 from denoise_core.evaluation.predictions import read_predictions
 from denoise_core.evaluation.report import PanelAudit
 from study_core.errors import BadInput
@@ -180,3 +180,34 @@ def test_anything_else_is_bad_input(content: bytes, tiny_panel: Manifest, tmp_pa
         read_predictions(file, tiny_panel)
     with pytest.raises(BadInput, match="no such file"):
         read_predictions(tmp_path / "absent.npz", tiny_panel)
+
+
+def test_what_denoise_packs_is_read_and_other_rows_are_refused(
+    tiny_panel: Manifest, tiny_truth: np.ndarray, tmp_path: Path
+) -> None:
+    unique = tiny_panel.unique()
+    places = [
+        int(np.flatnonzero(tiny_panel.frame["relative_path"] == name)[0]) for name in unique.frame["relative_path"]
+    ]
+    spectra = tiny_truth[places].astype(np.float32)
+    write_manifest(unique.frame.iloc[::-1], tmp_path / "manifest.csv")
+    np.save(tmp_path / "denoised.npy", spectra[::-1])
+    np.testing.assert_allclose(read_predictions(tmp_path, tiny_panel), tiny_truth, atol=1e-7)
+
+    def packed(names: list[str], values: np.ndarray) -> Path:
+        np.savez(tmp_path / "other.npz", relative_path=np.array(names), denoised=values)
+        return tmp_path / "other.npz"
+
+    names = unique.frame["relative_path"].tolist()
+    with pytest.raises(BadInput, match="two different predictions of"):
+        read_predictions(packed([*names, names[0]], np.vstack([spectra, spectra[:1] + 0.1])), tiny_panel)
+    with pytest.raises(BadInput, match=r"a prediction of no panel row: x\.npy"):
+        read_predictions(packed([*names, "x.npy"], np.vstack([spectra, spectra[:1]])), tiny_panel)
+    (tmp_path / "files").mkdir()
+    for name, spectrum in zip([*names, "extra.npy"], [*spectra, spectra[0]], strict=True):
+        path = tmp_path / "files" / denoised_name(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, spectrum)
+    with pytest.raises(BadInput, match="of no panel row") as error:
+        read_predictions(tmp_path / "files", tiny_panel)
+    assert "extra_denoised.npy" in str(error.value)

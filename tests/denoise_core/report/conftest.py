@@ -29,10 +29,10 @@ METRICS = """epoch,lr,val_sam_deg,val_psnr_mean,val_psnr_std,val_composite,best_
 JOBS = [
     {"job": "train-god_run", "stage": "train", "state": "done", "attempts": 1, "slurm_ids": "4711", "nodes": "node-1",
      "queue_wait_s": 12.5, "elapsed_s": 360.2, "cpu_efficiency": 0.93, "memory_efficiency": 0.41,
-     "gpu_utilisation": 0.87, "remedies": ""},
+     "gpu_utilisation": 0.87, "gpu_hours": 0.1, "gpu_energy_wh": 30.5, "remedies": ""},
     {"job": "audit-panel", "stage": "evaluate", "state": "done", "attempts": 2, "slurm_ids": "4712 4713",
      "nodes": "node-2", "queue_wait_s": 3.0, "elapsed_s": 40.0, "cpu_efficiency": 0.99, "memory_efficiency": 0.2,
-     "gpu_utilisation": None, "remedies": "oom: half the batch"},
+     "gpu_utilisation": None, "gpu_hours": 0.025, "gpu_energy_wh": None, "remedies": "oom: half the batch"},
 ]  # fmt: skip
 
 

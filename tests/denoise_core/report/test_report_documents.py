@@ -36,7 +36,7 @@ def test_counts_follow_the_manifest(ran_once) -> None:
     for training in (ran_once.training, fewer):
         rows = (training.frame["group_id"] == group).sum()
         captures = training.frame.loc[training.frame["group_id"] == group, "relative_path"].nunique()
-        assert f"| {group} | {rows} | {captures} |" in documents.counts_document(training)
+        assert f"| {group} | {rows} | {captures} |" in documents.counts_document(training, ran_once.corpus.study)
         assert f"{len(training)} rows" in documents.coverage_document(training)
 
 

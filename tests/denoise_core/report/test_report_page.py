@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,11 +17,13 @@ import pytest
 from denoise_core.evaluation.outputs import denoised_name
 from denoise_core.evaluation.thresholds import GATES, GateThresholds, metric_rules, skill_rules
 from denoise_core.report import tables
-from denoise_core.report.blocks import Page, pieces
 from denoise_core.report.labels import group_label, margin, metric_label, number
-from denoise_core.report.page import artifact_pieces, compose, write_page, write_report
-from denoise_core.report.record import PANEL_FILE, TRAINING_FILE, read_run, write_inputs
+from denoise_core.report.page import compose, concluded, write_page, write_report
+from denoise_core.report.record import PANEL_EVAL, PANEL_FILE, TRAINING_FILE, read_run, write_inputs
+from denoise_core.report.uncertainty import answer
+from denoise_core.report.words import WORDS
 from study_core.errors import BadInput
+from study_core.report.blocks import Page, Table, glossary, pieces
 
 MEGABYTE = 1 << 20
 VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -134,6 +137,91 @@ def test_provenance_and_jobs_are_named(page: _Page, ran_once) -> None:
         assert text in page.text
     for text in ("4711", "4712 4713", "oom: half the batch", "93 %", "optimiser.epochs"):
         assert text in page.text
+    assert "In all 15.5 s of waiting, 0.125 GPU-hours." in page.text  # no sum of energy: one job's GPUs count none
+
+
+def log(ran, kind: str, text: str, **data: object) -> None:
+    with open(ran.folder / "audit.jsonl", "a") as stream:
+        stream.write(json.dumps({"kind": kind, "text": text, "data": data}) + "\n")
+
+
+def test_what_became_of_the_candidate_stands_on_top(ran, edit_verdict) -> None:
+    edit_verdict(lambda verdict: [gate.update(passed=True) for gate in verdict["gates"]])
+    without_archive(ran)
+    page = compose(ran.folder, ran.corpus, ran.panel, ran.training)
+    assert page.sentence.startswith("PASSED")
+    log(ran, "withheld", "Not shipped: nobody signed off")
+    withheld = concluded(page, ran.folder)
+    assert (withheld.status, withheld.sentence.split(":")[0]) == ("fail", "NOT SHIPPED")
+    assert "nobody signed off" in withheld.sentence
+    (ran.folder / "audit.jsonl").unlink()
+    log(ran, "shipped", "Shipped", blessing="20261127-abc", replaces="20261126-xyz")
+    shipped = concluded(page, ran.folder)
+    assert (shipped.status, shipped.sentence.split(":")[0]) == ("pass", "SHIPPED")
+    assert "20261127-abc, replacing 20261126-xyz" in shipped.sentence
+    assert [section.key for section in shipped.sections] == [section.key for section in page.sections]
+
+
+def test_production_stands_beside_the_candidate(ran, edit_verdict) -> None:
+    verdict = json.loads((ran.folder / "verdict.json").read_text())
+    beside = {**verdict, "candidate": "models/old.pt", "candidate_sha256": "ab" * 32, "score": verdict["score"] - 1.25}
+    (ran.folder / PANEL_EVAL / "verdict_incumbent.json").write_text(json.dumps(beside))
+    without_archive(ran)
+    page = compose(ran.folder, ran.corpus, ran.panel, ran.training)
+    assert "old.pt (abababab)" in " ".join(page.lead)
+    assert "+1.25\u00a0dB" in " ".join(page.lead)
+    assert "In production" in [row[0] for row in tables.controls_table(read_run(ran.folder)).rows]
+
+
+def test_the_reason_beside_a_threshold_is_of_the_one_in_force(ran, edit_verdict) -> None:
+    def lower(verdict) -> None:
+        gate = next(gate for gate in verdict["gates"] if gate["metric"] == "area_within_10_pct_ratio")
+        gate.update(threshold=0.25)
+
+    before = {row[1]: row for row in tables.gates_table(read_run(ran.folder)).rows}
+    edit_verdict(lower)
+    after = {row[1]: row for row in tables.gates_table(read_run(ran.folder)).rows}
+    (changed,) = [name for name in after if after[name] != before[name]]
+    assert after[changed][4] == "≥ 25.0\u00a0%"
+    assert after[changed][6] == f"Set by this run's plan; the default is ≥ 90.0\u00a0%: {before[changed][6]}"
+
+
+def test_words_are_explained_where_they_are_used(composed: Page, page: _Page) -> None:
+    (words,) = [section for section in composed.sections if section.key == "glossary"]
+    explained = {name for name, _ in words.blocks[0].items}
+    assert {"SAM", "filter F", "LMMSE", "ROI", "dip", "PSNR", "panel", "gate"} <= explained <= set(WORDS)
+    assert glossary(replace(composed, sections=(), lead=(), facts={}), {"walrus": "An animal."}).sections == ()
+
+
+@pytest.mark.parametrize(
+    ("at_68", "at_95", "begins"),
+    [(0.68, 0.95, "Yes: "), (0.66, 0.94, "Yes: "), (0.58, 0.85, "No, it is over-confident: "), (0.8, 0.99, "It is too"),
+     (0.8, 0.9, "Only in part: ")],
+)  # fmt: skip
+def test_the_question_of_the_uncertainty_is_answered(at_68: float, at_95: float, begins: str) -> None:
+    known = {"coverage_68": at_68, "coverage_95": at_95, "mean_standard_error": 0.002, "known": 1.0}
+    said = answer(known)
+    assert said.startswith(begins)
+    assert f"68 % band covers {100 * at_68:.1f} %" in said
+    assert answer({}).startswith("Nobody can say")
+
+
+def test_single_dips_stand_with_their_errors(composed: Page) -> None:
+    (section,) = [section for section in composed.sections if section.key == "roi"]
+    median, worst = [block for block in section.blocks if isinstance(block, Table)]
+    assert median.title.startswith("Dip by dip, Median")
+    for table in (median, worst):
+        assert 1 <= len(table.rows) <= 6
+    spread = [abs(float(row[3].split()[0].replace("−", "-"))) for row in worst.rows]
+    middle = [abs(float(row[3].split()[0].replace("−", "-"))) for row in median.rows]
+    assert np.median(spread) > np.median(middle)
+
+
+def test_a_narrow_screen_names_every_cell(page: _Page) -> None:
+    """A wide table becomes cards there: each cell carries its column's name."""
+    cells = page.attributes("td")
+    assert len(cells) > 300
+    assert all(cell["data-label"] for cell in cells)
 
 
 def test_hostile_text_stays_text(ran, edit_verdict) -> None:
@@ -213,7 +301,7 @@ def test_jobs_table_without_rows_or_header_is_no_table(ran) -> None:
 
 
 def test_pieces_fit_the_interface(composed: Page) -> None:
-    found = artifact_pieces(composed)
+    found = pieces(composed)
     keys = [piece.key for piece in found]
     assert len(set(keys)) == len(keys)
     assert keys[0] == "verdict"

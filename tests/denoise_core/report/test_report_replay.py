@@ -19,8 +19,8 @@ from denoise_core.report.documents import bundle_documents
 from denoise_core.report.record import PANEL_FILE, TRAINING_FILE
 from denoise_core.report.replay import Replay, replay
 from study_core.errors import BadInput
+from tasks.audit_log import AuditLog
 from tasks.bundle import verify, write_bundle
-from tasks.ledger import Ledger
 
 
 def again(ran) -> Replay:
@@ -73,7 +73,7 @@ def test_a_run_that_agreed_on_no_panel_hash_is_equal(ran, edit_verdict) -> None:
 
 
 def test_zip_replays_like_its_folder(ran, tmp_path: Path) -> None:
-    Ledger(ran.folder).append("verdict", "judged")
+    AuditLog(ran.folder).append("verdict", "judged")
     documents = bundle_documents(ran.folder, ran.corpus, ran.panel, ran.training)
     bundle = write_bundle(ran.folder, documents, tmp_path / "auditors_bundle.zip")
     assert verify(bundle) == []

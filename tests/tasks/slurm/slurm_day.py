@@ -20,11 +20,11 @@ STEPS = 400  # of the interrupted trainings
 def _profile() -> Profile:
     """The test cluster's profile, with a stage for each kind of trouble."""
     profile = load_profile("slurm-dev")
-    base = profile.section("train").model_copy(
+    base = profile.section("gpu").model_copy(
         update={"memory": "256MB", "gres": None, "extra": {"nodelist": "g1"}, "array_parallel": 3}
     )
     stages = {
-        "train": base,
+        "gpu": base,
         "short": base.model_copy(update={"time": "00:01:00", "signal_seconds": 50}),
         "little": base.model_copy(update={"memory": "200MB"}),
         "low": base.model_copy(update={"qos": "low", "gres": "gpu:a100:4", "extra": {"nodelist": "g2"}}),
@@ -39,7 +39,7 @@ def _train(name: str, stage: str, pause: float, **more: Any) -> JobSpec:
     return JobSpec(name, "slurm_jobs:train", {"steps": STEPS, "pause": pause, "name": name, **more}, stage=stage)
 
 
-ARRAY = [JobSpec(f"fold-{n:02d}", "slurm_jobs:echo", {"n": n}, stage="train") for n in range(4)]
+ARRAY = [JobSpec(f"fold-{n:02d}", "slurm_jobs:echo", {"n": n}, stage="gpu") for n in range(4)]
 SINGLES = [
     JobSpec("bug", "slurm_jobs:bug"),
     JobSpec("cuda", "slurm_jobs:cuda_hungry", {"fits_after": 1}),
@@ -51,9 +51,9 @@ SINGLES = [
     JobSpec("scancelled", "slurm_jobs:nap", {"seconds": 600, "by": "hand"}),
     JobSpec("cancelled", "slurm_jobs:nap", {"seconds": 600, "by": "us"}),
     JobSpec("environment", "slurm_jobs:environment"),
-    _train("plain", "train", 0.0),
+    _train("plain", "gpu", 0.0),
     _train("limited", "short", 0.2),
-    _train("requeued", "train", 0.1),
+    _train("requeued", "gpu", 0.1),
     _train("preempted", "low", 0.03),
     _train("powerless", "doomed", 0.05, save_every=20),
     JobSpec("long", "slurm_jobs:nap", {"seconds": 45}),

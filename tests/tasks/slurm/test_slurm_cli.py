@@ -10,6 +10,7 @@ import pytest
 from dispatch_lab import Lab
 
 from tasks.slurm import __main__ as cli
+from tasks.slurm import listing
 from tasks.slurm.dispatcher import JobSpec
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "slurm_templates"
@@ -34,9 +35,43 @@ def test_live_jobs_are_listed(lab: Lab, capsys: pytest.CaptureFixture[str]) -> N
     lab.dispatcher().submit([JobSpec("fold-01", "slurm_jobs:echo", {"n": 1})])
     assert cli.main(["jobs", "--root", str(lab.folder / "root")]) == 0
     out = capsys.readouterr().out
-    header, row = out.splitlines()
-    assert header == "name\tattempt\tslurm_id\tfolder"
-    assert row.startswith("fold-01\tattempt 1\t1\t")
+    header, row = (line.split("\t") for line in out.splitlines())
+    assert dict(zip(header, row, strict=True)) | {"waited_s": "", "folder": ""} == {
+        "name": "fold-01", "attempt": "1", "slurm_id": "1", "state": "-", "why": "-", "starts": "-", "waited_s": "",
+        "elapsed_s": "0", "gpu_hours": "0.0", "folder": "",
+    }  # fmt: skip
+
+
+def test_a_live_job_says_what_it_waits_for_and_when_the_site_expects_it(lab: Lab) -> None:
+    dispatcher = lab.dispatcher()
+    jobs = dispatcher.submit([JobSpec(f"fold-{n}", "slurm_jobs:echo", {"n": n}) for n in (1, 2)])
+    lab.fake.set("1", "PENDING", reason="PartitionTimeLimit")
+    lab.fake.set("2", "RUNNING")
+    lab.clock.now += 100
+    first, second = listing.live(dispatcher.journal, lab.clock, lambda profile: dispatcher)
+    rows = {row["name"]: row for row in (first, second)}
+    assert rows["fold-1"]["state"] == "PENDING"
+    assert rows["fold-1"]["why"] == "PartitionTimeLimit: the partition allows no job that much time: lower time"
+    assert rows["fold-1"]["starts"] is not None
+    assert rows["fold-1"]["waited_s"] == pytest.approx(100, abs=2)
+    assert (rows["fold-2"]["state"], rows["fold-2"]["why"]) == ("RUNNING", "")
+    dispatcher.cancel(jobs)
+
+
+def test_ended_jobs_are_listed_with_what_they_took_and_the_sum(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.when(lab.has("1"), lab.runs("1"))
+    lab.when(lab.has("2"), lab.runs("2"))
+    lab.outcomes([JobSpec(f"fold-{n}", "slurm_jobs:nap", {"n": n, "seconds": 0.4}) for n in (1, 2)])
+    assert cli.main(["jobs", "--ended", "1", "--root", str(lab.folder / "root"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [row["state"] for row in told["jobs"]] == ["done", "done"]
+    hours = [row["gpu_hours"] for row in told["jobs"]]
+    assert told["total"]["elapsed_s"] == pytest.approx(sum(row["elapsed_s"] for row in told["jobs"]))
+    assert told["total"]["elapsed_s"] >= 0.8
+    assert told["total"]["gpu_hours"] == pytest.approx(sum(hours))
+    assert told["total"]["gpu_energy_wh"] is None  # no counter here, and none is made up
+    assert cli.main(["jobs", "--ended", "1", "--root", str(lab.folder / "root")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("2 jobs\t")
 
 
 def test_prune_says_what_it_would_remove_and_removes_it_when_told(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

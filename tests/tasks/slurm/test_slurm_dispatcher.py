@@ -244,6 +244,34 @@ def test_what_a_dead_owner_left_is_ended_and_goes_on_when_asked_for_again(lab: L
     assert (outcome.state, outcome.key) == ("done", left[0].key)
 
 
+def test_what_waits_in_the_queue_though_its_work_is_over_is_swept(lab: Lab) -> None:
+    """A lost node finished the work, and Slurm put the job back: held after a failed launch, it would wait for ever."""
+    held = "launch failed requeued held"
+    lab.when(lab.has("1"), lab.runs("1"))
+    lab.outcomes([_echo(1)])
+    lab.dispatcher().submit([_echo(2)])
+    lab.fake.set("1", "PENDING", reason=held)
+    lab.fake.set("2", "PENDING", reason=held)
+    lab.clock.now += 60
+    assert lab.dispatcher(owner="sweeper").sweep() == []
+    assert {number: job["state"] for number, job in lab.fake.jobs().items()} == {"1": "CANCELLED", "2": "PENDING"}
+
+
+def test_a_job_that_is_put_back_after_its_failure_was_told_makes_place_for_the_next_attempt(lab: Lab) -> None:
+    lab.when(lab.has("1"), lambda: lab.fake.set("1", "NODE_FAIL"))
+    lab.after(6, lambda: _goes_on(lab, "1"))
+    lab.when(lab.has("2"), lab.runs("2"))
+    (outcome,) = lab.outcomes([JobSpec("diverges", "slurm_jobs:diverging")])
+    assert outcome.attempts == 2
+    assert lab.fake.jobs()["1"]["state"] == "CANCELLED"
+
+
+def _goes_on(lab: Lab, number: str) -> None:
+    """The lost node ends the attempt; by then Slurm has put the job back."""
+    lab.fake.launch(number, wait=True)
+    lab.fake.set(number, "PENDING", reason="BeginTime")
+
+
 @pytest.mark.parametrize("harm", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-1])])
 def test_a_result_whose_file_is_damaged_is_made_again(lab: Lab, harm: Callable[[Path], object]) -> None:
     spec = JobSpec("keeper", "slurm_jobs:keeper")

@@ -126,8 +126,8 @@ def test_cancelling_ends_what_runs_and_what_waits(quick_folder: Path, code: Snap
 
 def test_a_stubborn_job_is_killed_after_its_time(quick_folder: Path, code: Snapshot) -> None:
     profile = load_profile("local")
-    short = profile.section("train").model_copy(update={"time": "00:00:02", "signal_seconds": 1})
-    dispatcher = _dispatcher(quick_folder, code, profile={"stages": {**profile.stages, "train": short}})
+    short = profile.section("gpu").model_copy(update={"time": "00:00:02", "signal_seconds": 1})
+    dispatcher = _dispatcher(quick_folder, code, profile={"stages": {**profile.stages, "gpu": short}})
     polite, stubborn = (
         _run(dispatcher, [JobSpec("nap", "slurm_jobs:train", {"steps": steps, "pause": 0.05})])["nap"]
         for steps in (5, 30)

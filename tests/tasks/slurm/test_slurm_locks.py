@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -94,6 +95,22 @@ def test_a_clock_that_runs_ahead_kills_nobody_where_locks_do_not_reach(lab: Lab)
     path = lab.folder / "root" / "owners" / "other-flow.json"
     os.utime(path, (time.time() - 2 * ELSEWHERE_S,) * 2)
     assert [job.name for job in sweeper.sweep()] == ["theirs"]
+
+
+def test_owners_whose_heartbeats_a_cleaner_took_are_not_dead(lab: Lab) -> None:
+    owner = lab.dispatcher(owner="other-flow")
+    owner.submit([JobSpec("theirs", "slurm_jobs:echo", {"n": 7})])
+    shutil.rmtree(lab.folder / "root" / "owners")
+    sweeper = lab.dispatcher()
+    assert sweeper.sweep(grace_s=0.0) == []
+    lab.clock.now += 11
+    owner.submit([JobSpec("theirs", "slurm_jobs:echo", {"n": 7})])  # as any other look does, it beats
+    lab.clock.now += 3600
+    assert sweeper.sweep(grace_s=0.0) == []  # it lives: its heartbeat is there again
+    shutil.rmtree(lab.folder / "root" / "owners")
+    assert lab.dispatcher().sweep(grace_s=0.0) == []
+    lab.clock.now += 31  # and this time nobody writes it anew
+    assert [job.name for job in lab.dispatcher().sweep(grace_s=0.0)] == ["theirs"]
 
 
 @pytest.mark.parametrize("placed", [True, False])

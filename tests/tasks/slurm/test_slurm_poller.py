@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dispatch_lab import Lab
 
+from tasks.slurm.clocks import steady
 from tasks.slurm.commands import Programs
 from tasks.slurm.dispatcher import JobSpec
 from tasks.slurm.poller import Slurm, sacct_arguments
@@ -138,3 +140,26 @@ def test_variables_of_the_shell_change_no_answer(tmp_path: Path, monkeypatch: py
     assert "canary-5f1d" not in seen
     assert "SLURM_CONF=/etc/c" in seen
     assert "SLURM_TIME_FORMAT=standard" in seen
+
+
+def test_a_clock_that_is_set_back_stops_nobody_from_looking(lab: Lab) -> None:
+    lab.fake.knob(sacct="works")
+    dispatcher = lab.dispatcher()
+    dispatcher.submit([JobSpec("echo", "slurm_jobs:echo", {"n": 1})])
+    before = dispatcher.scheduler.view([])
+    dispatcher.scheduler.remember(["1"], lab.clock.now)
+    assert before is not None
+    lab.clock.now -= 3600
+    lab.fake.set("1", "RUNNING", appears=0.0)
+    after = dispatcher.scheduler.view([])
+    assert after is not None
+    assert after.rows["1"].state == "RUNNING"
+    asked = len([call for call in lab.fake.calls if call[0] == "sacct"])
+    dispatcher.scheduler.remember(["2"], lab.clock.now)
+    assert len([call for call in lab.fake.calls if call[0] == "sacct"]) == asked + 1
+
+
+def test_deadlines_keep_to_a_clock_that_nobody_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = steady()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert 0 <= steady() - before < 5

@@ -1,4 +1,4 @@
-"""Profiles: defaults <- site <- stage, and errors that say what would be valid."""
+"""Profiles: defaults <- site <- class <- tenant's stage <- site's word on it; errors that say what would be valid."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tasks.slurm import site_files
 from tasks.slurm.dispatcher import Dispatcher, JobSpec
-from tasks.slurm.profiles import BadProfile, load_profile, profile_names
+from tasks.slurm.profiles import TEMPLATES, BadProfile, load_profile, profile_names
+from tasks.slurm.site_files import tenant_stages
 
 
 def _profile(folder: Path, text: str) -> Path:
@@ -18,24 +21,87 @@ def _profile(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("name", profile_names())
-def test_every_shipped_profile_loads_and_has_every_stage(name: str) -> None:
-    profile = load_profile(name)
-    assert set(profile.stages) >= {"train", "denoise", "evaluate"}
+def test_every_shipped_profile_has_both_classes_and_every_tenants_stages(name: str) -> None:
+    stages = load_profile(name).stages
+    assert set(stages) == {"gpu", "cpu", *tenant_stages()}
+    assert all(
+        resources.gpus == 0
+        for stage, resources in stages.items()
+        if tenant_stages().get(stage, {}).get("class") == "cpu"
+    )
+
+
+@pytest.mark.parametrize("path", sorted(TEMPLATES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_site_file_names_no_stage_of_a_tenant(path: Path) -> None:
+    named = set(yaml.safe_load(path.read_text()).get("stages") or ())
+    assert named <= ({"*", "denoise/train"} if path.stem == "example" else {"*"})
 
 
 def test_the_example_for_a_stranger_is_among_them() -> None:
     assert {"a100", "local", "slurm-dev", "example"} <= set(profile_names())
 
 
-def test_a_stage_overrides_the_site_and_the_site_the_defaults(tmp_path: Path) -> None:
-    path = _profile(tmp_path, 'partition: long\ncpus: 4\nstages:\n  evaluate: {partition: short, time: "00:10:00"}\n')
+@pytest.fixture
+def tenants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two tenants with a stage of the same name, and one each of its own."""
+    for tenant, text in {
+        "words": 'train: {class: gpu, time: "09:00:00"}\nread: {class: cpu}\n',
+        "songs": 'train: {class: cpu, time: "03:00:00"}\nhear: {class: cpu, gres: "gpu:1"}\n',
+    }.items():
+        (tmp_path / "tasks" / tenant).mkdir(parents=True)
+        (tmp_path / "tasks" / tenant / "stages.yaml").write_text(text)
+    monkeypatch.setattr(site_files, "TENANTS", tmp_path / "tasks")
+    return tmp_path / "tasks"
+
+
+def test_each_floor_goes_over_the_one_below(tmp_path: Path, tenants: Path) -> None:
+    path = _profile(
+        tmp_path,
+        "partition: long\ngres: gpu:1\ncpus: 4\nclasses: {cpu: {partition: short, time: '00:10:00'}}\n"
+        "stages: {'*': {qos: low}, train: {memory: 1GB}, songs/train: {memory: 2GB}, hear: {time: '00:30:00'}}\n",
+    )
     profile = load_profile(path)
-    assert profile.section("train").partition == "long"
-    assert profile.section("evaluate").partition == "short"
-    assert profile.section("evaluate").cpus == 4
-    assert profile.section("train").time == "01:00:00"  # of defaults.yaml
-    assert profile.section("evaluate").time_seconds == 600
+    told = {name: (one.partition, one.gres, one.time, one.memory) for name, one in profile.stages.items()}
+    assert told == {
+        "gpu": ("long", "gpu:1", "01:00:00", "4GB"),  # time and memory of defaults.yaml
+        "cpu": ("short", None, "00:10:00", "4GB"),
+        "words/train": ("long", "gpu:1", "09:00:00", "1GB"),
+        "words/read": ("short", None, "00:10:00", "4GB"),
+        "songs/train": ("short", None, "03:00:00", "2GB"),
+        "songs/hear": ("short", "gpu:1", "00:30:00", "4GB"),
+    }
+    assert {one.qos for one in profile.stages.values()} == {"low"}
+    assert {one.cpus for one in profile.stages.values()} == {4}
     assert load_profile(profile.name) == profile  # whoever reads the name in a journal finds the file again
+
+
+def test_a_bare_name_is_the_stage_of_the_one_tenant_that_has_it(tmp_path: Path, tenants: Path) -> None:
+    profile = load_profile(_profile(tmp_path, ""))
+    assert profile.named("read") == ["words/read"]
+    assert profile.named("songs/cpu") == ["cpu"], "a class is a stage of every tenant"
+    assert sorted(profile.named("train")) == ["songs/train", "words/train"]
+    with pytest.raises(BadProfile, match="songs/train or words/train"):
+        profile.section("train")
+    with pytest.raises(BadProfile, match=r"name it in tasks/words/stages.yaml"):
+        profile.section("words/hear")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("read: {time: '01:00:00'}\n", "class: gpu or cpu, found None"),
+        ("read: {class: tpu}\n", "class: gpu or cpu, found 'tpu'"),
+        ("read: {class: cpu, tmie: '1'}\n", "did you mean 'time'"),
+        ("read: {class: cpu, time: soon}\n", "not a Slurm time"),
+        ("read: [cpu]\n", "expected keys and values"),
+        ("- read\n", "expected keys and values"),
+    ],
+)
+def test_a_bad_file_of_a_tenant_is_named(tmp_path: Path, tenants: Path, text: str, says: str) -> None:
+    (tenants / "words" / "stages.yaml").write_text(text)
+    with pytest.raises(BadProfile, match=says) as error:
+        load_profile(_profile(tmp_path, ""))
+    assert str(tenants / "words" / "stages.yaml") in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +110,9 @@ def test_a_stage_overrides_the_site_and_the_site_the_defaults(tmp_path: Path) ->
         ("partitoin: gpu\n", "did you mean 'partition'"),
         ("partitoin: gpu\n", "valid: account, accounting"),
         ("stages: {trian: {}}\n", "did you mean 'train'"),
+        ("classes: {gpus: {}}\n", "did you mean 'gpu'"),
+        ("classes: {gpu: {tmie: '1'}}\n", "did you mean 'time'"),
+        ("stages: {train: 1}\n", "expected keys and values"),
         ("stages: {train: {tmie: '1'}}\n", "did you mean 'time'"),
         ("time: 24:00:00\n", "in quotes"),
         ("time: 'soon'\n", "not a Slurm time"),
@@ -68,13 +137,13 @@ def test_an_unknown_name_lists_the_profiles() -> None:
 
 
 def test_an_unknown_stage_lists_the_stages() -> None:
-    with pytest.raises(BadProfile, match="denoise, evaluate, generate, reconstruct, train"):
+    with pytest.raises(BadProfile, match=r"stages: .*cpu, .*denoise/train, .*gpu"):
         load_profile("local").section("training")
 
 
 def test_only_allowed_variables_reach_a_job(tmp_path: Path) -> None:
     profile = load_profile(_profile(tmp_path, "environment: [PATH, 'LC_*']\nvariables: {MODE: fast}\n"))
-    seen = profile.exported("train", {"PATH": "/bin", "LC_ALL": "C", "API_TOKEN": "canary", "LCX": "no"})
+    seen = profile.exported("gpu", {"PATH": "/bin", "LC_ALL": "C", "API_TOKEN": "canary", "LCX": "no"})
     assert seen == {"PATH": "/bin", "LC_ALL": "C", "MODE": "fast"}
 
 
@@ -128,7 +197,8 @@ def test_the_cap_of_a_profile_is_the_cap_of_its_arrays(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("nodes: 2\n", "distributed: torchrun"),
-        ("stages: {train: {nodes: 4}}\n", "stage train"),
+        ("stages: {train: {nodes: 4}}\n", "stage denoise/train"),
+        ("classes: {gpu: {nodes: 4}}\n", "stage gpu"),
         ("extra: {ntasks: 2}\n", "runs once"),
         ('partition: "gpu\\n#SBATCH --wrap=x"\n', "control characters"),
         ('qos: ""\n', "leave the key out"),
@@ -144,7 +214,7 @@ def test_what_would_start_two_writers_or_more_lines_is_refused(tmp_path: Path, t
 
 
 def test_a_distributed_stage_starts_a_rank_a_gpu(tmp_path: Path) -> None:
-    path = _profile(tmp_path, "stages: {train: {nodes: 2, gres: 'gpu:a100:4', distributed: torchrun}}\n")
+    path = _profile(tmp_path, "classes: {gpu: {nodes: 2, gres: 'gpu:a100:4', distributed: torchrun}}\n")
     text = Dispatcher(load_profile(path), tmp_path / "root").dry_run([JobSpec("ddp", "slurm_jobs:echo")])
     assert "#SBATCH --nodes=2" in text
     assert "#SBATCH --ntasks-per-node=4" in text
@@ -185,7 +255,7 @@ def test_a_form_takes_names_alone(tmp_path: Path) -> None:
 
 def test_options_of_slurms_commands_reach_no_job(tmp_path: Path) -> None:
     profile = load_profile(_profile(tmp_path, "environment: ['*']\nvariables: {SLURM_EXPORT_ENV: ALL}\n"))
-    seen = profile.exported("train", {"PATH": "/bin", "SBATCH_PARTITION": "x", "SLURM_CONF": "/c", "SQUEUE_USERS": "u"})
+    seen = profile.exported("gpu", {"PATH": "/bin", "SBATCH_PARTITION": "x", "SLURM_CONF": "/c", "SQUEUE_USERS": "u"})
     assert seen == {"PATH": "/bin", "SLURM_CONF": "/c", "SLURM_EXPORT_ENV": "ALL"}
 
 
@@ -193,7 +263,7 @@ def test_memory_may_be_left_to_the_site(tmp_path: Path) -> None:
     profile = load_profile(_profile(tmp_path, "memory: null\n"))
     text = Dispatcher(profile, tmp_path / "root").dry_run([JobSpec("job", "slurm_jobs:echo")])
     assert "--mem" not in text
-    assert profile.section("train").memory_bytes is None
+    assert profile.section("gpu").memory_bytes is None
 
 
 def test_compiled_kernels_are_cached_on_the_nodes_scratch(tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import grimp
 import pytest
+from dispatch_lab import Lab
 
+from tasks.slurm import dispatcher
 from tasks.slurm import reach as module
+from tasks.slurm.dispatcher import JobSpec
 from tasks.slurm.reach import reach
 
 FILES = {
@@ -95,3 +98,10 @@ def test_no_job_of_any_core_reaches_a_report_or_a_command_line() -> None:
             found = sorted(one for one in up if ".report" in one or one.endswith("__main__") or ".cli" in one)
             assert found in ([], [f"{name}.evaluation.report"]), f"{job} reaches {found}"
     assert "reach_core" not in sys.modules
+
+
+def test_what_a_function_reaches_is_found_out_once_a_submission(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(dispatcher, "reach", lambda function: asked.append(function) or reach(function))
+    lab.dispatcher().submit([JobSpec(f"job-{n}", "slurm_jobs:echo", {"n": n}) for n in range(5)])
+    assert asked == ["slurm_jobs:echo"]

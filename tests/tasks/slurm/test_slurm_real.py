@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from slurm_day import ARRAY, SINGLES, Day, what_happens
 
 from tasks.slurm.dispatcher import Dispatcher, JobSpec
 from tasks.slurm.profiles import load_profile
+from tasks.slurm.resources import Resources
 
 pytestmark = pytest.mark.slurm
 
@@ -243,3 +245,40 @@ def test_the_worker_hands_over_to_itself_at_its_time_limit(cluster: Cluster, day
     day.until(lambda: trace.read_text().splitlines()[:3] == ["started", "stopped", "started"], "it starts again")
     cluster.run("scancel", job)
     day.until(lambda: "stopped" in trace.read_text().splitlines()[3:], "it ends in order")
+
+
+def test_follow_ups_of_an_array_run_in_its_allocations_and_wait_in_no_queue(cluster: Cluster, tmp_path: Path) -> None:
+    profile = load_profile("slurm-dev")
+    base = {**profile.section("gpu").model_dump(), "memory": "512MB"}
+    stages = {
+        "train": Resources(**{**base, "linger_seconds": 6}),
+        "denoise": Resources(**{**base, "allocation": "shared", "time": "00:10:00"}),
+    }
+    profile = profile.model_copy(update={"stages": stages})
+    door = Dispatcher(profile, tmp_path / "jobs")
+    trainings = [JobSpec(f"training-{n}", "slurm_jobs:nap", {"seconds": 6, "n": n}) for n in range(2)]
+    sent = {job.name: job for job in door.submit(trainings, array=True)}
+    ends = []
+    for outcome in door.wait(list(sent.values())):
+        follow = [
+            JobSpec(
+                f"{kind}-{outcome.spec.name}",
+                "slurm_jobs:echo",
+                {"is": f"{kind} of {outcome.spec.name}", "lines": 2},
+                stage="denoise",
+            )
+            for kind in ("denoise", "evaluate")
+        ]
+        ends += [outcome, *door.wait(door.submit(follow, inside=sent[outcome.spec.name]))]
+    assert [(one.state, one.attempts) for one in ends] == [("done", 1)] * 6, [one.message for one in ends]
+    assert {one.slurm_ids[0].partition("+")[2] for one in ends[1:3]} == {"1", "2"}
+    array = ends[0].slurm_ids[0].partition("_")[0]
+    log = next((tmp_path / "jobs" / "submissions").glob("denoise-training-0*/*_0_log.out"))
+    assert "line 1" in log.read_text()
+    deadline = time.time() + 60
+    while array in cluster.run("squeue", "-h", "-t", "R,CG", "-o", "%A %F"):  # the allocations leave by themselves
+        assert time.time() < deadline
+        time.sleep(0.5)
+    own = f"--name={','.join(path.name for path in (tmp_path / 'jobs' / 'submissions').iterdir())}"
+    rows = cluster.run("sacct", "-X", "-n", "-P", "-o", "JobID,State", own).split()
+    assert sorted(rows) == [f"{array}_0|COMPLETED", f"{array}_1|COMPLETED"]

@@ -103,8 +103,8 @@ def test_memory_of_the_node_is_raised_where_the_profile_allows_it_and_then_the_b
         lab.when(lab.has(number), lambda number=number: lab.fake.set(number, "OUT_OF_MEMORY"))
     lab.when(lab.has("4"), lab.runs("4"))
     dispatcher = lab.dispatcher()
-    stage = dispatcher.profile.section("train").model_copy(update={"memory": "2GB", "memory_most": "4GB"})
-    dispatcher = lab.dispatcher(profile={"stages": {"train": stage}})
+    stage = dispatcher.profile.section("gpu").model_copy(update={"memory": "2GB", "memory_most": "4GB"})
+    dispatcher = lab.dispatcher(profile={"stages": {"gpu": stage}})
     (outcome,) = dispatcher.wait(dispatcher.submit([JobSpec("job", "slurm_jobs:cuda_hungry", {"fits_after": 0})]))
     assert outcome.state == "done"
     asked = [re.search(r"--mem=(\S+)", Path(job["script"]).read_text())[1] for job in lab.fake.jobs().values()]  # type: ignore[index]

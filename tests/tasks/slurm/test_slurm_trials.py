@@ -20,7 +20,8 @@ from conftest import LAB
 
 from tasks.slurm.containers import Container
 from tasks.slurm.dispatcher import Dispatcher, Job, JobSpec, Outcome
-from tasks.slurm.profiles import Profile, Resources, load_profile
+from tasks.slurm.profiles import Profile, load_profile
+from tasks.slurm.resources import Resources
 from tasks.slurm.waiting import LAUNCH_FAILED
 
 pytestmark = pytest.mark.slurm
@@ -83,9 +84,9 @@ def _image(folder: Path) -> Container:
 
 def _profile(image: Container | None = None) -> Profile:
     profile = load_profile("slurm-dev")
-    base = {**profile.section("train").model_dump(), "memory": "512MB", "gres": None}
+    base = {**profile.section("gpu").model_dump(), "memory": "512MB", "gres": None}
     changes: dict[str, dict[str, Any]] = {
-        "train": {}, "overlong": {"qos": "brief", "time": "01:00:00"}, "launch": {"partition": "launch"},
+        "gpu": {}, "overlong": {"qos": "brief", "time": "01:00:00"}, "launch": {"partition": "launch"},
         "never": {"partition": "brief", "time": "01:00:00"}, "array": {"array_parallel": 1},
         "ranks": {"nodes": 2, "distributed": "torchrun"}, "inside": {"container": image},
     }  # fmt: skip

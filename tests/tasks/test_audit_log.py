@@ -13,50 +13,50 @@ from pathlib import Path
 
 import pytest
 
-from tasks.ledger import Ledger, main, verify
+from tasks.audit_log import AuditLog, main, verify
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    log = Ledger(tmp_path)
+def log(tmp_path: Path) -> AuditLog:
+    log = AuditLog(tmp_path)
     for number in range(6):
         log.append("event", f"line {number}", number=number)
     return log
 
 
-def rewrite(ledger: Ledger, change: object) -> None:
-    lines = ledger.path.read_text().splitlines()
+def rewrite(log: AuditLog, change: object) -> None:
+    lines = log.path.read_text().splitlines()
     assert callable(change)
-    ledger.path.write_text("\n".join(change(lines)) + "\n")
+    log.path.write_text("\n".join(change(lines)) + "\n")
 
 
-def test_untouched_log_verifies(ledger: Ledger) -> None:
-    assert verify(ledger.path) == []
-    assert main([str(ledger.folder)]) == 0
+def test_untouched_log_verifies(log: AuditLog) -> None:
+    assert verify(log.path) == []
+    assert main([str(log.folder)]) == 0
 
 
-def test_seed_lines_stand_beside_the_chain(ledger: Ledger) -> None:
-    lines = (ledger.folder / "auditing_manifest.log").read_text().splitlines()
+def test_seed_lines_stand_beside_the_chain(log: AuditLog) -> None:
+    lines = (log.folder / "auditing_manifest.log").read_text().splitlines()
     assert len(lines) == 6
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d \| line \d", line) for line in lines)
 
 
 @pytest.mark.parametrize("line", range(6))
-def test_changed_line_is_named(ledger: Ledger, line: int) -> None:
+def test_changed_line_is_named(log: AuditLog, line: int) -> None:
     def change(lines: list[str]) -> list[str]:
         record = json.loads(lines[line])
         record["data"]["number"] = 99
         return [*lines[:line], json.dumps(record, sort_keys=True), *lines[line + 1 :]]
 
-    rewrite(ledger, change)
-    assert any(problem.startswith(f"line {line + 1}: the record was changed") for problem in verify(ledger.path))
-    assert main([str(ledger.folder)]) == 1
+    rewrite(log, change)
+    assert any(problem.startswith(f"line {line + 1}: the record was changed") for problem in verify(log.path))
+    assert main([str(log.folder)]) == 1
 
 
 @pytest.mark.parametrize("line", range(6))
-def test_dropped_line_is_noticed(ledger: Ledger, line: int) -> None:
-    rewrite(ledger, lambda lines: lines[:line] + lines[line + 1 :])
-    problems = verify(ledger.path)
+def test_dropped_line_is_noticed(log: AuditLog, line: int) -> None:
+    rewrite(log, lambda lines: lines[:line] + lines[line + 1 :])
+    problems = verify(log.path)
     assert problems
     if line < 5:
         assert problems[0].startswith(f"line {line + 1}: does not follow")
@@ -64,31 +64,31 @@ def test_dropped_line_is_noticed(ledger: Ledger, line: int) -> None:
         assert len(problems) == 2, "the gap, and that the log was longer: not one finding for each line after it"
 
 
-def test_reordered_lines_are_noticed(ledger: Ledger) -> None:
-    rewrite(ledger, lambda lines: [*lines[:2], lines[3], lines[2], *lines[4:]])
-    assert verify(ledger.path)[0].startswith("line 3: does not follow")
+def test_reordered_lines_are_noticed(log: AuditLog) -> None:
+    rewrite(log, lambda lines: [*lines[:2], lines[3], lines[2], *lines[4:]])
+    assert verify(log.path)[0].startswith("line 3: does not follow")
 
 
-def test_rewritten_tail_does_not_match_the_head(ledger: Ledger, tmp_path: Path) -> None:
+def test_rewritten_tail_does_not_match_the_head(log: AuditLog, tmp_path: Path) -> None:
     """A whole chain made anew is consistent in itself; the head kept elsewhere still names the old one."""
-    head = (ledger.folder / "audit.head").read_text()
-    forged = Ledger(tmp_path / "forged")
+    head = (log.folder / "audit.head").read_text()
+    forged = AuditLog(tmp_path / "forged")
     for number in range(6):
         forged.append("event", f"line {number}", number=number + 1)
     (forged.folder / "audit.head").write_text(head)
     assert any("is not the record that audit.head names" in problem for problem in verify(forged.path))
 
 
-def test_missing_head_is_a_finding(ledger: Ledger) -> None:
-    (ledger.folder / "audit.head").unlink()
-    assert verify(ledger.path) == ["audit.head is missing: a cut tail could not be noticed"]
+def test_missing_head_is_a_finding(log: AuditLog) -> None:
+    (log.folder / "audit.head").unlink()
+    assert verify(log.path) == ["audit.head is missing: a cut tail could not be noticed"]
 
 
 def test_writer_killed_in_mid_line_loses_nothing_acknowledged(tmp_path: Path) -> None:
     """kill -9 a process that appends as fast as it can, several times; the chain goes on whole."""
     code = (
-        "import sys; from pathlib import Path; from tasks.ledger import Ledger\n"
-        "log = Ledger(Path(sys.argv[1]))\n"
+        "import sys; from pathlib import Path; from tasks.audit_log import AuditLog\n"
+        "log = AuditLog(Path(sys.argv[1]))\n"
         "while True: print(log.append('x', 'y' * 2000)['seq'], flush=True)\n"
     )
     acknowledged = -1
@@ -102,13 +102,13 @@ def test_writer_killed_in_mid_line_loses_nothing_acknowledged(tmp_path: Path) ->
         seen = [first, *process.stdout.readlines()]
         acknowledged = max(acknowledged, *(int(line) for line in seen if line.endswith("\n")))
         process.wait()
-    Ledger(tmp_path).append("last", "after the kills")
+    AuditLog(tmp_path).append("last", "after the kills")
     assert verify(tmp_path / "audit.jsonl") == []
-    assert len(Ledger(tmp_path).records()) >= acknowledged + 2
+    assert len(AuditLog(tmp_path).records()) >= acknowledged + 2
 
 
-def test_nan_is_refused_not_written(ledger: Ledger) -> None:
+def test_nan_is_refused_not_written(log: AuditLog) -> None:
     with pytest.raises(ValueError):
-        ledger.append("event", "bad", value=float("nan"))
-    assert verify(ledger.path) == []
-    assert len(ledger.records()) == 6
+        log.append("event", "bad", value=float("nan"))
+    assert verify(log.path) == []
+    assert len(log.records()) == 6

@@ -50,7 +50,7 @@ def _last_whole_line(handle: BinaryIO) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class AuditLog:
     """One run's audit log in `folder`: `audit.jsonl`, `audit.head` and `auditing_manifest.log`."""
 
     folder: Path
@@ -158,8 +158,8 @@ def verify_logs(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m tasks.ledger FOLDER|FILE …`: as `gated verify`."""
-    return call(single(verify_logs), "python -m tasks.ledger", arguments)
+    """`python -m tasks.audit_log FOLDER|FILE …`: as `gated verify`."""
+    return call(single(verify_logs), "python -m tasks.audit_log", arguments)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from pydantic import BaseModel
 
-from tasks import audit
-from tasks.audit import Progress, Run
-from tasks.ledger import verify
+from tasks import artifacts
+from tasks.artifacts import Progress
+from tasks.audit_log import verify
+from tasks.run import Run, _current, current_run, open_run
 
 
 class Plan(BaseModel):
@@ -22,11 +23,11 @@ class Plan(BaseModel):
 
 
 @pytest.fixture
-def artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("GATED_ARTIFACTS", str(tmp_path))
-    before = audit._current.set(None)
+    before = _current.set(None)
     yield tmp_path
-    audit._current.reset(before)  # else the next test's refusals would be this run's
+    _current.reset(before)  # else the next test's refusals would be this run's
 
 
 @pytest.fixture
@@ -37,48 +38,31 @@ def nobody_answers(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptu
         yield caplog
 
 
-def test_a_run_is_opened_with_its_plan_and_its_code(artifacts: Path) -> None:
-    run = audit.open_run("study", Plan(), label="strict / Ä", inputs={"panel": "ab"})
-    assert run.folder.parent == artifacts / "study"
+def test_a_run_is_opened_with_its_plan_and_its_code(home: Path) -> None:
+    run = open_run("study", Plan(), label="strict / Ä", inputs={"panel": "ab"})
+    assert run.folder.parent == home / "study"
     assert run.folder.name == f"strict-{run.id[:8]}"
     assert json.loads((run.folder / "plan.json").read_text()) == {"label": "strict / Ä", "epochs": 3}
     provenance = json.loads((run.folder / "provenance.json").read_text())
     assert len(provenance["code_sha256"]) == 64
     assert provenance["versions"]["prefect"]
-    opened, code = run.ledger.records()
+    opened, code = run.log.records()
     assert (opened["kind"], opened["data"]["inputs"]) == ("opened", {"panel": "ab"})
     assert code["data"]["lock_sha256"] == provenance["lock_sha256"]
-    assert verify(run.ledger.path) == []
-    assert audit.current_run() == run
-
-
-def test_the_code_hash_knows_every_source_and_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "ROOT", tmp_path)
-    seen = set()
-    for name, text in (
-        ("flows/a.py", "1"),
-        ("flows/b.py", "1"),
-        ("tasks/b.py", "1"),
-        ("new_core/b.py", "1"),
-        ("new_core/b.py", "2"),
-    ):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).with_name("__init__.py").touch()
-        (tmp_path / name).write_text(text)
-        seen.add(audit.code_sha256())
-    assert len(seen) == 5
+    assert verify(run.log.path) == []
+    assert current_run() == run
 
 
 def test_a_server_out_of_reach_costs_a_warning_a_picture_and_no_more(
-    artifacts: Path, nobody_answers: pytest.LogCaptureFixture
+    home: Path, nobody_answers: pytest.LogCaptureFixture
 ) -> None:
-    run = Run("study", "a run", "1234", artifacts / "study" / "a-run-1234")
+    run = Run("study", "a run", "1234", home / "study" / "a-run-1234")
     run.event("verdict", "judged", score=1.5)
-    audit.publish_table(run, "gates", [{"metric": "psnr", "value": float("nan")}])
+    artifacts.publish_table(run, "gates", [{"metric": "psnr", "value": float("nan")}])
     Progress(run, "train").update(50, "epoch 1 of 2")
     warned = [record for record in nobody_answers.records if "artifact not written" in record.message]
     assert len(warned) == 2
-    assert [record["text"] for record in run.ledger.records()] == ["judged"]
+    assert [record["text"] for record in run.log.records()] == ["judged"]
 
 
 @pytest.mark.parametrize(
@@ -91,5 +75,5 @@ def test_keys_are_what_the_server_takes(tmp_path: Path, study: str, what: str, k
 
 def test_tables_hold_json_numbers_only() -> None:
     values = [1.23456789, float("inf"), float("nan"), 7, "text", None]
-    assert [audit._plain(value) for value in values] == [1.23457, None, None, 7, "text", None]
-    json.dumps([audit._plain(value) for value in values], allow_nan=False)
+    assert [artifacts._plain(value) for value in values] == [1.23457, None, None, 7, "text", None]
+    json.dumps([artifacts._plain(value) for value in values], allow_nan=False)

@@ -1,0 +1,1 @@
+"""Protein concepts on a cluster: forms, inputs, steps, what a run shows."""

@@ -1,0 +1,49 @@
+"""Which code and which packages a run had: what its audit log says about them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from study_core.files import sha256_of
+
+ROOT = Path(__file__).resolve().parent.parent
+_RECORDED_PACKAGES = ("prefect", "submitit", "torch", "numpy", "scipy", "pandas", "pydantic")
+
+
+def provenance() -> dict[str, Any]:
+    """Code, lock file, interpreter and package versions of this process."""
+    return {
+        "git_hash": _git_hash(),
+        "code_sha256": code_sha256(),
+        "lock_sha256": sha256_of(lock) if (lock := ROOT / "requirements.lock").exists() else None,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
+    }
+
+
+def code_sha256() -> str:
+    """Hash over every source file of the packages, path by path: what the code *is*, committed or not."""
+    digest = hashlib.sha256()
+    for package in sorted(path.parent for path in ROOT.glob("*/__init__.py") if _ours(path.parent.name)):
+        for path in sorted(package.rglob("*.py")):
+            digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _ours(package: str) -> bool:
+    """The house, and every core that there is."""
+    return package in ("deployments", "flows", "tasks") or package.endswith("_core")
+
+
+def _git_hash() -> str | None:
+    try:
+        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,219 @@
+"""`import`: text of every kind, JCAMP-DX and SPC; what is converted only when told; what is skipped and why."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from denoise_core.__main__ import main
+from denoise_core.corpus.spectrum_files import NotASpectrum, read_curves
+from denoise_core.corpus.store import open_corpus
+
+X = np.linspace(300, 500, 201)
+Y = 0.2 + 0.05 * np.sin(X / 17)
+
+
+def lines(mark: str, comma: bool = False) -> str:
+    rows = (f"{x:g}{mark}{y:.6f}" for x, y in zip(X, Y, strict=True))
+    return "\n".join(row.replace(".", ",") if comma else row for row in rows) + "\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lines(",").encode(),
+        lines(";", comma=True).encode(),
+        lines("\t", comma=True).encode("utf-8-sig"),
+        ("Wellenlänge;Reflexion\n" + lines(";", comma=True)).encode("cp1252"),
+        ("# made by a spectrometer\nnm\tR\n" + lines("\t")).encode("utf-16"),
+        lines("  ", comma=True).encode(),
+        ("\n".join(f'"{x:g}","{y:.6f}"'.replace(".", ",") for x, y in zip(X, Y, strict=True))).encode(),
+        lines(";").replace("\n", "\r\n").encode(),
+    ],
+)
+def test_text_of_every_kind_gives_the_same_spectrum(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "scan.csv"
+    path.write_bytes(data)
+    (curve,) = read_curves(path)
+    np.testing.assert_allclose(curve.x_L, X)
+    np.testing.assert_allclose(curve.y_L, Y, atol=1e-6)
+
+
+def test_tables_of_many_spectra_down_and_across(tmp_path: Path) -> None:
+    down = tmp_path / "down.csv"
+    rows = [f"{x:g};{y:.6f};{y / 2:.6f}".replace(".", ",") for x, y in zip(X, Y, strict=True)]
+    down.write_text("nm;dry/p1/left/1;dry/p1/left/2\n" + "\n".join(rows))
+    assert [curve.label for curve in read_curves(down)] == ["dry/p1/left/1", "dry/p1/left/2"]
+    across = tmp_path / "across.tsv"
+    head = "treatment\tsample\tangle\treplicate\t" + "\t".join(f"{x:g}" for x in X)
+    across.write_text(head + "\ndry\tp1\tleft\t3\t" + "\t".join(f"{y:.6f}" for y in Y) + "\n")
+    (curve,) = read_curves(across)
+    assert curve.label == "dry/p1/left/3"
+    np.testing.assert_allclose(curve.y_L, Y, atol=1e-6)
+
+
+def jcamp(yunits: str = "REFLECTANCE", npoints: int = 201) -> str:
+    pairs = "\n".join(f"{x:g}, {y:.6f}" for x, y in zip(X[::-1], Y[::-1], strict=True))
+    return (
+        "##TITLE=a leaf\n##JCAMP-DX=4.24\n##DATA TYPE=UV-VIS SPECTRUM\n##XUNITS=NANOMETERS\n"
+        f"##YUNITS={yunits}\n##XFACTOR=1\n##YFACTOR=1\n##FIRSTX=500\n##LASTX=300\n##NPOINTS={npoints}\n"
+        f"##XYPOINTS=(XY..XY)\n{pairs}\n##END=\n"
+    )
+
+
+def spc(exponent: int) -> bytes:
+    """An SPC file by the published layout: 512 bytes of head, 32 of the sub-file's, then its values."""
+    head = struct.pack(
+        "<BBBbIddIBBBBI9s9sH8f130s30sIIBBHf48sfIfB187s",
+        0, 0x4B, 0, exponent, len(X), X[0], X[-1], 1, 3, 2, 0, 0, 0, b"", b"", 0, *[0.0] * 8, b"a leaf", b"", 0, 0,
+        0, 0, 0, 0.0, b"", 0.0, 0, 0.0, 0, b"",
+    )  # fmt: skip
+    sub = struct.pack("<BbHfffIIf4s", 0, exponent, 0, 0.0, 0.0, 0.0, 0, 0, 0.0, b"")
+    values = Y.astype("<f4") if exponent == -128 else (Y / 2.0**exponent * 2.0**32).astype("<i4")
+    assert (len(head), len(sub)) == (512, 32)
+    return head + sub + values.tobytes()
+
+
+def test_jcamp_and_spc_through_their_own_readers(tmp_path: Path) -> None:
+    (tmp_path / "leaf.jdx").write_text(jcamp())
+    (curve,) = read_curves(tmp_path / "leaf.jdx")
+    assert (curve.declared_x, curve.declared_y) == ("nm", "reflectance")
+    np.testing.assert_allclose(np.interp(X, curve.x_L[::-1], curve.y_L[::-1]), Y, atol=1e-6)
+
+    for exponent in (-128, 0):  # values as floats, and as the format's fixed-point numbers
+        (tmp_path / "leaf.spc").write_bytes(spc(exponent))
+        (curve,) = read_curves(tmp_path / "leaf.spc")
+        assert (curve.declared_x, curve.declared_y) == ("nm", "absorbance")
+        np.testing.assert_allclose(curve.x_L, X)
+        np.testing.assert_allclose(curve.y_L, Y, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("a.csv", "", "empty"),
+        ("a.csv", "nm;R\n300;0,1\n301;nothing\n", "line 3 has no 2 numbers"),
+        ("a.csv", "300\n301\n", "one column"),
+        ("a.csv", "300;0,1\n301;0,2\n", "2 wavelengths"),
+        ("a.csv", lines(",").replace("400,", "300.5,"), "neither rise nor fall"),
+        ("a.csv", lines(",").replace("0.2", "nan", 1), "no"),
+        ("a.jdx", jcamp(npoints=150), "NPOINTS is 150"),
+        ("a.jdx", "##TITLE=empty\n##END=\n", "JCAMP-DX"),
+        ("a.spc", "no such thing", "not a SPC file"),
+        ("notes.docx", "words", "no reader for .docx"),
+    ],
+)
+def test_what_is_no_spectrum_says_why(tmp_path: Path, name: str, text: str, says: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(NotASpectrum, match=says):
+        read_curves(tmp_path / name)
+
+
+def theirs(root: Path, y_L: np.ndarray = Y, x_L: np.ndarray = X, *, sample: str = "p") -> Path:
+    """Two treatments of three samples, two captures each, no angle."""
+    rng = np.random.default_rng(3)
+    for treatment in ("dry", "wet"):
+        for number in range(3):
+            folder = root / treatment / f"{sample}{number}"
+            folder.mkdir(parents=True)
+            for capture in range(2):
+                noisy = y_L * (1 + 0.01 * rng.standard_normal(len(y_L)))
+                text = "\n".join(f"{x:.6g},{y:.6f}" for x, y in zip(x_L, noisy, strict=True))
+                (folder / f"{capture}.csv").write_text(text)
+    return root
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    code = main(["import", *arguments])
+    out = capsys.readouterr()
+    return code, out.out + out.err
+
+
+def test_a_dry_run_lists_and_writes_nothing_then_yes_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = theirs(tmp_path / "raw", sample="plate "), tmp_path / "corpus"
+    code, text = told(capsys, str(source), "--out", str(out))
+    assert code == 0
+    assert not out.exists()
+    assert "12 spectra in 6 groups, 0 skipped" in text
+    assert "rename 'plate 0' to plate_0" in text
+    assert "panel: dry/plate_2/only, wet/plate_2/only" in text
+    code, text = told(capsys, str(source), "--out", str(out), "--yes")
+    assert code == 0
+    corpus = open_corpus(out)
+    assert len(corpus) == 12
+    assert corpus.study.panel == ("dry/plate_2/only", "wet/plate_2/only")
+    assert not corpus.study.has_doses
+    code, text = told(capsys, str(source), "--out", str(out), "--yes")
+    assert (code, "nothing is overwritten" in text) == (2, True)
+
+
+def test_what_is_skipped_is_named_and_nothing_is_written_past_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = theirs(tmp_path / "raw"), tmp_path / "corpus"
+    (source / "notes.docx").write_text("words")
+    (source / "loose.csv").write_text(lines(","))
+    (source / "dry" / "p0" / "short.csv").write_text("\n".join(lines(",").splitlines()[:50]))
+    code, text = told(capsys, str(source), "--out", str(out))
+    assert code == 1
+    assert "skip   notes.docx: no reader for .docx" in text
+    assert "skip   loose.csv: its place says no group" in text
+    assert "skip   dry/p0/short.csv: 50 wavelengths from 300 to 349 nm, most have 201" in text
+    code, text = told(capsys, str(source), "--out", str(out), "--yes")
+    assert (code, out.exists()) == (2, False)
+    assert "3 files would be left out" in text
+    code, text = told(capsys, str(source), "--out", str(out), "--yes", "--leave-out", "--json")
+    assert (code, json.loads(text)["written"]) == (0, str(out))
+
+
+@pytest.mark.parametrize(
+    ("y_L", "x_L", "says", "options"),
+    [
+        (100 * Y, X, "if you know them: --units percent", ("--units", "percent")),
+        (-np.log10(Y) * 2, X, "--units percent or absorbance", ("--units", "absorbance")),
+        (Y, X / 1000, "micrometres? --axis um", ("--axis", "um")),
+    ],
+)
+def test_units_and_axes_are_converted_only_when_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], y_L: np.ndarray, x_L: np.ndarray, says: str, options: tuple[str]
+) -> None:
+    source, out = theirs(tmp_path / "raw", y_L, x_L), tmp_path / "corpus"
+    code, text = told(capsys, str(source), "--out", str(out), "--yes")
+    assert code == 2
+    assert says in text
+    assert told(capsys, str(source), "--out", str(out), "--yes", *options)[0] == 0
+    corpus = open_corpus(out)
+    want = Y if "absorbance" not in options else Y**2
+    assert np.abs(corpus.spectra_NL - want).max() < 0.1
+    np.testing.assert_allclose(corpus.wavelength_nm, X, atol=1e-3)
+
+
+def test_a_falling_axis_is_turned_and_another_grid_only_when_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = theirs(tmp_path / "raw", Y[::-1], X[::-1])
+    code, text = told(capsys, str(source), "--out", str(tmp_path / "a"), "--yes")
+    assert (code, "descending axis turned (12 spectra)" in text) == (0, True)
+    assert np.abs(open_corpus(tmp_path / "a").spectra_NL - Y).max() < 0.02
+    code, text = told(capsys, str(source), "--out", str(tmp_path / "b"), "--yes", "--resample", "310:490:0.5")
+    assert code == 0
+    assert len(open_corpus(tmp_path / "b").wavelength_nm) == 361
+    code, text = told(capsys, str(source), "--out", str(tmp_path / "c"), "--resample", "250:490:1")
+    assert (code, "nothing is extrapolated" in text) == (1, True)
+
+
+def test_a_file_that_says_otherwise_is_not_believed_silently(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "raw" / "dry" / "p1"
+    folder.mkdir(parents=True)
+    (folder / "leaf.jdx").write_text(jcamp("ABSORBANCE"))
+    code, text = told(capsys, str(tmp_path / "raw"), "--out", str(tmp_path / "a"))
+    assert (code, "the file says that its values are absorbance; --units absorbance" in text) == (1, True)
+    (folder / "leaf.jdx").write_text(jcamp("%R").replace("NANOMETERS", "1/CM"))
+    code, text = told(capsys, str(tmp_path / "raw"), "--out", str(tmp_path / "a"))
+    assert "its axis is in 1/cm; nothing here converts it" in text

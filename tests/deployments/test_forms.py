@@ -1,0 +1,42 @@
+"""What the forms of the web page are made of: every field titled and helped, and a choice where it is one."""
+
+from __future__ import annotations
+
+import importlib
+import typing
+from collections.abc import Iterator
+
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from deployments.tenancy import served
+from tasks.slurm.profiles import profile_names
+
+
+def fields(plan: type[BaseModel], inside: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in plan.model_fields.items():
+        yield f"{inside}{name}", field
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from fields(field.annotation, f"{inside}{name}.")
+
+
+def plan_of(flow: str) -> type[BaseModel]:
+    module, _, name = flow.partition(":")
+    found: type[BaseModel] = typing.get_type_hints(getattr(importlib.import_module(module), name).fn)["plan"]
+    return found
+
+
+@pytest.mark.parametrize("flow", [one.flow for _, one in served()])
+def test_every_field_has_a_title_and_a_help(flow: str) -> None:
+    known = list(fields(plan_of(flow)))
+    assert len(known) > 5
+    assert [name for name, field in known if not field.title or not field.description] == []
+
+
+@pytest.mark.parametrize("flow", [one.flow for _, one in served()])
+def test_where_it_runs_is_chosen_not_typed(flow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATED_PROFILE", "elsewhere")
+    where = plan_of(flow).model_json_schema()["$defs"]["Where"]["properties"]
+    assert where["profile"]["enum"] == sorted([*profile_names(), "elsewhere"])
+    assert where["device"]["enum"][:3] == ["auto", "cpu", "cuda"]
