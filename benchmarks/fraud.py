@@ -31,6 +31,7 @@ from denoise_core.evaluation.downstream import PanelLabels
 from denoise_core.evaluation.honesty import honesty_measures
 from denoise_core.evaluation.metrics import Floats, psnr_db
 from denoise_core.evaluation.thresholds import GateThresholds, fidelity_rules, plausibility_rules
+from denoise_core.evaluation.unseen import worth_record
 from denoise_core.evaluation.worth import worth
 from denoise_core.inference import denoise_rows
 from denoise_core.model.linear import LMMSE, F, G, fit
@@ -215,7 +216,7 @@ def honest(corpus: Corpus, default: Path | None) -> Iterator[dict[str, Any]]:
             groups.append(place.labels.group_M)
     if groups:
         found = worth(np.concatenate(gains["model"]), np.concatenate(gains["base"]), np.concatenate(groups), "f")
-        yield {"place": "folds", "worth": found.record()}
+        yield {"place": "folds", "worth": worth_record(found, GateThresholds())}
 
 
 def worst_of(records: tuple[GateRecord, ...]) -> dict[str, Callable[..., float]]:

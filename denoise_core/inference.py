@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from denoise_core.corpus.captures import Captures
 from denoise_core.corpus.manifest import Manifest, write_manifest
-from denoise_core.evaluation.outputs import denoised_name
+from denoise_core.evaluation.predictions import denoised_name
 from denoise_core.model.denoiser import Denoiser
 from study_core.errors import BadInput
 from study_core.files import replacing

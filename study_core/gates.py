@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -41,7 +41,7 @@ _WORDS = {">=": "≥", "<=": "≤", ">": "above", "<": "below"}  # a cell that b
 class Measure(BaseModel):
     """One measured number: its name, the slice it was measured on, and its value (None: could not be measured)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
     metric: str
     value: float | None
     slice: dict[str, str] = Field(default_factory=dict)
@@ -132,8 +132,12 @@ def judge(
     *,
     required: Sequence[str] = (),
     baselines: Mapping[str, Measures] | None = None,
+    expected: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[GateRecord, ...]:
     """Records in the order of the rules; then one refusal for each required gate that has no rule.
+
+    `expected` names the values that a key of the slices must have: a rule for `each` of them refuses for one that was
+    not measured.
 
     No rule and no required gate gives one refusal: an empty gate list never passes. A rule `against` a baseline that
     is not there compares nothing and leaves no record: there is nothing to be worse than.
@@ -150,6 +154,8 @@ def judge(
         if not slices:
             records.append(refused(rule.gate, rule.metric, f"no {rule.each} was measured ({rule.reason})"))
         records += [_record(table, known.get(rule.against), rule, where) for where in slices]
+        absent = set((expected or {}).get(rule.each, ())) - {where[rule.each] for where in slices} if rule.each else ()
+        records += [refused(rule.gate, rule.metric, f"{rule.each} {name} was not measured") for name in sorted(absent)]
     records += [refused(gate, "", "the gate has no threshold") for gate in required if gate not in judged]
     return tuple(records) or (refused("", "", "the list of gates is empty"),)
 

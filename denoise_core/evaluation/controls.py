@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 SAVGOL_WINDOW, SAVGOL_ORDER = 61, 3
 LEFT_OUT = "_sample_left_out"
+RAW, SAVGOL = "raw", "savgol_61_3"
+UNFITTED = (RAW, SAVGOL)
+"""Controls that say nothing of what an honest estimate does: one leaves the noise, the other takes the dips."""
+
+
+def is_fitted(control: str) -> bool:
+    """Whether a control's name is that of a filter fitted on the whole of training."""
+    return control not in UNFITTED and not control.endswith(LEFT_OUT)
 
 
 def savgol(spectra_ML: ArrayLike) -> Floats:

@@ -7,7 +7,6 @@ Raw captures are the baseline of every comparison.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,9 +14,8 @@ from scipy.stats import rankdata
 
 from denoise_core.evaluation.dips import ROI_NM, Roi, roi_mask
 from denoise_core.evaluation.labels import Labels, each
+from denoise_core.evaluation.measurement import AcrossGroups, DoseResponse, Downstream
 from denoise_core.evaluation.metrics import Floats, same_shape
-from denoise_core.evaluation.thresholds import GateThresholds, dose_rules
-from study_core.gates import judge, passed
 
 PEAK_DROP = 0.01
 PEAK_MATCH_NM = 2.0
@@ -81,53 +79,33 @@ def downstream_metrics(
     denoised_ML: ArrayLike,
     labels: PanelLabels,
     wavelength_nm: Floats,
-    thresholds: GateThresholds,
     roi_nm: Roi = ROI_NM,
-) -> dict[str, Any]:
-    """The published `downstream_metrics.json` (without its verdicts), and beside it what its dose test leaves out.
+) -> Downstream:
+    """The figures of the published `downstream_metrics.json`, and beside them what its dose test leaves out.
 
-    `reduction_pct` is a fraction, as published. `dose_monotonicity` gains `vacuous` (no treatment
-    has two doses: every ρ is 0 and the test cannot fail), `primary_pass`, and `across_groups`:
-    the same test between groups, on the mean ROI area of each.
+    Peak F1 is always measured; whether the dose response was lost, so that it counts, is judged.
     """
     raw_ML, denoised_ML = same_shape(raw_ML, denoised_ML)
     before, after = (within_group_variance(x, labels.group_M) for x in (raw_ML, denoised_ML))
     apart_before, apart_after = (separability(x, labels.treatment_M) for x in (raw_ML, denoised_ML))
-    return {
-        "replicate_consistency": {
+    return Downstream(
+        replicate_consistency={
             "baseline_variance": before,
             "denoised_variance": after,
             "reduction_pct": (before - after) / before if before > NO_SPREAD else float("nan"),
         },
-        "separability": {
+        separability={
             "baseline_ratio": apart_before,
             "denoised_ratio": apart_after,
             "delta_ratio": apart_after - apart_before,
         },
-        "dose_monotonicity": _dose_response(raw_ML, denoised_ML, labels, wavelength_nm, thresholds, roi_nm),
-    }
-
-
-def flat_metrics(downstream: dict[str, Any]) -> dict[str, float]:
-    """The names that gate 4's rules use."""
-    dose = downstream["dose_monotonicity"]
-    return {
-        "variance_drop_pct": 100.0 * downstream["replicate_consistency"]["reduction_pct"],
-        "separability_gain": downstream["separability"]["delta_ratio"],
-        "median_delta_rho": dose["median_delta_rho"],
-        "improved_ratio": dose["improved_ratio"],
-        "peak_f1_mean": dose["peak_f1_mean"],
-    }
+        dose_monotonicity=_dose_response(raw_ML, denoised_ML, labels, wavelength_nm, roi_nm),
+    )
 
 
 def _dose_response(
-    raw_ML: Floats,
-    denoised_ML: Floats,
-    labels: PanelLabels,
-    wavelength_nm: Floats,
-    thresholds: GateThresholds,
-    roi_nm: Roi,
-) -> dict[str, Any]:
+    raw_ML: Floats, denoised_ML: Floats, labels: PanelLabels, wavelength_nm: Floats, roi_nm: Roi
+) -> DoseResponse:
     area_before_M, area_after_M = (roi_area(values, wavelength_nm, roi_nm) for values in (raw_ML, denoised_ML))
     known = np.isfinite(labels.dose_M)
     series = [rows[known[rows]] for _, rows in each(labels.treatment_M)]
@@ -138,22 +116,17 @@ def _dose_response(
             for rows in series
         ]
     )
-    found = {
-        "median_delta_rho": float(np.median(delta)) if len(delta) else float("nan"),
-        "improved_ratio": float(np.mean(delta >= 0)) if len(delta) else float("nan"),
-    }
-    kept = passed(judge(found, dose_rules(thresholds)))
-    return {
-        "dose_column_used": DOSE_COLUMN if known.any() else None,
-        **found,
-        "peak_f1_mean": float("nan") if kept else peak_f1(raw_ML, denoised_ML, wavelength_nm),
-        "primary_pass": kept,
-        "vacuous": all(len(np.unique(labels.dose_M[rows])) < 2 for rows in series),
-        "across_groups": _across_groups(area_before_M, area_after_M, labels),
-    }
+    return DoseResponse(
+        dose_column_used=DOSE_COLUMN if known.any() else None,
+        median_delta_rho=float(np.median(delta)) if len(delta) else float("nan"),
+        improved_ratio=float(np.mean(delta >= 0)) if len(delta) else float("nan"),
+        peak_f1_mean=peak_f1(raw_ML, denoised_ML, wavelength_nm),
+        vacuous=all(len(np.unique(labels.dose_M[rows])) < 2 for rows in series),
+        across_groups=_across_groups(area_before_M, area_after_M, labels),
+    )
 
 
-def _across_groups(area_before_M: Floats, area_after_M: Floats, labels: PanelLabels) -> dict[str, Any]:
+def _across_groups(area_before_M: Floats, area_after_M: Floats, labels: PanelLabels) -> AcrossGroups:
     """ρ of dose with the groups' mean ROI area: the dose test that one dose a treatment does not make vacuous."""
     groups = [rows for _, rows in each(labels.group_M) if np.isfinite(labels.dose_M[rows]).all()]
     dose_G, before_G, after_G = (
@@ -161,13 +134,13 @@ def _across_groups(area_before_M: Floats, area_after_M: Floats, labels: PanelLab
     )
     before, after = spearman(dose_G, before_G), spearman(dose_G, after_G)
     enough = len(np.unique(dose_G)) > 2
-    return {
-        "groups": len(groups),
-        "baseline_rho": before,
-        "denoised_rho": after,
-        "delta_rho": after - before,
-        "pass": bool(after >= before) if enough else None,
-    }
+    return AcrossGroups(
+        groups=len(groups),
+        baseline_rho=before,
+        denoised_rho=after,
+        delta_rho=after - before,
+        kept=bool(after >= before) if enough else None,
+    )
 
 
 def _sharp_minima(spectra_ML: Floats) -> list[NDArray[np.int64]]:

@@ -15,10 +15,10 @@ import pandas as pd
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.store import Corpus
-from denoise_core.evaluation.audit import RAW, SAVGOL
-from denoise_core.evaluation.controls import control_predictions, fit_controls, savgol
+from denoise_core.evaluation.controls import RAW, SAVGOL, control_predictions, fit_controls, savgol
+from denoise_core.evaluation.limits import roi
 from denoise_core.evaluation.predictions import read_predictions
-from denoise_core.evaluation.scores import Scores, aggregate, roi, score
+from denoise_core.evaluation.scores import Scores, recorded, score
 from denoise_core.evaluation.thresholds import GateThresholds
 from study_core.files import replacing
 
@@ -53,8 +53,9 @@ def evaluate_fold(
         }
         for name, values in methods.items():
             scores = score(values, reference_ML, corpus.wavelength_nm, roi_nm=corpus.study.roi_nm)
+            record = recorded(scores, manifest.frame["group_id"].to_numpy(dtype=str))
             rows.append(
-                {"split": split, "method": name, "captures": len(scores), **aggregate(scores), **roi(scores, limits)}
+                {"split": split, "method": name, "captures": len(scores), **record.figures, **roi(record, limits)}
             )
             tables.append(_captures(manifest, split, name, scores))
     with replacing(out / "captures.csv") as temporary:

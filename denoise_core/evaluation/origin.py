@@ -11,11 +11,6 @@ from denoise_core.corpus.store import Corpus
 from denoise_core.model.checkpoints import read_checkpoint
 from study_core.errors import BadInput
 
-RUNBOOK = (
-    "shipping the single best fold leaves 20 % of the data unused and is not representative; "
-    "train one production model on the full dataset, with this checkpoint as its warm start"
-)
-
 
 def fold_hashes(corpus: Corpus) -> dict[str, int]:
     """Hash of each fold's training manifest → fold; empty for a corpus that cannot be divided into folds."""
@@ -39,9 +34,3 @@ def fold_behind(checkpoint: Path, hashes: Mapping[str, int]) -> int | None:
     paths = (str(config.get(option) or "") for option in ("train_manifest", "checkpoint_dir", "log_dir"))
     found = next(filter(None, (re.search(r"fold_0*(\d+)", path) for path in paths)), None)
     return int(found[1]) if found else None
-
-
-def why_not_shipped(checkpoint: Path, hashes: Mapping[str, int]) -> str | None:
-    """The runbook's reason against a fold's model, None for a model that may ship once its gates pass."""
-    fold = fold_behind(checkpoint, hashes)
-    return None if fold is None else f"{checkpoint.name} is the model of fold {fold}: {RUNBOOK}"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from denoise_core.evaluation.predictions import denoised_name
 from denoise_core.evaluation.report import PanelAudit, strict, summarise
 from study_core.files import replacing
 
@@ -64,8 +65,3 @@ def _write_predictions(audit: PanelAudit, predictions: ArrayLike, folder: Path) 
     for relative, spectrum in zip(audit.panel.frame["relative_path"], np.asarray(predictions, np.float32), strict=True):
         with replacing(folder / denoised_name(relative)) as temporary:
             np.save(temporary, spectrum)
-
-
-def denoised_name(relative_path: str) -> str:
-    """`a/b/rep_000.npy` → `a/b/rep_000_denoised.npy`: the published name of a denoised capture."""
-    return relative_path.removesuffix(".npy") + "_denoised.npy"

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from denoise_core.corpus.manifest import FIRST_ROW, Manifest, read_manifest
-from denoise_core.evaluation.outputs import denoised_name
 from study_core.errors import BadInput
+from study_core.files import replacing
 
 Floats = NDArray[np.float64]
 
-_PACKED, _ARRAY = "denoised.npz", "denoised.npy"
+PACKED, _ARRAY = "denoised.npz", "denoised.npy"
 _EXTRA = "denoise the panel alone: what is judged is the panel, whole and nothing else"
 _SAFE = {
     ("numpy._core.multiarray", "_reconstruct"),
@@ -29,6 +29,27 @@ _SAFE = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
 }
+
+
+def denoised_name(relative_path: str) -> str:
+    """`a/b/rep_000.npy` → `a/b/rep_000_denoised.npy`: the published name of a denoised capture."""
+    return relative_path.removesuffix(".npy") + "_denoised.npy"
+
+
+def write_packed(path: Path, panel: Manifest, predictions_ML: ArrayLike) -> Path:
+    """The panel's predictions as one file, float32, each capture once; `read_predictions` reads it."""
+    unique_M = ~panel.frame["relative_path"].duplicated().to_numpy()
+    names = panel.frame["relative_path"].to_numpy(dtype=str)[unique_M]
+    with replacing(path) as temporary:
+        np.savez(temporary, relative_path=names, denoised=np.asarray(predictions_ML, np.float32)[unique_M])
+    return path
+
+
+def read_packed(path: Path, panel: Manifest) -> NDArray[np.float32]:
+    """What `write_packed` wrote, a row a panel row, whatever its values are: a diverged model's spectra, too."""
+    with np.load(path, allow_pickle=False) as packed:
+        at = {str(name): row for row, name in enumerate(packed["relative_path"])}
+        return np.asarray(packed["denoised"][[at[name] for name in panel.frame["relative_path"]]])
 
 
 def read_predictions(path: Path, panel: Manifest, *, points: int = 601) -> Floats:
@@ -43,9 +64,9 @@ def read_predictions(path: Path, panel: Manifest, *, points: int = 601) -> Float
     path = Path(path)
     if path.is_dir() and (path / _ARRAY).exists():
         return _from_array(path, panel, points)
-    if path.is_dir() and not (path / _PACKED).exists():
+    if path.is_dir() and not (path / PACKED).exists():
         return _from_folder(path, panel, points)
-    return _from_packed(path / _PACKED if path.is_dir() else path, panel, points)
+    return _from_packed(path / PACKED if path.is_dir() else path, panel, points)
 
 
 def _from_folder(folder: Path, panel: Manifest, points: int) -> Floats:

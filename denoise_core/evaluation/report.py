@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from denoise_core.corpus.manifest import Manifest
-from denoise_core.evaluation.thresholds import GATES, Reference
+from denoise_core.evaluation.measurement import Reference
+from denoise_core.evaluation.thresholds import GATES
 from study_core.errors import BadInput
 from study_core.gates import GateRecord, passed
 
@@ -30,6 +31,7 @@ class PanelAudit:
     metrics: dict[str, float]
     per_spectrum: pd.DataFrame
     per_group: pd.DataFrame
+    by_group: dict[str, dict[str, float]]
     downstream: dict[str, Any]
     controls: dict[str, dict[str, Any]]
     notices: tuple[str, ...]

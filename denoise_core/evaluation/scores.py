@@ -1,17 +1,19 @@
-"""All figures of one set of predictions against one reference. Shapes: M captures, L wavelengths."""
+"""All figures of one set of predictions against one reference. Shapes: M captures, L wavelengths.
+
+None of them depends on a threshold: shares of captures inside limits are counted where they are judged (`limits`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from denoise_core.evaluation.dips import ROI_NM, DipErrors, Roi, dip_errors, spurious_dips
 from denoise_core.evaluation.labels import Labels
+from denoise_core.evaluation.measurement import Reference, Scored, column
 from denoise_core.evaluation.metrics import Floats, composite_score, psnr_db, published_sam_deg, sam_deg
-from denoise_core.evaluation.thresholds import GateThresholds, Reference
 
 NO_TARGET_AREA = 1e-6
 """The published audit's rule for a spurious dip: a capture whose median target area is below this."""
@@ -60,26 +62,28 @@ def aggregate(scores: Scores) -> dict[str, float]:
     }
 
 
-def tail(scores: Scores, thresholds: GateThresholds) -> dict[str, float]:
-    """Gate 2's metrics: shares of captures inside the limits; NaN is outside."""
-    psnr_M, sam_M = scores.psnr_M >= thresholds.tail_psnr_min, scores.sam_M <= thresholds.tail_sam_max
+def dip_figures(scores: Scores) -> dict[str, float]:
+    """Gate 3's figures that need no limit: medians over the captures that have a dip to compare, and spurious dips."""
     return {
-        "psnr_pass_ratio": float(psnr_M.mean()),
-        "sam_pass_ratio": float(sam_M.mean()),
-        "joint_pass_ratio": float((psnr_M & sam_M).mean()),
-    }
-
-
-def roi(scores: Scores, thresholds: GateThresholds) -> dict[str, float]:
-    """Gate 3's metrics. A capture without a dip to compare has no area error and is not within it."""
-    return {
-        "area_within_10_pct_ratio": float((scores.dips.area_error_pct_M <= thresholds.roi_area_error_max_pct).mean()),
         "centroid_mae_nm_median": _quantile(scores.dips.centroid_error_nm_M, 0.5),
         "depth_mae_median": _quantile(scores.dips.depth_error_M, 0.5),
         "spurious_peaks": float(scores.spurious_M.sum()),
         "spurious_per_capture": float(scores.spurious_M.mean()),
-        "spurious_free_ratio": float((scores.spurious_M <= thresholds.spurious_max).mean()),
     }
+
+
+def recorded(scores: Scores, group_M: Labels) -> Scored:
+    """As the judge takes it."""
+    return Scored(
+        figures={**aggregate(scores), **dip_figures(scores)},
+        by_group=per_group(scores, group_M),
+        psnr_M=column(scores.psnr_M),
+        sam_M=column(scores.sam_M),
+        area_error_pct_M=column(scores.dips.area_error_pct_M),
+        centroid_error_nm_M=column(scores.dips.centroid_error_nm_M),
+        depth_error_M=column(scores.dips.depth_error_M),
+        spurious_M=tuple(int(count) for count in scores.spurious_M),
+    )
 
 
 def per_group(scores: Scores, group_M: Labels) -> dict[str, dict[str, float]]:
@@ -102,24 +106,7 @@ def per_group(scores: Scores, group_M: Labels) -> dict[str, dict[str, float]]:
     return table
 
 
-def control_row(scores: Scores, group_M: Labels, thresholds: GateThresholds) -> dict[str, Any]:
-    """One line of the table of controls: panel figures, and by group PSNR, SAM and the share within the ROI limit."""
-    within_M = scores.dips.area_error_pct_M <= thresholds.roi_area_error_max_pct
-    return {
-        **aggregate(scores),
-        **roi(scores, thresholds),
-        "by_group": {
-            name: {
-                "psnr_mean": row["psnr_mean"],
-                "sam_mean": row["sam_mean"],
-                "area_within_10_pct_ratio": float(within_M[group_M == name].mean()),
-            }
-            for name, row in per_group(scores, group_M).items()
-        },
-    }
-
-
 def _quantile(values: Floats, share: float) -> float:
-    """Quantile of the values that are no NaN (the shares in `roi` count those as failed); NaN when there are none."""
+    """Quantile of the values that are no NaN (the shares of `limits` count those as outside); NaN without any."""
     known = values[~np.isnan(values)]
     return float(np.quantile(known, share)) if len(known) else float("nan")

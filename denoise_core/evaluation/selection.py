@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.reference import loo_mean
 from denoise_core.evaluation.labels import Labels
+from denoise_core.evaluation.measurement import UnseenGroups
 from denoise_core.evaluation.metrics import Floats, psnr_db
-from denoise_core.evaluation.scores import control_row, score
-from denoise_core.evaluation.thresholds import GateThresholds
+from denoise_core.evaluation.scores import recorded, score
 from denoise_core.evaluation.worth import LEAST_SAMPLES, worth
 from study_core.errors import BadInput
 
@@ -56,10 +56,10 @@ def unseen_figures(
     *,
     training: Manifest,
     selected_on: Sequence[str],
-    thresholds: GateThresholds | None = None,
     base_ML: ArrayLike | None = None,
     base: str = "",
-) -> dict[str, Any]:
+    what: str = "",
+) -> UnseenGroups:
     """Figures under `loo` on groups that neither training nor any choice has seen (a fold's test groups).
 
     `base_ML`: what the model's own linear base makes of the same rows; then `worth` says whether the model is worth
@@ -79,10 +79,17 @@ def unseen_figures(
     reference_ML = loo_mean(corpus, rows)
     scores = score(predictions_ML, reference_ML, corpus.wavelength_nm, roi_nm=corpus.study.roi_nm)
     group_M = manifest.frame["group_id"].to_numpy(dtype=str)
-    figures = {"groups": list(manifest.groups), **control_row(scores, group_M, thresholds or GateThresholds())}
-    if base_ML is None or len({group.rsplit("/", 1)[0] for group in manifest.groups}) < LEAST_SAMPLES:
-        return figures
-    return {**figures, "worth": worth(scores.psnr_M, psnr_db(base_ML, reference_ML), group_M, base).record()}
+    samples = {group.rsplit("/", 1)[0] for group in manifest.groups}
+    gain = None
+    if base_ML is not None and len(samples) >= LEAST_SAMPLES:
+        gain = worth(scores.psnr_M, psnr_db(base_ML, reference_ML), group_M, base)
+    return UnseenGroups(
+        groups=manifest.groups,
+        group_M=tuple(group_M.tolist()),
+        scored=recorded(scores, group_M),
+        worth=gain,
+        what=what,
+    )
 
 
 def selection_notice(panel: Manifest, selected_on: Sequence[str]) -> str:

@@ -6,16 +6,14 @@ gates", and its downstream proxy); gates 5 to 7 and the worth gate are ours. The
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
 
 from pydantic import Field
 
+from denoise_core.evaluation.measurement import Reference
 from study_core.gates import Comparison, GateRule
 from study_core.plan import Frozen
-
-Reference = Literal["loo", "self"]
 
 GATES = ("integrity", "aggregate", "tail", "roi", "downstream", "skill", "fidelity", "plausibility")
 """The gates in order: their index is the number that the reports print."""
@@ -237,18 +235,11 @@ def dose_rules(thresholds: GateThresholds) -> tuple[GateRule, ...]:
     )
 
 
-def skill_rules(thresholds: GateThresholds, groups: Sequence[str]) -> tuple[GateRule, ...]:
+def skill_rules(thresholds: GateThresholds) -> tuple[GateRule, ...]:
     """Gate 5 under the leave-one-out reference: better than raw in every group, no worse than Savitzky-Golay."""
-    per_group = [
-        rule
-        for group in groups
-        for rule in (
-            thresholds.rule("skill", f"psnr_gain_over_raw[{group}]", ">", "skill_psnr_over_raw_db"),
-            thresholds.rule("skill", f"sam_gain_over_raw[{group}]", ">", "skill_sam_over_raw_deg"),
-        )
-    ]
     return (
-        *per_group,
+        replace(thresholds.rule("skill", "psnr_gain_over_raw", ">", "skill_psnr_over_raw_db"), each="group"),
+        replace(thresholds.rule("skill", "sam_gain_over_raw", ">", "skill_sam_over_raw_deg"), each="group"),
         thresholds.rule("skill", "psnr_gain_over_savgol", ">=", "skill_psnr_over_sg_db"),
         thresholds.rule("skill", "sam_gain_over_savgol", ">=", "skill_sam_over_sg_deg"),
     )
@@ -274,7 +265,6 @@ def plausibility_rules(thresholds: GateThresholds) -> tuple[GateRule, ...]:
     return (replace(thresholds.rule("plausibility", "error_over_floor", ">=", "error_over_floor_min"), each="group"),)
 
 
-def worth_rules(thresholds: GateThresholds | None = None) -> tuple[GateRule, ...]:
-    """The worth gate, of `worth.Worth`. It recommends model or filter; it is no part of the readiness gates."""
-    limits = thresholds or GateThresholds()
-    return (limits.rule("worth", "gain_over_base_low_db", ">", "worth_gain_low_db"),)
+def worth_rules(thresholds: GateThresholds) -> tuple[GateRule, ...]:
+    """The worth gate, of `measurement.Worth`. It recommends model or filter; it is no part of the readiness gates."""
+    return (thresholds.rule("worth", "gain_over_base_low_db", ">", "worth_gain_low_db"),)

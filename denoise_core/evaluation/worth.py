@@ -6,59 +6,17 @@ and not the capture.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import ttest_1samp
 
 from denoise_core.evaluation.labels import Labels, each
+from denoise_core.evaluation.measurement import Worth
 from denoise_core.evaluation.metrics import Floats
-from denoise_core.evaluation.thresholds import worth_rules
 from study_core.errors import BadInput
-from study_core.gates import GateRecord, Measure, judge
 
 CONFIDENCE = 0.95
 LEAST_SAMPLES = 3
-
-
-@dataclass(frozen=True)
-class Worth:
-    """Gain in PSNR over the base, dB: mean over samples, its 95 % interval, and the gain of each group."""
-
-    base: str
-    gain_db: float
-    low_db: float
-    high_db: float
-    samples: int
-    groups: int
-    groups_better: int
-    by_group: dict[str, float]
-
-    @property
-    def measures(self) -> list[Measure]:
-        return [Measure("gain_over_base_db", self.gain_db), Measure("gain_over_base_low_db", self.low_db)]
-
-    @property
-    def verdict(self) -> GateRecord:
-        """The worth gate: passed where the whole interval lies above 0."""
-        (record,) = judge(self.measures, worth_rules())
-        return record
-
-    def sentence(self) -> str:
-        """What to do, and why."""
-        figures = (
-            f"{self.gain_db:+.3f} dB over {self.base} on groups that no choice has seen (95 % {self.low_db:+.3f} to "
-            f"{self.high_db:+.3f}, {self.samples} samples, {self.groups_better} of {self.groups} groups better)"
-        )
-        if self.verdict.passed:
-            return f"Ship the model: {figures}."
-        return f"Ship the filter: the model's gain is not resolved, {figures}."
-
-    def record(self) -> dict[str, Any]:
-        """JSON-ready, with the verdict and the sentence."""
-        return {**asdict(self), "verdict": self.verdict.record(), "recommendation": self.sentence()}
 
 
 def worth(model_psnr_M: ArrayLike, base_psnr_M: ArrayLike, group_M: Labels, base: str) -> Worth:
@@ -80,7 +38,14 @@ def worth(model_psnr_M: ArrayLike, base_psnr_M: ArrayLike, group_M: Labels, base
         interval = ttest_1samp(gain_S, 0.0).confidence_interval(CONFIDENCE)
         low, high = float(interval.low), float(interval.high)
     return Worth(
-        base, mean, low, high, len(gain_S), len(by_group), sum(gain > 0 for gain in by_group.values()), by_group
+        base=base,
+        gain_db=mean,
+        low_db=low,
+        high_db=high,
+        samples=len(gain_S),
+        groups=len(by_group),
+        groups_better=sum(gain > 0 for gain in by_group.values()),
+        by_group=by_group,
     )
 
 

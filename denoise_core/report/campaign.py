@@ -17,7 +17,7 @@ from denoise_core.corpus.manifest import manifest_of
 from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.store import Corpus
 from denoise_core.evaluation.folds import MODEL
-from denoise_core.evaluation.outputs import denoised_name
+from denoise_core.evaluation.predictions import denoised_name
 from denoise_core.report import figures
 from denoise_core.report.campaign_blocks import (
     NAMES,

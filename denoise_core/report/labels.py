@@ -76,7 +76,7 @@ _GATE_TITLES = {"roi": "ROI"}
 
 
 def metric_label(metric: str) -> Label:
-    """Label of a metric; `name[group]` gets the group's short name; an unknown one keeps its own name, unrounded."""
+    """Label of a metric; an unknown one keeps its name, unrounded. `name[group]` is how runs of old said a slice."""
     name, _, group = metric.partition("[")
     label = _METRICS.get(name, Label(name, ""))
     return label._replace(text=f"{label.text}, {group_label(group.rstrip(']'))}") if group else label

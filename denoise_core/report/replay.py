@@ -19,8 +19,9 @@ from denoise_core.corpus.manifest import FIRST_ROW, Manifest, read_manifest
 from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.evaluation.audit import audit_predictions
 from denoise_core.evaluation.controls import LEFT_OUT, fitted_control_predictions
+from denoise_core.evaluation.measurement import Reference
 from denoise_core.evaluation.report import PanelAudit, git_hash
-from denoise_core.evaluation.thresholds import GateThresholds, Reference
+from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.report.labels import NO_VALUE
 from denoise_core.report.record import PANEL_EVAL, PANEL_FILE, TRAINING_FILE, RunRecord, read_run
 from study_core.bundles import unpacked
@@ -233,7 +234,8 @@ def _judge(corpus: Corpus, record: RunRecord, panel: Manifest, training: Manifes
 
 def _compare(comparison: _Comparison, record: RunRecord, audit: PanelAudit) -> None:
     _compare_gates(comparison, record.gates, audit)
-    comparison.mapping("metrics", record.metrics, audit.metrics)
+    whole = {name: value for name, value in record.metrics.items() if "[" not in name}  # of old; slices are in gates
+    comparison.mapping("metrics", whole, audit.metrics)
     comparison.close("verdict", "score", record.verdict.get("score"), audit.composite_score)
     again = audit.controls
     for name, row in record.controls.items():
@@ -266,9 +268,14 @@ def _compare_gates(comparison: _Comparison, recorded: Sequence[Mapping[str, Any]
 
 
 def _rule(gate: Mapping[str, Any]) -> tuple[str, str, str]:
-    """A rule's gate, metric and slice; where within a group it was worst is a finding, not part of the rule."""
+    """A rule's gate, metric and slice; where within a group it was worst is a finding, not part of the rule.
+
+    A bundle of old has the group in the metric's name: `name[group]`.
+    """
     where = gate.get("slice") or {}
-    return str(gate["gate"]), str(gate["metric"]), ", ".join(str(where[key]) for key in SLICES if key in where)
+    metric, _, group = str(gate["metric"]).partition("[")
+    slices = [group.rstrip("]")] if group else [str(where[key]) for key in SLICES if key in where]
+    return str(gate["gate"]), metric, ", ".join(slices)
 
 
 def _not_replayed(record: RunRecord, controls: bool) -> tuple[str, ...]:

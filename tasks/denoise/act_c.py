@@ -8,7 +8,7 @@ from typing import Any
 from study_core.files import read_json, write_text
 from study_core.verdict import Verdict
 from tasks import artifacts
-from tasks.denoise.steps import PanelReport
+from tasks.denoise.judging import PanelReport
 from tasks.run import Run, artifacts_root
 
 

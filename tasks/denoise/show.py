@@ -16,26 +16,22 @@ from study_core.report.blocks import Page
 from tasks import artifacts, compare
 from tasks.bundle import write_bundle
 from tasks.denoise.inputs import Data
-from tasks.denoise.steps import PanelReport
+from tasks.denoise.judging import PanelReport
 from tasks.provenance import ROOT
 from tasks.run import Run, logger
 from tasks.runs import RunFacts
 
 
-def collect(run: Run, trained: Trained, report: PanelReport | None) -> None:
-    """Bring a training's logs and best checkpoint, and its panel audit, into the run's folder."""
+def collect(run: Run, trained: Trained) -> None:
+    """Bring a training's logs and best checkpoint into the run's folder."""
     place(trained.best.path, run.folder / trained.best.path.relative_to(trained.folder))
     place_tree(trained.folder / "logs", run.folder / "logs")
-    if report is not None:
-        place_tree(report.folder, run.folder / "final_analytics" / "panel_eval")
 
 
 def publish(run: Run, data: Data, trained: Trained | None, report: PanelReport) -> Shown:
     """Collect the run's files and show them: verdict, gates, controls, training curve, model card, comparison."""
     if trained is not None:
-        collect(run, trained, report)
-    else:
-        place_tree(report.folder, run.folder / "final_analytics" / "panel_eval")
+        collect(run, trained)
     write_json(run.folder / "verdict.json", report.best.model_dump(mode="json"))
     run.event("verdict", report.best.sentence(), gates=report.best.table(), candidate=report.best.candidate_sha256)
     artifacts.publish_table(run, "gates", report.best.table(), report.best.sentence())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
-from denoise_core.evaluation.thresholds import GateThresholds, Reference
-from denoise_core.jobs.audit import AuditPanel, PanelAudited, Unseen, audit_panel
+from denoise_core.evaluation.measurement import Reference
+from denoise_core.evaluation.thresholds import GateThresholds
+from denoise_core.jobs.audit import MeasurePanel, Unseen, measure_panel
 from denoise_core.jobs.denoise import Denoise, Denoised, denoise
 from denoise_core.jobs.fold import FoldScored, ScoreFold, score_fold
 from denoise_core.jobs.train import Train, Trained, train
@@ -18,20 +18,10 @@ from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
 from study_core.job import Content
 from study_core.plan import changed
-from study_core.verdict import Verdict, read_verdict
-from tasks import comparison
+from tasks.denoise import judging
 from tasks.denoise.inputs import Data
+from tasks.denoise.judging import PanelReport
 from tasks.dispatch import Ask, Cluster
-
-
-@dataclass(frozen=True)
-class PanelReport:
-    """What the panel audit said of every checkpoint, best first."""
-
-    best: Verdict
-    verdicts: tuple[Verdict, ...]
-    incumbent: Verdict | None
-    folder: Path
 
 
 def corpus_content(corpus: Corpus) -> Content:
@@ -106,34 +96,31 @@ def audit(
     unseen: Mapping[str, Content] | None = None,
     device: str = "auto",
 ) -> PanelReport:
-    """Judge checkpoints on the panel; verdicts by rank, each beside the model in production (`incumbent`)."""
-    request = AuditPanel(
+    """Measure checkpoints on the panel by a job, and judge them here: another threshold asks for no other job.
+
+    Verdicts by rank, each beside `incumbent`, the model in production. One that is among the checkpoints is measured
+    once.
+    """
+    asked = [Content.of(path) for path in dict.fromkeys(checkpoints)]
+    held = Content.of(incumbent) if incumbent else None
+    known = [content.sha256 for content in asked]
+    every = asked if held is None or held.sha256 in known else [*asked, held]
+    request = MeasurePanel(
         corpus=corpus_content(data.corpus),
         panel=manifest_content(data.panel),
         training=manifest_content(data.training),
-        checkpoints=tuple(Content.of(path) for path in checkpoints),
-        incumbent=Content.of(incumbent) if incumbent else None,
+        checkpoints=tuple(every),
         unseen=Unseen(**unseen) if unseen else None,
-        thresholds=thresholds,
-        expected_hash=expected_hash or None,
         reference=reference,
-        selected_on=tuple(selected_on),
         device=device,
     )
-    return panel_report(cluster.ask(audit_panel, request, name="audit-panel", stage="evaluate"), margin)
-
-
-def panel_report(receipt: PanelAudited, margin: float) -> PanelReport:
-    """The audit's receipt as verdicts, best first, each beside the model in production."""
-    incumbent = read_verdict(receipt.incumbent.path) if receipt.incumbent else None
-    judged = (read_verdict(content.path) for content in receipt.verdicts)
-    verdicts = tuple(comparison.beside(verdict, incumbent, margin) for verdict in judged)
-    return PanelReport(
-        best=verdicts[0],
-        verdicts=verdicts,
-        incumbent=incumbent,
-        folder=receipt.folder,
-    )
+    receipt = cluster.ask(measure_panel, request, name="audit-panel", stage="evaluate")
+    return judging.judged(
+        cluster.run, data, receipt, thresholds,
+        candidates=len(asked),
+        incumbent=None if held is None else [content.sha256 for content in every].index(held.sha256),
+        margin=margin, expected_hash=expected_hash, selected_on=selected_on,
+    )  # fmt: skip
 
 
 def denoising(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from flow_lab import Lab, starts, tiny, until
+from flow_lab import LENIENT, Lab, starts, tiny, until
 
 from tasks.audit_log import verify
 from tasks.slurm.journal import Journal
@@ -343,6 +343,15 @@ def test_what_a_campaign_made_can_be_audited(lab: Lab, two_folds: str) -> None:
     assert {"raw", "savgol_61_3"} <= set(summary["controls"])
     assert len(summary["ranked_order"]) == 2  # the best checkpoint of each fold
     assert "panel-qa-gates" in lab.artifacts_of(run_id)
+
+    before = lab.job_keys()
+    code, again, printed = lab.watch("panel-qa/audit", {**plan, "gates": LENIENT})
+    assert lab.job_keys() == before  # another threshold: the same numbers judged again, no job
+    assert lab.events(again, "job-reused")
+    old, new = (json.loads((lab.folder(run) / "verdict.json").read_text())["gates"] for run in (run_id, again))
+    failed = [{row["metric"] for row in rows if not row["passed"]} for rows in (old, new)]
+    assert "psnr_mean" in failed[0] - failed[1]
+    assert [row["value"] for row in old] == [row["value"] for row in new]
 
 
 def test_a_checkpoint_denoises_a_whole_manifest(lab: Lab, two_folds: str) -> None:

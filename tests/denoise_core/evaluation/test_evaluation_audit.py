@@ -13,8 +13,9 @@ from denoise_core.corpus.manifest import Manifest, manifest_of
 from denoise_core.corpus.store import Corpus
 from denoise_core.evaluation.audit import audit_predictions
 from denoise_core.evaluation.dips import DipErrors
+from denoise_core.evaluation.limits import roi, tail
 from denoise_core.evaluation.report import PanelAudit, rank, summarise
-from denoise_core.evaluation.scores import Scores, roi, tail
+from denoise_core.evaluation.scores import Scores, recorded
 from denoise_core.evaluation.thresholds import GATES, GateThresholds
 from study_core.errors import BadInput
 
@@ -56,7 +57,8 @@ def test_limits_of_a_capture_are_inclusive_and_nan_is_outside() -> None:
     area = np.array([10.0, np.nextafter(10.0, 11), np.nan, 0.0])
     spurious = np.array([0, 1, 0, 0])
     scores = Scores(at, sam, DipErrors(area, area, area, area, np.full(4, 6)), spurious)
-    shares = {**tail(scores, GateThresholds()), **roi(scores, GateThresholds())}
+    record = recorded(scores, np.array(["a", "a", "b", "b"]))
+    shares = {**record.figures, **tail(record, GateThresholds()), **roi(record, GateThresholds())}
     assert shares["psnr_pass_ratio"] == 0.5
     assert shares["sam_pass_ratio"] == 0.75
     assert shares["joint_pass_ratio"] == 0.25
@@ -192,7 +194,7 @@ def test_the_identity_is_not_better_than_raw(tiny: Corpus, tiny_panel: Manifest,
     raw = tiny.spectra_NL[tiny.rows(tiny_panel)]
     judged = audit_predictions(tiny, tiny_panel, raw, training=tiny_training)
     assert "skill" in judged.failed_gates
-    gains = {r.metric: r for r in judged.gates if r.metric.startswith("psnr_gain_over_raw[")}
+    gains = {r.slice["group"]: r for r in judged.gates if r.metric == "psnr_gain_over_raw"}
     assert len(gains) == 3
     assert all(r.value == 0.0 and not r.passed for r in gains.values())
 
@@ -204,8 +206,8 @@ def test_being_worse_than_raw_on_one_group_is_enough_to_fail(
     worse = good.copy()
     worse[(tiny_panel.frame["group_id"] == group).to_numpy()] += 0.002
     judged = audit_predictions(tiny, tiny_panel, worse, training=tiny_training)
-    failed = [result.metric for result in judged.gates if result.gate == "skill" and not result.passed]
-    assert failed == [f"psnr_gain_over_raw[{group}]"]
+    failed = [(r.metric, r.slice) for r in judged.gates if r.gate == "skill" and not r.passed]
+    assert failed == [("psnr_gain_over_raw", {"group": group})]
 
 
 def test_the_reference_is_the_mean_of_the_other_captures(

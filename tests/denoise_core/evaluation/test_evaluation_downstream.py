@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -9,16 +11,23 @@ from scipy.stats import spearmanr
 from denoise_core.evaluation.downstream import (
     PanelLabels,
     downstream_metrics,
-    flat_metrics,
     peak_f1,
     separability,
     spearman,
     within_group_variance,
 )
+from denoise_core.evaluation.judging import flat_metrics, published_downstream
 from denoise_core.evaluation.thresholds import GateThresholds
 
 WAVELENGTH = 300.0 + 0.5 * np.arange(601)
 THRESHOLDS = GateThresholds()
+
+
+def measured(
+    raw: np.ndarray, denoised: np.ndarray, labels: PanelLabels, wavelength_nm: np.ndarray, thresholds: GateThresholds
+) -> dict[str, Any]:
+    """Measured, then under the published names."""
+    return published_downstream(downstream_metrics(raw, denoised, labels, wavelength_nm), thresholds)
 
 
 def panel(doses: tuple[float, ...] = (40.0, 15.0, 0.0), noise: float = 0.01) -> tuple[np.ndarray, PanelLabels]:
@@ -43,7 +52,7 @@ def test_variance_is_the_mean_over_groups_of_the_mean_over_wavelengths() -> None
 def test_halving_the_noise_drops_the_variance_by_three_quarters_and_doubles_separability() -> None:
     raw, labels = panel()
     means = np.repeat([raw[20 * g : 20 * g + 20].mean(axis=0) for g in range(3)], 20, axis=0)
-    found = downstream_metrics(raw, means + 0.5 * (raw - means), labels, WAVELENGTH, THRESHOLDS)
+    found = measured(raw, means + 0.5 * (raw - means), labels, WAVELENGTH, THRESHOLDS)
     assert flat_metrics(found)["variance_drop_pct"] == pytest.approx(75.0)
     ratio = found["separability"]["denoised_ratio"] / found["separability"]["baseline_ratio"]
     assert ratio == pytest.approx(2.0)
@@ -57,10 +66,10 @@ def test_one_treatment_has_no_separability() -> None:
 def test_collapsing_every_row_to_its_treatment_is_very_separable_but_finite() -> None:
     raw, labels = panel()
     means = np.repeat([raw[20 * g : 20 * g + 20].mean(axis=0) for g in range(3)], 20, axis=0)
-    found = flat_metrics(downstream_metrics(raw, means, labels, WAVELENGTH, THRESHOLDS))
+    found = flat_metrics(measured(raw, means, labels, WAVELENGTH, THRESHOLDS))
     assert found["separability_gain"] > 1e9
     assert found["variance_drop_pct"] == pytest.approx(100.0)
-    nowhere = flat_metrics(downstream_metrics(raw, np.full_like(raw, 0.3), labels, WAVELENGTH, THRESHOLDS))
+    nowhere = flat_metrics(measured(raw, np.full_like(raw, 0.3), labels, WAVELENGTH, THRESHOLDS))
     assert nowhere["separability_gain"] < 0  # treatments and all collapsed to one spectrum
 
 
@@ -74,14 +83,14 @@ def test_spearman_is_scipys_with_ties_and_zero_without_variation() -> None:
 def test_one_dose_a_treatment_makes_the_dose_test_vacuous_and_the_groups_are_compared_instead() -> None:
     raw, labels = panel()
     upside_down = 0.5 - raw
-    dose = downstream_metrics(raw, upside_down, labels, WAVELENGTH, THRESHOLDS)["dose_monotonicity"]
+    dose = measured(raw, upside_down, labels, WAVELENGTH, THRESHOLDS)["dose_monotonicity"]
     assert dose["vacuous"]
     assert dose["primary_pass"]  # as in the published proxy, whatever is done to the spectra
     assert np.isnan(dose["peak_f1_mean"])
     assert dose["across_groups"]["baseline_rho"] == pytest.approx(-1.0)
     assert dose["across_groups"]["denoised_rho"] == pytest.approx(1.0)
     assert dose["across_groups"]["pass"] is True
-    back = downstream_metrics(upside_down, raw, labels, WAVELENGTH, THRESHOLDS)["dose_monotonicity"]
+    back = measured(upside_down, raw, labels, WAVELENGTH, THRESHOLDS)["dose_monotonicity"]
     assert back["across_groups"]["pass"] is False
 
 
@@ -89,10 +98,8 @@ def test_two_doses_in_a_treatment_make_it_a_real_test_with_the_fallback() -> Non
     raw, labels = panel(noise=1e-4)
     dose_M = np.tile([10.0, 20.0], 30)
     raw = raw + 1e-3 * dose_M[:, None]  # area rises with dose inside every treatment
-    kept = downstream_metrics(raw, raw, PanelLabels(labels.group_M, labels.treatment_M, dose_M), WAVELENGTH, THRESHOLDS)
-    lost = downstream_metrics(
-        raw, 0.5 - raw, PanelLabels(labels.group_M, labels.treatment_M, dose_M), WAVELENGTH, THRESHOLDS
-    )
+    kept = measured(raw, raw, PanelLabels(labels.group_M, labels.treatment_M, dose_M), WAVELENGTH, THRESHOLDS)
+    lost = measured(raw, 0.5 - raw, PanelLabels(labels.group_M, labels.treatment_M, dose_M), WAVELENGTH, THRESHOLDS)
     assert not kept["dose_monotonicity"]["vacuous"]
     assert kept["dose_monotonicity"]["primary_pass"]
     assert lost["dose_monotonicity"]["median_delta_rho"] == pytest.approx(-1.73, abs=0.02)
@@ -104,7 +111,7 @@ def test_two_doses_in_a_treatment_make_it_a_real_test_with_the_fallback() -> Non
 def test_unknown_doses_fall_back_to_peak_f1() -> None:
     raw, labels = panel()
     unknown = PanelLabels(labels.group_M, labels.treatment_M, np.full(60, np.nan))
-    dose = downstream_metrics(raw, raw, unknown, WAVELENGTH, THRESHOLDS)["dose_monotonicity"]
+    dose = measured(raw, raw, unknown, WAVELENGTH, THRESHOLDS)["dose_monotonicity"]
     assert dose["dose_column_used"] is None
     assert not dose["primary_pass"]
     assert dose["peak_f1_mean"] == 1.0

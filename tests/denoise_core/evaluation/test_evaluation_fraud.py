@@ -17,6 +17,7 @@ from denoise_core.evaluation.features import EVERY, Feature
 from denoise_core.evaluation.leak import duplicate_pairs, leaked_pairs
 from denoise_core.evaluation.selection import unseen_figures
 from denoise_core.evaluation.thresholds import GateThresholds
+from denoise_core.evaluation.unseen import recommendation, worth_gate
 from denoise_core.evaluation.worth import worth
 from study_core.errors import BadInput
 
@@ -202,13 +203,16 @@ def test_worth_is_resolved_by_samples_not_by_captures() -> None:
     small = base_M + np.repeat(np.repeat([0.5, -0.4, 0.1, -0.2, 0.3], 2), 150)  # many captures, five specimens
     unresolved = worth(small, base_M, group_M, "f")
     assert unresolved.low_db < 0 < unresolved.gain_db
-    assert not unresolved.verdict.passed
-    assert unresolved.sentence().startswith("Ship the filter")
+    assert not worth_gate(unresolved, GateThresholds()).passed
+    assert recommendation(unresolved, GateThresholds()).startswith("Ship the filter")
     plain = worth(base_M + np.repeat(np.repeat([0.2, 0.15, 0.25, 0.2, 0.3], 2), 150), base_M, group_M, "f")
     assert plain.low_db > 0
-    assert plain.sentence().startswith("Ship the model")
+    assert recommendation(plain, GateThresholds()).startswith("Ship the model")
+    demanding = GateThresholds(worth_gain_low_db=1.0)
+    assert recommendation(plain, demanding).startswith("Ship the filter")
     assert (plain.samples, plain.groups, plain.groups_better) == (5, 10, 10)
-    assert worth(base_M, base_M, group_M, "f").sentence().startswith("Ship the filter")  # it is its base
+    same = worth(base_M, base_M, group_M, "f")  # it is its base
+    assert recommendation(same, GateThresholds()).startswith("Ship the filter")
     with pytest.raises(BadInput, match="samples"):
         worth(base_M[:300], base_M[:300], group_M[:300], "f")
 
@@ -226,7 +230,8 @@ def test_figures_on_unseen_groups_say_what_to_ship(
         )
         audit = audit_predictions(tiny, tiny_panel, tiny_truth, training=tiny_training, unseen=figures)
         (notice,) = [notice for notice in audit.notices if notice.startswith("Ship")]
-        assert notice == figures["worth"]["recommendation"]
+        assert figures.worth is not None
+        assert notice == recommendation(figures.worth, GateThresholds())
         return notice
 
     assert recommended(better_ML).startswith("Ship the model: +5.")

@@ -19,10 +19,9 @@ from denoise_core.evaluation.thresholds import (
     metric_rules,
     skill_rules,
 )
-from study_core.gates import GateRule, judge, passed, refused
+from study_core.gates import GateRule, Measure, judge, passed, refused
 
 THRESHOLDS = GateThresholds()
-GROUP = "treatment_5/sample_H/6Oclock"
 GOOD = {
     "panel_hash_differs": 0.0,
     "leaked_groups": 0.0,
@@ -41,8 +40,8 @@ GOOD = {
     "median_delta_rho": 0.0,
     "improved_ratio": 1.0,
     "peak_f1_mean": 0.95,
-    f"psnr_gain_over_raw[{GROUP}]": 8.0,
-    f"sam_gain_over_raw[{GROUP}]": 0.5,
+    "psnr_gain_over_raw": 8.0,
+    "sam_gain_over_raw": 0.5,
     "psnr_gain_over_savgol": 4.0,
     "sam_gain_over_savgol": 0.3,
 }
@@ -52,7 +51,7 @@ RULES = (
     metric_rules(THRESHOLDS, "self")[-1],
     *downstream_rules(THRESHOLDS, dose_response_kept=True),
     downstream_rules(THRESHOLDS, dose_response_kept=False)[-1],
-    *skill_rules(THRESHOLDS, [GROUP]),
+    *(replace(rule, each="") for rule in skill_rules(THRESHOLDS)),  # by group: below
 )
 JUDGED = GATES[:6]  # fidelity and plausibility are judged by slice: test_evaluation_fraud
 every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.metric)
@@ -116,6 +115,15 @@ def test_dropping_the_only_rule_of_a_gate_is_refused(rule: GateRule) -> None:
     assert [result.gate for result in results if not result.passed] == [rule.gate]
 
 
+def test_a_group_that_was_not_measured_is_refused_by_name() -> None:
+    rules = [rule for rule in skill_rules(THRESHOLDS) if rule.each]
+    measures = [Measure(rule.metric, 8.0, {"group": "one"}) for rule in rules]
+    assert passed(judge(measures, rules, expected={"group": ["one"]}))
+    records = judge(measures, rules, expected={"group": ["one", "other"]})
+    refusals = [record.reason for record in records if not record.passed]
+    assert refusals == ["refused: group other was not measured"] * len(rules)
+
+
 def test_an_empty_list_of_gates_never_passes() -> None:
     assert not passed(judge(GOOD, []))
     assert not passed(())
@@ -146,7 +154,7 @@ def test_every_threshold_is_titled_reasoned_and_used(field: str) -> None:
     assert info.description
     source = Path(__file__).parents[3] / "denoise_core" / "evaluation"
     used = [
-        name for name in ("thresholds.py", "scores.py") if re.search(rf'["\.]{field}\b', (source / name).read_text())
+        name for name in ("thresholds.py", "limits.py") if re.search(rf'["\.]{field}\b', (source / name).read_text())
     ]
     assert used
 

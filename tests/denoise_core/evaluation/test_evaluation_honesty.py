@@ -60,8 +60,8 @@ def test_figures_on_unseen_groups_refuse_groups_that_were_seen(tiny: Corpus, tin
     rest = manifest_of(tiny.captures[tiny.captures["group_id"] == groups[1]])
     raw = tiny.spectra_NL[tiny.rows(test)]
     found = unseen_figures(tiny, test, raw, training=rest, selected_on=[groups[2]])
-    assert found["groups"] == [groups[0]]
-    assert found["psnr_mean"] == pytest.approx(59.85, abs=0.3)
+    assert found.groups == (groups[0],)
+    assert found.scored.figures["psnr_mean"] == pytest.approx(59.85, abs=0.3)
     with pytest.raises(BadInput, match="trained on"):
         unseen_figures(tiny, test, raw, training=tiny_training, selected_on=[])
     with pytest.raises(BadInput, match="choice"):
@@ -71,17 +71,19 @@ def test_figures_on_unseen_groups_refuse_groups_that_were_seen(tiny: Corpus, tin
 def test_an_audit_carries_coverage_and_unseen_figures(
     tiny: Corpus, tiny_panel: Manifest, tiny_training: Manifest, tiny_truth: np.ndarray
 ) -> None:
+    unseen = unseen_figures(tiny, tiny_panel, tiny_truth, training=tiny_training, selected_on=[])
     judged = audit_predictions(
         tiny,
         tiny_panel,
         tiny_truth,
         training=tiny_training,
         standard_error_ML=np.full_like(tiny_truth, 0.001 / np.sqrt(29)),
-        unseen={"groups": ["x"], "psnr_mean": 50.0},
+        unseen=unseen,
         selected_on=[tiny_panel.groups[1]],
     )
     assert judged.summary["uncertainty"]["coverage_68"] == pytest.approx(0.68, abs=0.02)
-    assert judged.summary["unseen_groups"]["groups"] == ["x"]
+    assert judged.summary["unseen_groups"]["groups"] == list(tiny_panel.groups)
+    assert judged.summary["unseen_groups"]["psnr_mean"] == judged.metrics["psnr_mean"]
     assert any(n.startswith("Selection bias") and tiny_panel.groups[1] in n for n in judged.notices)
     assert not any("No figures on groups" in n for n in judged.notices)
 

@@ -9,7 +9,8 @@ import pytest
 
 from denoise_core.corpus.folds import fold_manifests
 from denoise_core.corpus.store import Corpus, open_corpus
-from denoise_core.evaluation.origin import fold_behind, fold_hashes, why_not_shipped
+from denoise_core.evaluation.origin import fold_behind, fold_hashes
+from denoise_core.evaluation.panel import why_not_shipped
 from denoise_core.model.checkpoints import save_plain
 
 
@@ -33,7 +34,7 @@ def test_the_manifests_hash_names_the_fold(mini: Corpus, hashes: dict[str, int],
     trained_on = fold_manifests(mini, fold).train.rows_sha256
     path = checkpoint(tmp_path, inputs={"train": trained_on})
     assert fold_behind(path, hashes) == fold
-    reason = why_not_shipped(path, hashes)
+    reason = why_not_shipped(path.name, fold_behind(path, hashes))
     assert reason is not None
     assert f"fold {fold}" in reason
     assert "20 % of the data unused and is not representative" in reason
@@ -50,4 +51,5 @@ def test_a_model_of_all_data_may_ship(mini: Corpus, hashes: dict[str, int], tmp_
         {"config": {"checkpoint_dir": "checkpoints/god_run"}},
         {},
     ):
-        assert why_not_shipped(checkpoint(tmp_path, **content), hashes) is None
+        path = checkpoint(tmp_path, **content)
+        assert why_not_shipped(path.name, fold_behind(path, hashes)) is None

@@ -13,8 +13,8 @@ import pytest
 from denoise_core.corpus.manifest import Manifest, write_manifest
 from denoise_core.corpus.store import Corpus
 from denoise_core.evaluation.audit import audit_predictions
-from denoise_core.evaluation.outputs import denoised_name, write_audit
-from denoise_core.evaluation.predictions import read_predictions
+from denoise_core.evaluation.outputs import write_audit
+from denoise_core.evaluation.predictions import denoised_name, read_predictions
 from denoise_core.evaluation.report import PanelAudit
 from study_core.errors import BadInput
 

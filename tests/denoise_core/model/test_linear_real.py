@@ -10,7 +10,8 @@ import pytest
 
 from denoise_core.corpus.reference import loo_mean
 from denoise_core.corpus.store import Corpus, open_corpus
-from denoise_core.evaluation.scores import aggregate, roi, score
+from denoise_core.evaluation.limits import roi
+from denoise_core.evaluation.scores import recorded, score
 from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.model.linear import LinearDenoiser, fit_f, fit_g, fit_lmmse
 from denoise_core.model.linear_filters import smooth, solve_node
@@ -25,7 +26,8 @@ def panel_figures(corpus: Corpus, denoiser: LinearDenoiser) -> dict[str, float]:
     rows = corpus.rows(corpus.manifest("validation_panel"))
     y_ML = denoiser.denoise(corpus.spectra_NL[rows], corpus.context(rows))
     scores = score(y_ML, loo_mean(corpus, rows), corpus.wavelength_nm)
-    return aggregate(scores) | roi(scores, GateThresholds())
+    record = recorded(scores, corpus.groups(rows))
+    return record.figures | roi(record, GateThresholds())
 
 
 @pytest.mark.parametrize(

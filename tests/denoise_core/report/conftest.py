@@ -13,8 +13,9 @@ import pytest
 
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus, open_corpus
+from denoise_core.evaluation.checkpoints import measure_checkpoints
 from denoise_core.evaluation.controls import control_predictions, fit_controls
-from denoise_core.evaluation.panel import audit_checkpoints
+from denoise_core.evaluation.panel import judge_checkpoints
 from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.model.linear import save_linear
 from denoise_core.recipes import named
@@ -59,12 +60,11 @@ def ran_once(mini_corpus_root: Path, tmp_path_factory: pytest.TempPathFactory) -
     for path in checkpoints:
         save_linear(path, controls["lmmse"])
     with pytest.MonkeyPatch.context() as patch:  # the audit would fit the same controls once more, for seconds
-        patch.setattr("denoise_core.evaluation.panel.fitted_control_predictions", lambda *_, **__: predictions)
-        receipt = audit_checkpoints(
-            corpus, panel, training, checkpoints, out=folder / "final_analytics" / "panel_eval",
-            thresholds=GateThresholds(), expected_hash=panel.rows_sha256, selected_on=panel.groups,
-        )  # fmt: skip
-    shutil.copy(receipt["verdicts"][0], folder / "verdict.json")
+        patch.setattr("denoise_core.evaluation.checkpoints.fitted_control_predictions", lambda *_, **__: predictions)
+        measured = measure_checkpoints(corpus, panel, training, checkpoints, out=models / "measured")
+    out = folder / "final_analytics" / "panel_eval"
+    judge_checkpoints(measured, panel, GateThresholds(), out, expected_hash=panel.rows_sha256, selected_on=panel.groups)
+    shutil.copy(out / "verdict_01.json", folder / "verdict.json")
     plan = {
         "gates": GateThresholds().model_dump(mode="json"),
         "panel": {"manifest": None, "expected_hash": panel.rows_sha256},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from denoise_core.evaluation.outputs import denoised_name
+from denoise_core.evaluation.predictions import denoised_name
 from denoise_core.report.comparison import blocks
 from denoise_core.report.record import read_run
 from study_core.report.blocks import Picture, Table, Text

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from denoise_core.evaluation.outputs import denoised_name
+from denoise_core.evaluation.predictions import denoised_name
 from denoise_core.evaluation.thresholds import GATES, GateThresholds, metric_rules, skill_rules
 from denoise_core.report import tables
 from denoise_core.report.labels import group_label, margin, metric_label, number
@@ -334,7 +334,7 @@ def test_margin_is_positive_on_the_passing_side(comparison: str, value: float, r
 
 def test_every_gate_metric_has_words_of_its_own() -> None:
     thresholds = GateThresholds()
-    rules = [*metric_rules(thresholds, "loo"), *skill_rules(thresholds, ["treatment_1/sample_A/6Oclock"])]
+    rules = [*metric_rules(thresholds, "loo"), *skill_rules(thresholds)]
     for rule in rules:
         assert metric_label(rule.metric).text != rule.metric
 

@@ -14,7 +14,7 @@ import pytest
 from denoise_core.corpus.manifest import write_manifest
 from denoise_core.corpus.store import pack
 from denoise_core.corpus.synthetic import generate
-from denoise_core.evaluation.outputs import denoised_name
+from denoise_core.evaluation.predictions import denoised_name
 from denoise_core.report.documents import bundle_documents
 from denoise_core.report.record import PANEL_FILE, TRAINING_FILE
 from denoise_core.report.replay import Replay, replay
