@@ -102,7 +102,7 @@ def ship(
     """
     signer = None
     if not verdict.passed:
-        return failed(run, NOT_SHIPPED, f"{verdict.sentence()}; production stays")
+        return _withheld(run, NOT_SHIPPED, f"{verdict.sentence()}; production stays", told)
     if approval.ask:
         decision = sign_off.ask(run, verdict, approval.timeout_hours)
         if decision is None:
