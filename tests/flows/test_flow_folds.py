@@ -344,10 +344,12 @@ def test_what_a_campaign_made_can_be_audited(lab: Lab, two_folds: str) -> None:
     assert len(summary["ranked_order"]) == 2  # the best checkpoint of each fold
     assert "panel-qa-gates" in lab.artifacts_of(run_id)
 
-    before = lab.job_keys()
+    before, (_, measured) = lab.job_keys(), lab.job(run_id, "audit-panel")
+    started = starts(measured)
     code, again, printed = lab.watch("panel-qa/audit", {**plan, "gates": LENIENT})
     assert lab.job_keys() == before  # another threshold: the same numbers judged again, no job
-    assert lab.events(again, "job-reused")
+    assert starts(measured) == started
+    assert _jobs_of(lab, again, "reused") == ["audit-panel"]
     old, new = (json.loads((lab.folder(run) / "verdict.json").read_text())["gates"] for run in (run_id, again))
     failed = [{row["metric"] for row in rows if not row["passed"]} for rows in (old, new)]
     assert "psnr_mean" in failed[0] - failed[1]
