@@ -41,7 +41,7 @@ from denoise_core.training_files import (
     speed,
 )
 from denoise_core.validation import Figures, Validation
-from study_core.errors import NonFiniteLoss, TrainingInterrupted
+from study_core.errors import BadInput, NonFiniteLoss, TrainingInterrupted
 from study_core.plan import canonical_json
 
 KEPT_CHECKPOINTS = 5
@@ -49,17 +49,24 @@ KEPT_CHECKPOINTS = 5
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What is trained on. `val` must share no group with `train`."""
+    """What is trained on. `val` must share no group with `train`.
+
+    `epoch`: chosen elsewhere, on groups of its own: training ends there and keeps those weights alone, whatever `val`
+    says of any. None: the best on `val` is kept, and a few next to it.
+    """
 
     corpus: Corpus
     train: Manifest
     val: Manifest
     init_checkpoint: Path | None = None
+    epoch: int | None = None
 
     @property
     def hashes(self) -> dict[str, str]:
         init = self.init_checkpoint
+        chosen = {} if self.epoch is None else {"epoch": str(self.epoch)}
         return {
+            **chosen,
             "corpus": self.corpus.sha256,
             "train": self.train.rows_sha256,
             "val": self.val.rows_sha256,
@@ -109,12 +116,14 @@ def train(
     (the state of the last good epoch stays), BadInput for input that cannot be used.
     """
     hooks = hooks or Hooks()
+    if inputs.epoch is not None and not 0 <= inputs.epoch <= plan.optimiser.epochs:
+        raise BadInput(f"no epoch {inputs.epoch}", remedy=f"the plan has epochs 0 to {plan.optimiser.epochs}")
     files = TrainingFiles(plan.files, folder)
     verify_disjoint(inputs.val, inputs.train)
     run = _Run(plan, inputs, files, torch.device(device), hooks)
     try:
         run.start()
-        while run.epoch < plan.optimiser.epochs and not run.out_of_patience:
+        while run.epoch < run.last_epoch and not run.out_of_patience:
             run.train_epoch()
             run.finish_epoch()
         return run.receipt()
@@ -265,7 +274,8 @@ class _Run:
 
     def _record(self, figures: Figures, means: Mapping[str, float]) -> None:
         """Judge the epoch, keep what deserves it, and make it durable: checkpoints first, the state last."""
-        better = figures.sam_deg < self.best_sam
+        chosen = self.inputs.epoch
+        better = figures.sam_deg < self.best_sam if chosen is None else self.epoch == chosen
         if better:
             self.best_sam, self.best_epoch = figures.sam_deg, self.epoch
         # The threshold rules patience. It is not asked of the best checkpoint: on a base of 0.3 degrees nothing a
@@ -293,17 +303,18 @@ class _Run:
         self.files.write_speed(self.speeds)
         trained = f"loss {means['train_loss']:.5g}" if "train_loss" in means else "start"
         self.files.log(
-            f"epoch {self.epoch}/{self.options.epochs} {trained} "
+            f"epoch {self.epoch}/{self.last_epoch} {trained} "
             f"val SAM {figures.sam_deg:.4f}° PSNR {figures.psnr_mean:.3f} ± {figures.psnr_std:.3f} dB "
             f"best epoch {self.best_epoch}"
         )
         self.hooks.progress(
-            {"epoch": self.epoch, "epochs": self.options.epochs, "val_sam_deg": round(figures.sam_deg, 4),
+            {"epoch": self.epoch, "epochs": self.last_epoch, "val_sam_deg": round(figures.sam_deg, 4),
              "val_psnr_mean": round(figures.psnr_mean, 3), "best_epoch": self.best_epoch}
         )  # fmt: skip
 
     def _keep(self, figures: Figures, better: bool) -> None:
-        self.top = sorted([*self.top, (figures.composite, self.epoch)], key=lambda entry: (-entry[0], entry[1]))
+        if better or self.inputs.epoch is None:
+            self.top = sorted([*self.top, (figures.composite, self.epoch)], key=lambda entry: (-entry[0], entry[1]))
         dropped, self.top = self.top[KEPT_CHECKPOINTS:], self.top[:KEPT_CHECKPOINTS]
         if better:
             self._save(self.files.best, figures)
@@ -341,8 +352,12 @@ class _Run:
         }  # fmt: skip
 
     @property
+    def last_epoch(self) -> int:
+        return self.options.epochs if self.inputs.epoch is None else self.inputs.epoch
+
+    @property
     def out_of_patience(self) -> bool:
-        return self.waited >= self.options.early_stop_patience
+        return self.inputs.epoch is None and self.waited >= self.options.early_stop_patience
 
     def receipt(self) -> TrainingReceipt:
         best = self.files.best

@@ -107,6 +107,23 @@ def fold_manifests(corpus: Corpus, k: int) -> Fold:
     return Fold(k, **manifests)
 
 
+def inside_training(corpus: Corpus, training: Manifest, k: int) -> tuple[Manifest, Manifest]:
+    """A training manifest in two: what an epoch is chosen on, so that no panel has to, and the rest to train on.
+
+    Chosen on are the groups that fold k validates on: a start from that fold's model was not trained on them.
+    BadInput where either part is empty.
+    """
+    chosen_on = training.frame["group_id"].isin(fold_manifests(corpus, k).val.groups)
+    if chosen_on.all() or not chosen_on.any():
+        raise BadInput(
+            f"no epoch can be chosen inside training: fold {k} validates on "
+            f"{'all' if chosen_on.all() else 'none'} of its groups",
+            file=training.path,
+            remedy="choose it on the panel, or name another fold",
+        )
+    return manifest_of(training.frame[~chosen_on]), manifest_of(training.frame[chosen_on])
+
+
 def folds_json(captures: pd.DataFrame, study: Study = PUBLISHED) -> dict[str, Any]:
     """The published `folds.json`: fold → split → treatment → samples (a list for train, one name otherwise)."""
     folds = {}

@@ -93,8 +93,13 @@ def unseen_figures(
 
 
 def selection_notice(panel: Manifest, selected_on: Sequence[str]) -> str:
-    """The selection-bias line: which panel groups chose the checkpoint."""
+    """The selection-bias line: which panel groups chose the checkpoint, or which others did."""
     chosen = sorted(set(panel.groups) & set(selected_on))
+    if selected_on and not chosen:
+        return (
+            f"The epoch was chosen on {len(selected_on)} groups inside training ({', '.join(selected_on)}); the panel "
+            "judged and chose nothing."
+        )
     if not chosen:
         return "No choice of a checkpoint on a group of this panel was declared."
     return (

@@ -11,13 +11,17 @@ from study_core.job import Content, Context, Receipt, Request, Where
 
 
 class Train(Request):
-    """What is trained on what. `corpus`, `train` and `val` are named by what counts in them (rows, spectra)."""
+    """What is trained on what. `corpus`, `train` and `val` are named by what counts in them (rows, spectra).
+
+    `epoch`: chosen elsewhere; None: chosen on `val`.
+    """
 
     plan: TrainingPlan
     corpus: Content
     train: Content
     val: Content
     init: Content | None = None
+    epoch: int | None = None
     device: Where[str] = "auto"
 
 
@@ -52,6 +56,7 @@ def train(request: Train, context: Context) -> Trained:
             read_manifest(request.train.path),
             read_manifest(request.val.path),
             request.init.path if request.init else None,
+            request.epoch,
         ),
         context.folder,
         device=device_for(request.device),

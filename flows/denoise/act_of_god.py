@@ -28,6 +28,7 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
     run = open_run("act-of-god", plan, tenant=inputs.TENANT, label=plan.label)
     data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
     recipe = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes, data.corpus)
+    inside = inputs.inside(data, plan.epoch_chosen_on, plan.start.fold)
     artifacts.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
 
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
@@ -42,15 +43,17 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
             checkpoint = steps.trained(cluster, fold).best.path
         inputs.record_start(run, checkpoint)
 
+        epoch = steps.chosen_inside(cluster, data, inside, "god_run", recipe, checkpoint, where.device)
         god_run = steps.training(
-            "god_run", recipe, data.corpus, data.training, data.panel, init=checkpoint, device=where.device
-        )
+            "god_run", recipe, data.corpus, data.training, data.panel,
+            init=checkpoint, epoch=epoch, device=where.device,
+        )  # fmt: skip
         trained = steps.trained(cluster, god_run)
         report = steps.audit(
             cluster, data, [content.path for content in trained.top[: plan.top_k]], plan.gates,
             incumbent=promotion.production_model(run.registry), margin=plan.production.margin,
             expected_hash=plan.panel.expected_hash,
-            selected_on=data.panel.groups, device=where.device,
+            selected_on=(inside.chosen_on if inside else data.panel).groups, device=where.device,
             unseen=inputs.unseen_of(start.checkpoint, start.fold, data.corpus, checkpoint),
         )  # fmt: skip
 

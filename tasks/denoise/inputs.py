@@ -10,7 +10,7 @@ from typing import Any
 from prefect import task
 
 from denoise_core import recipes
-from denoise_core.corpus.folds import fold_manifests
+from denoise_core.corpus.folds import fold_manifests, inside_training
 from denoise_core.corpus.layout import manifest_path
 from denoise_core.corpus.manifest import (
     Manifest,
@@ -103,6 +103,22 @@ def fold_data(corpus: Corpus, fold: int) -> dict[str, Manifest]:
     manifests = {"train": parts.train, "val": parts.val, "test": parts.test}
     verify_training(corpus, *manifests.values())
     return {name: stored(part, f"fold_{fold:02d}_{name}") for name, part in manifests.items()}
+
+
+@dataclass(frozen=True)
+class Inside:
+    """The training manifest in two: what an epoch is chosen on, and the rest."""
+
+    training: Manifest
+    chosen_on: Manifest
+
+
+def inside(data: Data, epoch_chosen_on: str, fold: int) -> Inside | None:
+    """Where the epoch is chosen inside training: its groups, checked before anything is submitted. None: the panel."""
+    if epoch_chosen_on == "panel":
+        return None
+    rest, chosen_on = inside_training(data.corpus, data.training, fold)
+    return Inside(stored(rest, "train_inside"), stored(chosen_on, "chosen_on"))
 
 
 def differences(plan: TrainingPlan) -> list[str]:

@@ -21,6 +21,11 @@ RecipeName = Literal[
 
 _GATES = "Every threshold with its reason; what is changed here holds for this run alone."
 _TOP = "The training's best, by validation; the panel's ranking chooses among them."
+_CHOSEN = (
+    "panel: the best epochs by the panel itself, which then also judges. inside: the training groups that the start's "
+    "fold validates on choose it in a training without them; then all are trained on to that epoch, and the panel only "
+    "judges. Twice the training."
+)
 _BATCH = "Captures at once: memory against time, never the result."
 
 
@@ -84,6 +89,7 @@ class WarmStartPlan(OnCorpus):
     )
     start: Start = Field(default_factory=Start, title="Start", description="The weights that the training starts from.")
     panel: Panel = Field(default_factory=Panel, title="Panel", description="The fixed hold-out that decides.")
+    epoch_chosen_on: Literal["panel", "inside"] = Field("panel", title="Epoch chosen on", description=_CHOSEN)
     gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates", description=_GATES)
     top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge", description=_TOP)
     production: Production = Field(

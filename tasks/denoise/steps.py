@@ -19,7 +19,7 @@ from study_core.errors import BadInput
 from study_core.job import Content
 from study_core.plan import changed
 from tasks.denoise import judging
-from tasks.denoise.inputs import Data
+from tasks.denoise.inputs import Data, Inside
 from tasks.denoise.judging import PanelReport
 from tasks.dispatch import Ask, Cluster
 
@@ -48,15 +48,18 @@ def training(
     validation: Manifest,
     *,
     init: Path | None = None,
+    epoch: int | None = None,
     device: str = "auto",
 ) -> Ask[Trained]:
-    """The job that trains `name`; equal plan and inputs give the same job."""
+    """The job that trains `name`, to an epoch chosen elsewhere or by its own validation; equal plan and inputs give
+    the same job."""
     request = Train(
         plan=plan,
         corpus=corpus_content(corpus),
         train=manifest_content(training),
         val=manifest_content(validation),
         init=Content.of(init) if init else None,
+        epoch=epoch,
         device=device,
     )
     return Ask(train, request, f"train-{name}", "train")
@@ -80,6 +83,21 @@ def trained(cluster: Cluster, asked: Ask[Trained]) -> Trained:
     receipt = cluster.run_one(asked)
     receipt.best.checked()
     return receipt
+
+
+def chosen_inside(
+    cluster: Cluster, data: Data, inside: Inside | None, name: str, plan: TrainingPlan, init: Path, device: str
+) -> int | None:
+    """The epoch that groups inside training choose, in a training without them; None where the panel chooses."""
+    if inside is None:
+        return None
+    asked = training(f"{name}_inside", plan, data.corpus, inside.training, inside.chosen_on, init=init, device=device)
+    found = trained(cluster, asked)
+    cluster.run.event(
+        "epoch", f"Epoch {found.best_epoch} of {found.epochs_run}, chosen on {len(inside.chosen_on.groups)} groups "
+        "inside training", epoch=found.best_epoch, groups=list(inside.chosen_on.groups),
+    )  # fmt: skip
+    return found.best_epoch
 
 
 def audit(

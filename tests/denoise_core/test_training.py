@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,39 @@ def test_epoch_zero_is_a_candidate(plan: TrainingPlan, inputs: TrainingInputs, t
     assert receipt.best_epoch == 0
     assert not receipt.beats_base
     assert load_model(Path(receipt.checkpoint)).model.output_proj.weight.abs().max() == 0
+
+
+def test_an_epoch_chosen_elsewhere_is_kept_alone_and_is_the_one_of_the_whole_training(
+    plan: TrainingPlan, inputs: TrainingInputs, uninterrupted: TrainingReceipt, tmp_path: Path
+) -> None:
+    metrics = pd.read_csv(uninterrupted.metrics_csv)
+    wanted = next(epoch for epoch in (1, 2) if epoch != uninterrupted.best_epoch)  # not what validation would take
+    receipt = run(plan, replace(inputs, epoch=wanted), tmp_path)
+    assert (receipt.best_epoch, receipt.epochs_run) == (wanted, wanted)
+    assert [Path(path).name for path in receipt.top] == [f"mamba_tiny_uv_epoch_{wanted:04d}.pt"]
+    pd.testing.assert_frame_equal(
+        pd.read_csv(receipt.metrics_csv).drop(columns="best_epoch"),
+        metrics[: wanted + 1].drop(columns="best_epoch"),
+    )
+    assert load_model(Path(receipt.checkpoint)).epoch == wanted
+
+
+def test_patience_does_not_end_a_training_before_the_epoch_chosen_elsewhere(
+    plan: TrainingPlan, inputs: TrainingInputs, tmp_path: Path
+) -> None:
+    impatient = plan.model_copy(
+        update={"optimiser": plan.optimiser.model_copy(update={"early_stop_patience": 1, "min_improvement_deg": 99.0})}
+    )
+    assert run(impatient, inputs, tmp_path / "own").epochs_run < 3
+    assert run(impatient, replace(inputs, epoch=3), tmp_path / "chosen").best_epoch == 3
+
+
+def test_epoch_zero_may_be_chosen_elsewhere_and_one_past_the_plan_may_not(
+    plan: TrainingPlan, inputs: TrainingInputs, tmp_path: Path
+) -> None:
+    assert run(plan, replace(inputs, epoch=0), tmp_path).epochs_run == 0
+    with pytest.raises(BadInput, match="epochs 0 to 4"):
+        run(plan, replace(inputs, epoch=5), tmp_path / "past")
 
 
 def test_training_refuses_to_start_without_an_audit_log(

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from flow_lab import Lab, until, warm_start
 
@@ -55,6 +56,27 @@ def test_an_impossible_gate_fails_the_run_by_name(lab: Lab, refused: Refused) ->
     gates = json.loads(lab.artifacts_of(refused.run_id)["act-of-god-gates"]["data"])
     assert [row["verdict"] for row in gates if row["metric"] == "psnr_mean"] == ["FAIL"]
     assert verify(lab.folder(refused.run_id) / "audit.jsonl") == []
+
+
+def test_an_epoch_chosen_inside_training_leaves_the_panel_nothing_to_choose(lab: Lab, refused: Refused) -> None:
+    """Trained twice: without the groups that choose, then with all, to that epoch; one checkpoint is judged."""
+    plan = warm_start(label="inside", gates=IMPOSSIBLE, epoch_chosen_on="inside")
+    _, run_id, printed = lab.watch("act-of-god/warm-start", plan)
+    assert lab.state(run_id) == "GateFailed", printed
+    (chosen,) = lab.events(run_id, "epoch")
+    panel = pd.read_csv(lab.corpus / "validation_panel.csv")
+    groups = chosen["data"]["groups"]
+    assert groups
+    assert not set(groups) & set(panel["group_id"])
+    inner, _ = lab.job(run_id, "train-god_run_inside")
+    outer, folder = lab.job(run_id, "train-god_run")
+    assert inner.key != outer.key
+    assert outer.spec["inputs"]["train"] != inner.spec["inputs"]["train"]
+    assert pd.read_csv(folder / "logs/god_run/metrics.csv")["epoch"].max() == chosen["data"]["epoch"]
+    verdict = json.loads((lab.folder(run_id) / "verdict.json").read_text())
+    assert any("judged and chose nothing" in notice for notice in verdict["facts"]["notices"])
+    evaluated = lab.folder(run_id) / "final_analytics/panel_eval/panel_eval_summary.json"
+    assert len(json.loads(evaluated.read_text())["ranked_order"]) == 1
 
 
 def test_a_refused_run_is_archived_and_production_stays(lab: Lab, refused: Refused) -> None:

@@ -19,8 +19,8 @@ from denoise_core.corpus.dose import (
     read_dose_stats,
     sampling_weights,
 )
-from denoise_core.corpus.folds import fold_manifests, fold_numbers, folds_json, write_folds
-from denoise_core.corpus.manifest import read_manifest
+from denoise_core.corpus.folds import fold_manifests, fold_numbers, folds_json, inside_training, write_folds
+from denoise_core.corpus.manifest import manifest_of, read_manifest
 from denoise_core.corpus.store import Corpus, corpus_of, open_corpus
 from denoise_core.plans import FILM_FEATURES
 from study_core.errors import BadInput
@@ -215,3 +215,21 @@ def test_real_dose_features_and_sampling_weights_equal_the_published_files(
     ours = sampling_weights(real.captures).set_index("relative_path").loc[weights.index]
     assert list(ours["bin_pair"]) == list(weights["bin_pair"])
     assert (ours["sampling_weight"] == weights["sampling_weight"]).all()
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_an_epoch_is_chosen_on_groups_that_the_folds_model_was_not_trained_on(mini: Corpus, k: int) -> None:
+    training, panel = mini.manifest("manifest_train"), mini.manifest("validation_panel")
+    rest, chosen_on = inside_training(mini, training, k)
+    assert len(rest) + len(chosen_on) == len(training)
+    assert set(rest.groups) | set(chosen_on.groups) == set(training.groups)
+    assert not set(rest.groups) & set(chosen_on.groups)
+    assert not set(panel.groups) & set(chosen_on.groups)
+    assert set(chosen_on.groups) <= set(fold_manifests(mini, k).val.groups)
+
+
+def test_no_epoch_is_chosen_inside_a_training_that_the_fold_splits_in_no_two(mini: Corpus) -> None:
+    fold = fold_manifests(mini, 2)
+    for training, what in ((fold.val, "all"), (fold.test, "none")):
+        with pytest.raises(BadInput, match=f"validates on {what} of its groups"):
+            inside_training(mini, manifest_of(training.frame), 2)

@@ -9,7 +9,13 @@ from denoise_core.corpus.manifest import Manifest, manifest_of
 from denoise_core.corpus.store import Corpus
 from denoise_core.evaluation.audit import audit_predictions
 from denoise_core.evaluation.controls import fitted_control_predictions
-from denoise_core.evaluation.selection import offset_outliers, sister_groups, std_without_outliers, unseen_figures
+from denoise_core.evaluation.selection import (
+    offset_outliers,
+    selection_notice,
+    sister_groups,
+    std_without_outliers,
+    unseen_figures,
+)
 from denoise_core.evaluation.uncertainty import coverage
 from study_core.errors import BadInput
 
@@ -86,6 +92,15 @@ def test_an_audit_carries_coverage_and_unseen_figures(
     assert judged.summary["unseen_groups"]["psnr_mean"] == judged.metrics["psnr_mean"]
     assert any(n.startswith("Selection bias") and tiny_panel.groups[1] in n for n in judged.notices)
     assert not any("No figures on groups" in n for n in judged.notices)
+
+
+def test_the_notice_says_who_chose_the_epoch(tiny_panel: Manifest, tiny_training: Manifest) -> None:
+    inside = selection_notice(tiny_panel, tiny_training.groups)
+    assert "the panel judged and chose nothing" in inside
+    assert all(group in inside for group in tiny_training.groups)
+    both = selection_notice(tiny_panel, [*tiny_training.groups, tiny_panel.groups[0]])
+    assert both.startswith(f"Selection bias: the checkpoint was chosen on {tiny_panel.groups[0]} ")
+    assert selection_notice(tiny_panel, []).startswith("No choice")
 
 
 def test_fitted_controls_on_the_real_panel(real: Corpus, real_panel: Manifest, published: np.ndarray) -> None:
