@@ -92,17 +92,23 @@ def judge_checkpoints(
     *,
     expected_hash: str | None = None,
     selected_on: Sequence[str] = (),
+    own_filter: Path | None = None,
 ) -> list[Judged]:
     """Judge the folders that `checkpoints.measure_checkpoints` wrote, best first, and write `out`.
 
-    `out` gets each one's tables and measurement, the best one's spectra, the summary and a verdict file a rank.
+    `own_filter`: the one of `measured` that holds the filter which the others correct; where what they add to it is
+    not resolved, it is the best of those that pass. `out` gets each one's tables and measurement, the best one's
+    spectra, the summary and a verdict file a rank.
     """
     audits = {}
     for folder in measured:
         found = read_measurement(folder / MEASUREMENT)
         audit = judge_measurement(found, panel, thresholds, expected_hash=expected_hash, selected_on=selected_on)
         audits[folder] = (found, audit)
-    ranked = rank([audit for _, audit in audits.values()])
+    ahead = ""
+    if own_filter is not None and not audits[own_filter][1].worth_resolved:
+        ahead = audits[own_filter][1].checkpoint
+    ranked = rank([audit for _, audit in audits.values()], ahead=ahead)
     names = _names([Path(audit.checkpoint) for audit in ranked])
     by_audit = {id(audit): (folder, found) for folder, (found, audit) in audits.items()}
     judged = []
@@ -116,7 +122,7 @@ def judge_checkpoints(
         verdict = verdict_of(audit, found, out / "panel_eval_summary.json", name)
         write_json(out / f"verdict_{number:02d}.json", verdict.model_dump(mode="json"))
         judged.append(Judged(audit, verdict, folder))
-    write_json(out / "panel_eval_summary.json", summarise(ranked, device=found.device))
+    write_json(out / "panel_eval_summary.json", summarise(ranked, device=found.device, ahead=ahead))
     return judged
 
 

@@ -64,6 +64,12 @@ class PanelAudit:
         """PSNR mean − PSNR standard deviation."""
         return self.metrics["composite_score"]
 
+    @property
+    def worth_resolved(self) -> bool:
+        """Whether the model is better than the filter that it corrects, on groups that no choice has seen; measured."""
+        worth: dict[str, Any] = (self.unseen or {}).get("worth") or {"verdict": {"passed": False}}
+        return bool(worth["verdict"]["passed"])
+
     def gate_passed(self, gate: str) -> bool:
         """Verdict of one gate."""
         return passed(self.gates, gate=gate)
@@ -79,22 +85,29 @@ class PanelAudit:
         return summarise([self])
 
 
-def rank(audits: Sequence[PanelAudit]) -> list[PanelAudit]:
-    """Best first: those that passed before those that did not, each by composite score; no score (NaN) comes last."""
+def rank(audits: Sequence[PanelAudit], *, ahead: str = "") -> list[PanelAudit]:
+    """Best first: those that passed before those that did not, each by composite score; no score (NaN) comes last.
 
-    def key(audit: PanelAudit) -> tuple[bool, float]:
-        return audit.passed, audit.composite_score if math.isfinite(audit.composite_score) else -math.inf
+    `ahead`: the checkpoint that goes before its like whatever its score is.
+    """
+
+    def key(audit: PanelAudit) -> tuple[bool, bool, float]:
+        score = audit.composite_score if math.isfinite(audit.composite_score) else -math.inf
+        return audit.passed, audit.checkpoint == ahead, score
 
     return sorted(audits, key=key, reverse=True)
 
 
 def summarise(
-    audits: Sequence[PanelAudit], *, device: str = "cpu", args: Mapping[str, Any] | None = None
+    audits: Sequence[PanelAudit], *, device: str = "cpu", args: Mapping[str, Any] | None = None, ahead: str = ""
 ) -> dict[str, Any]:
-    """Content of `panel_eval_summary.json`: the best of the audits in full, and a line for each. Strict JSON types."""
+    """Content of `panel_eval_summary.json`: the best of the audits in full, and a line for each. Strict JSON types.
+
+    `ahead`: as for `rank`.
+    """
     if not audits:
         raise BadInput("no audit to summarise", remedy="audit at least one checkpoint")
-    ranked = rank(audits)
+    ranked = rank(audits, ahead=ahead)
     best = ranked[0]
     content = {
         "manifest": str(best.panel.path) if best.panel.path else None,

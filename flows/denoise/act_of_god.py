@@ -49,9 +49,10 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
             init=checkpoint, epoch=epoch, device=where.device,
         )  # fmt: skip
         trained = steps.trained(cluster, god_run)
+        own_filter = inputs.own_filter(trained.best.path) if plan.unresolved == "filter" else None
         report = steps.audit(
             cluster, data, [content.path for content in trained.top[: plan.top_k]], plan.gates,
-            incumbent=promotion.production_model(run.registry), margin=plan.production.margin,
+            incumbent=promotion.production_model(run.registry), margin=plan.production.margin, own_filter=own_filter,
             expected_hash=plan.panel.expected_hash,
             selected_on=(inside.chosen_on if inside else data.panel).groups, device=where.device,
             unseen=inputs.unseen_of(start.checkpoint, start.fold, data.corpus, checkpoint),

@@ -165,6 +165,19 @@ def unseen_of(start: str | None, fold: int, corpus: Corpus, checkpoint: Path) ->
     return {"checkpoint": Content.of(checkpoint), **parts}
 
 
+def own_filter(checkpoint: Path) -> Path | None:
+    """The linear filter that a model corrects, as a checkpoint of its own beside nobody's run; None where it corrects
+    none."""
+    from denoise_core.model.checkpoints import read_checkpoint, save_linear
+
+    state = read_checkpoint(checkpoint).get("base_state")
+    if state is None:
+        return None
+    path = artifacts_root() / "checkpoints" / "filters" / f"filter_of_{sha256_of(checkpoint)[:12]}.pt"
+    save_linear(path, state)
+    return path
+
+
 def record_start(run: Run, checkpoint: Path) -> None:
     """Which weights the warm start begins with."""
     run.event("start", f"Warm start from {checkpoint}", checkpoint=str(checkpoint), sha256=sha256_of(checkpoint))

@@ -26,6 +26,10 @@ _CHOSEN = (
     "fold validates on choose it in a training without them; then all are trained on to that epoch, and the panel only "
     "judges. Twice the training."
 )
+_UNRESOLVED = (
+    "What ships where the gain over the model's own filter, on groups that no choice has seen, is not resolved or not "
+    "measured. filter: it is judged beside the model, and ships if it passes."
+)
 _BATCH = "Captures at once: memory against time, never the result."
 
 
@@ -90,6 +94,7 @@ class WarmStartPlan(OnCorpus):
     start: Start = Field(default_factory=Start, title="Start", description="The weights that the training starts from.")
     panel: Panel = Field(default_factory=Panel, title="Panel", description="The fixed hold-out that decides.")
     epoch_chosen_on: Literal["panel", "inside"] = Field("panel", title="Epoch chosen on", description=_CHOSEN)
+    unresolved: Literal["model", "filter"] = Field("model", title="Gain not resolved", description=_UNRESOLVED)
     gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates", description=_GATES)
     top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge", description=_TOP)
     production: Production = Field(

@@ -121,7 +121,7 @@ def model_card(report: PanelReport, trained: Trained | None) -> str:
         "",
         f"Checkpoint `{Path(best.candidate).name}`, SHA-256 `{best.candidate_sha256}`.",
     ]
-    if trained is not None:
+    if trained is not None and best.candidate_sha256 in {content.sha256 for content in trained.top}:
         lines += ["", f"Best epoch {trained.best_epoch} of {trained.epochs_run} run."]
     lines += ["", "| verdict | gate | metric | value | needs |", "|---|---|---|---|---|"]
     lines += [

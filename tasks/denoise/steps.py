@@ -107,6 +107,7 @@ def audit(
     thresholds: GateThresholds,
     *,
     incumbent: Path | None = None,
+    own_filter: Path | None = None,
     margin: float = 0.0,
     expected_hash: str = "",
     reference: Reference = "loo",
@@ -117,9 +118,10 @@ def audit(
     """Measure checkpoints on the panel by a job, and judge them here: another threshold asks for no other job.
 
     Verdicts by rank, each beside `incumbent`, the model in production. One that is among the checkpoints is measured
-    once.
+    once. `own_filter`: a candidate, too, and the first where nothing shows that the checkpoints are worth more.
     """
-    asked = [Content.of(path) for path in dict.fromkeys(checkpoints)]
+    every_path = checkpoints if own_filter is None else [*checkpoints, own_filter]
+    asked = [Content.of(path) for path in dict.fromkeys(every_path)]
     held = Content.of(incumbent) if incumbent else None
     known = [content.sha256 for content in asked]
     every = asked if held is None or held.sha256 in known else [*asked, held]
@@ -137,6 +139,7 @@ def audit(
         cluster.run, data, receipt, thresholds,
         candidates=len(asked),
         incumbent=None if held is None else [content.sha256 for content in every].index(held.sha256),
+        own_filter=None if own_filter is None else len(asked) - 1,
         margin=margin, expected_hash=expected_hash, selected_on=selected_on,
     )  # fmt: skip
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from denoise_core import recipes
 from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.model.checkpoints import save_linear, save_plain
+from denoise_core.model.linear import fit_lmmse
+from denoise_core.model.neural import load_denoiser
 from study_core.errors import BadInput
 from study_core.files import sha256_of, write_json
 from study_core.plan import changed
@@ -72,3 +75,18 @@ def test_a_file_that_is_no_checkpoint_is_refused_before_a_job_is_sent(tmp_path: 
         with pytest.raises(BadInput) as error:
             asked([str(good.parent)])
         assert error.value.file == good.parent / name
+
+
+def test_the_filter_inside_a_model_is_a_checkpoint_of_its_own(run: Run, corpus: Corpus, tmp_path: Path) -> None:
+    groups = corpus.manifest("manifest_train").groups[:4]
+    fitted = fit_lmmse(corpus, groups, calibrate=False)
+    model = tmp_path / "model.pt"
+    save_plain(model, {"base_state": fitted.state(), "model_state": {}})
+    path = inputs.own_filter(model)
+    assert path is not None
+    rows = np.arange(5)
+    x_BL, context = corpus.spectra_NL[rows], corpus.context(rows)
+    assert np.array_equal(load_denoiser(path).denoise(x_BL, context), fitted.denoise(x_BL, context))
+    assert inputs.own_filter(model) == path
+    save_plain(model, {"base_state": None, "model_state": {}})
+    assert inputs.own_filter(model) is None

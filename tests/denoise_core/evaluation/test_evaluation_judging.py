@@ -12,8 +12,10 @@ import pytest
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
 from denoise_core.evaluation.judging import judge_measurement
-from denoise_core.evaluation.measurement import Measurement, read_measurement
+from denoise_core.evaluation.measurement import MEASUREMENT, Measurement, read_measurement
 from denoise_core.evaluation.measuring import measure_predictions
+from denoise_core.evaluation.panel import judge_checkpoints
+from denoise_core.evaluation.predictions import PACKED, write_packed
 from denoise_core.evaluation.selection import unseen_figures
 from denoise_core.evaluation.thresholds import GateThresholds
 from study_core.errors import BadInput
@@ -76,6 +78,49 @@ def test_limits_of_a_capture_and_of_worth_need_no_other_measurement(
         assert usual.metrics["area_within_10_pct_ratio"] > strict.metrics["area_within_10_pct_ratio"] == 0.0
     else:
         assert usual.metrics["joint_pass_ratio"] > strict.metrics["joint_pass_ratio"] == 0.0
+
+
+@pytest.fixture
+def model_and_filter(found: Measurement, tiny_panel: Manifest, tiny_truth: np.ndarray, tmp_path: Path) -> list[Path]:
+    """Folders as a job leaves them: a model, and next to it the filter that it corrects, 1 dB below."""
+    worse = {**found.own.figures, "composite_score": found.own.figures["composite_score"] - 1.0}
+    lower = found.own.model_copy(update={"figures": worse})
+    folders = []
+    for name, own in (("model", found.own), ("filter", lower)):
+        folder = tmp_path / "measured" / name
+        write_packed(folder / PACKED, tiny_panel, tiny_truth)
+        found.model_copy(update={"checkpoint": f"{name}.pt", "own": own}).write(folder / MEASUREMENT)
+        folders.append(folder)
+    return folders
+
+
+@pytest.mark.parametrize(("low_db", "first"), [(0.0, "model"), (99.0, "filter")])
+def test_the_filter_is_the_candidate_where_the_models_gain_is_not_resolved(
+    low_db: float, first: str, model_and_filter: list[Path], tiny_panel: Manifest, tmp_path: Path
+) -> None:
+    thresholds = GateThresholds(worth_gain_low_db=low_db)
+    judged = judge_checkpoints(
+        model_and_filter, tiny_panel, thresholds, tmp_path / "out", own_filter=model_and_filter[1]
+    )
+    assert judged[0].verdict.candidate == f"{first}.pt"
+    assert json.loads((tmp_path / "out/panel_eval_summary.json").read_text())["best_checkpoint"] == f"{first}.pt"
+    assert (tmp_path / f"out/{first}_panel_preds").is_dir()
+    said = "Ship the model" if first == "model" else "Ship the filter"
+    assert any(notice.startswith(said) for notice in judged[0].audit.notices)
+    (alone, _) = judge_checkpoints(model_and_filter, tiny_panel, thresholds, tmp_path / "alone")
+    assert alone.verdict.candidate == "model.pt"  # ranked by score where nobody said which one is the filter
+
+
+def test_a_gain_that_was_not_measured_is_not_resolved(
+    model_and_filter: list[Path], tiny_panel: Manifest, tmp_path: Path
+) -> None:
+    for folder in model_and_filter:
+        found = read_measurement(folder / MEASUREMENT)
+        found.model_copy(update={"unseen": None}).write(folder / MEASUREMENT)
+    judged = judge_checkpoints(
+        model_and_filter, tiny_panel, GateThresholds(), tmp_path / "out", own_filter=model_and_filter[1]
+    )
+    assert judged[0].verdict.candidate == "filter.pt"
 
 
 def test_no_job_that_measures_reaches_a_threshold() -> None:
