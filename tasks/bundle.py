@@ -3,17 +3,16 @@
 What it holds: every file of the run's folder but the model weights (the verdict names their SHA-256), the
 documents that the caller hands over, and `SHA256SUMS`. Knows files and logs, nothing of a science.
 
-Two records guard the files. `SHA256SUMS` (`sha256sum -c` reads it) finds a change by accident. The run's
+Three records guard the files. `SHA256SUMS` (`sha256sum -c` reads it) finds a change by accident. The run's
 hash-chained log names every file's SHA-256 in its `evidence` line: who swaps a file and mends `SHA256SUMS`
-must make the whole chain anew, and then its last hash is no longer the one that the run's own log goes on
-from.
+must make the whole chain anew. The signed statement names files and chain: who has not the signer's key can make
+no other.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import io
 import json
 import sys
 import tempfile
@@ -25,14 +24,16 @@ from typing import Annotated, Any
 
 import typer
 
-from study_core.files import replacing
-from tasks.audit_log import AuditLog, print_findings
+from study_core.files import parse_json, replacing
+from tasks import anchor, attestation, signing
+from tasks.attestation import STATEMENT
+from tasks.audit_log import EVIDENCE, HEAD, LINES, LOG, AuditLog, parsed
 from tasks.audit_log import verify as verify_log
-from tasks.terminal import Json, call, existing, single
+from tasks.signing import Believed, PublicKey
+from tasks.terminal import Json, call, existing, print_findings, single
 
 SUMS = "SHA256SUMS"
-LOG, HEAD, LINES = "audit.jsonl", "audit.head", "auditing_manifest.log"
-EVIDENCE = "evidence"
+OWN = frozenset({SUMS, LOG, HEAD, LINES, STATEMENT})  # what no line of the log can record: it is made of that line
 LEFT_OUT = frozenset({".pt", ".zip", ".tmp"})
 _NEVER = "events.out."  # TensorBoard's own files: large, and repeated by metrics.csv
 
@@ -41,7 +42,8 @@ def write_bundle(run_folder: Path, documents: Mapping[str, str], out: Path) -> P
     """Zip the run's files and `documents` (name → text) into `out`, checksums included; returns `out`.
 
     First one line is added to the run's log, naming every file's SHA-256; the log travels up to that line or
-    later. Equal content gives equal bytes. A document replaces a file of the same name.
+    later. Then what the verdict says, and all that, is signed. Equal content gives equal bytes. A document replaces a
+    file of the same name.
     """
     run_folder, out = Path(run_folder), Path(out)
     content = {
@@ -49,9 +51,14 @@ def write_bundle(run_folder: Path, documents: Mapping[str, str], out: Path) -> P
         for path in sorted(run_folder.rglob("*"))
         if path.is_file() and not path.is_symlink() and _belongs(path.relative_to(run_folder))
     }
+    signer = signing.own_key()
+    documents = {**documents, **attestation.cover(run_folder, signer)}
     content |= {name: text.encode() for name, text in documents.items()}
     sums = {name: _sha256(data) for name, data in sorted(content.items())}
-    AuditLog(run_folder).append(EVIDENCE, f"Auditor's bundle {out.name} of {len(sums)} files", files=sums)
+    text = f"Auditor's bundle {out.name} of {len(sums)} files"
+    record = AuditLog(run_folder).append(EVIDENCE, text, files=sums, documents=sorted(documents), signer=signer.id)
+    anchor.tell_head(run_folder, record)
+    content[STATEMENT] = attestation.attest(run_folder, sums, record).read_bytes()
     content |= _log_files(run_folder)
     sums = {name: _sha256(data) for name, data in sorted(content.items())}
     content[SUMS] = "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()
@@ -62,7 +69,7 @@ def write_bundle(run_folder: Path, documents: Mapping[str, str], out: Path) -> P
 
 def _belongs(relative: Path) -> bool:
     hidden = any(part.startswith(".") for part in relative.parts)
-    own = relative.as_posix() in (LOG, HEAD, LINES, SUMS)
+    own = relative.as_posix() in OWN
     return not (hidden or own or relative.suffix in LEFT_OUT or relative.name.startswith(_NEVER))
 
 
@@ -83,11 +90,12 @@ def _write_zip(path: Path, content: Mapping[str, bytes]) -> None:
             archive.writestr(member, data)
 
 
-def verify(bundle: Path) -> list[str]:
+def verify(bundle: Path, believed: Sequence[PublicKey] | None = None) -> list[str]:
     """What was done to a bundle (zip or unpacked folder), each finding naming its line or file; empty: untouched.
 
     Finds: a changed, dropped, inserted or moved line of the log; a cut tail; a file that was changed, removed or
-    added; a file that is not the one that the log recorded, even if the checksums were mended.
+    added; a file that is not the one that the log recorded, even if the checksums were mended; a whole bundle made
+    anew by somebody who is not believed (`believed`; None: one's own key).
     """
     content, problems = _read(Path(bundle))
     if SUMS not in content:
@@ -105,7 +113,9 @@ def verify(bundle: Path) -> list[str]:
     ]
     if LOG not in content:
         return [*problems, f"{LOG} is missing: nothing vouches for {SUMS}"]
-    return list(dict.fromkeys([*problems, *_check_log(content), *_check_evidence(content[LOG], present)]))
+    problems += [*_check_log(content), *_check_evidence(content[LOG], present)]
+    problems += _check_signature(content, present, signing.believed() if believed is None else believed)
+    return list(dict.fromkeys(problems))
 
 
 def _read(bundle: Path) -> tuple[dict[str, bytes], list[str]]:
@@ -144,13 +154,7 @@ def _check_log(content: Mapping[str, bytes]) -> list[str]:
         for name in (LOG, HEAD):
             if name in content:
                 (Path(temporary) / name).write_bytes(content[name])
-        try:
-            return [f"{LOG} {problem}" for problem in verify_log(Path(temporary) / LOG)]
-        except UnicodeDecodeError as error:
-            line = content[LOG][: error.start].count(b"\n") + 1
-            return [f"{LOG} line {line}: not text"]
-        except (ValueError, KeyError, TypeError):  # only the head is read as a whole
-            return [f"{HEAD}: not what the log's writer leaves"]
+        return [f"{LOG} {problem}" for problem in verify_log(Path(temporary) / LOG)]
 
 
 def _check_evidence(log: bytes, present: Mapping[str, str]) -> list[str]:
@@ -160,24 +164,30 @@ def _check_evidence(log: bytes, present: Mapping[str, str]) -> list[str]:
         return [f"{LOG}: no line records the bundle's files"]
     by = f"that {LOG} line {line} recorded"
     files: Mapping[str, str] = record["data"]["files"]
-    own = {LOG, HEAD, LINES}
     return [
         *(f"{name}: missing, though {LOG} line {line} recorded it" for name in files if name not in present),
         *(f"{name}: is not the file {by}" for name, sha in files.items() if present.get(name, sha) != sha),
-        *(f"{name}: is no file {by}" for name in present if name not in files and name not in own),
+        *(f"{name}: is no file {by}" for name in present if name not in files and name not in OWN),
     ]
 
 
 def _last_evidence(log: bytes) -> tuple[int, dict[str, Any] | None]:
     found: tuple[int, dict[str, Any] | None] = (0, None)
-    for number, line in enumerate(io.StringIO(log.decode("utf-8", "replace")), start=1):
-        try:
-            record = json.loads(line)
-            if record["kind"] == EVIDENCE and isinstance(record["data"]["files"], dict):
-                found = (number, record)
-        except (ValueError, KeyError, TypeError):
-            continue  # the chain's own check names this line
+    for number, record in enumerate(parsed(log), start=1):
+        if record is not None and record["kind"] == EVIDENCE and isinstance(record["data"].get("files"), dict):
+            found = (number, record)
     return found
+
+
+def _check_signature(
+    content: Mapping[str, bytes], present: Mapping[str, str], believed: Sequence[PublicKey]
+) -> list[str]:
+    try:
+        verdict = parse_json(content.get(attestation.VERDICT, b""))
+    except ValueError:
+        verdict = None
+    log = {str(record["seq"]): record["sha256"] for record in parsed(content[LOG]) if record is not None}
+    return attestation.check(content.get(STATEMENT), present, verdict, log, believed)
 
 
 def _sha256(data: bytes) -> str:
@@ -186,12 +196,14 @@ def _sha256(data: bytes) -> str:
 
 def verify_bundles(
     bundles: Annotated[list[Path], typer.Argument(metavar="ZIP|FOLDER...", help="A bundle, zipped or unpacked.")],
+    keys: Believed = None,
     as_json: Json = False,
 ) -> int:
     """Find what was done to an auditor's bundle: exit code 0 when nothing was, 1 when something was."""
+    believed = signing.believed(keys)
     for path in bundles:
         existing(path, "a run's own bundle lies in artifacts/FLOW/RUN/")
-    findings = {str(path): verify(path) for path in bundles}
+    findings = {str(path): verify(path, believed) for path in bundles}
     if as_json:
         print(json.dumps(findings))
     else:

@@ -11,7 +11,7 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from study_core.verdict import Verdict
-from tasks import artifacts, promotion
+from tasks import artifacts, blessings
 from tasks.run import Run
 
 A = TypeVar("A", bound=RunInput)
@@ -29,7 +29,7 @@ def ask(run: Run, verdict: Verdict, hours: float) -> SignOff | None:
     """Pause until a person answers in the UI; None when nobody did in time."""
     run.event("paused", f"Waiting up to {hours:g} h for a person's sign-off", hours=hours)
     artifacts.publish_trail(run)
-    current = promotion.production(run.registry)
+    current = blessings.production(run.registry)
     question = (
         f"**{run.name}**: {verdict.sentence()}.\n\n"
         f"Report: among the artifacts, `{run.key('report')}`; as a file, `{run.folder / 'report.html'}`\n\n"

@@ -27,8 +27,8 @@ from study_core.files import copy, read_json, sha256_of
 from study_core.job import Content
 from study_core.plan import changed
 from tasks import promotion
-from tasks.provenance import ROOT
-from tasks.run import Run, artifacts_root
+from tasks.provenance import ROOT, artifacts_root
+from tasks.run import Run
 from tasks.slurm.profiles import load_profile
 
 BEST = "mamba_tiny_uv_best.pt"

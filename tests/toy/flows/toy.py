@@ -12,7 +12,7 @@ from toy_core.judging import Gates, judged
 from study_core.files import write_json
 from study_core.job import Content
 from study_core.verdict import Verdict
-from tasks import comparison, orphans, outcome, promotion
+from tasks import blessings, comparison, orphans, outcome
 from tasks.bundle import write_bundle
 from tasks.dispatch import on_cluster
 from tasks.parameters import Approval, Common, Production
@@ -39,7 +39,7 @@ def toy(plan: ToyPlan = ToyPlan()) -> State[Any]:
         candidate=str(done.model.path), candidate_sha256=done.model.sha256, panel_sha256="none", score=words,
         gates=gates, judge="toy_core.judging:replay",
     )  # fmt: skip
-    now = promotion.production(run.registry)
+    now = blessings.production(run.registry)
     incumbent = now.verdict if now else None
     verdict = comparison.beside(verdict, incumbent, plan.production.margin)
     write_json(run.folder / "measures.json", [row.model_dump(mode="json") for row in done.measures])
