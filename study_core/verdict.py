@@ -5,7 +5,7 @@ They read nothing else, so they know nothing of the science behind a metric.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,12 @@ MOST_NAMED = 3  # changed thresholds in the verdict's sentence; all of them stan
 def changed_thresholds(used: BaseModel, standard: BaseModel) -> tuple[str, ...]:
     """Each threshold that differs from the study's own: `psnr_mean_min 60 (standard 18)`."""
     return tuple(f"{name} {now} (standard {own})" for name, (own, now) in difference(standard, used).items())
+
+
+def under(changed: Sequence[str]) -> str:
+    """The end of a verdict's sentence that names changed thresholds, the first few of them; empty where none is."""
+    more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
+    return f"; under changed thresholds: {', '.join(changed[:MOST_NAMED])}{more}" if changed else ""
 
 
 PRODUCTION = "production"
@@ -71,11 +77,7 @@ class Verdict(BaseModel):
 
     def under(self) -> str:
         """What a verdict under thresholds that are not the study's own says of them; empty under its own."""
-        changed = self.changed_thresholds
-        if not changed:
-            return ""
-        more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
-        return f"; under changed thresholds: {', '.join(changed[:MOST_NAMED])}{more}"
+        return under(self.changed_thresholds)
 
     def table(self) -> list[dict[str, Any]]:
         """Rows for an artifact or a terminal, in the order of the gates."""

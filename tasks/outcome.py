@@ -101,7 +101,7 @@ def ship(
     `told` is called once it is decided and on record (`shipped`, or `withheld` with the reason), so that the study's
     report can say so. Nobody is asked where production stands against it: the run ends `PromotionRefused`.
     """
-    signer = None
+    signer = approval.by.strip() or None
     if not verdict.passed:
         return failed(run, NOT_SHIPPED, f"{verdict.sentence()}; production stays")
     if approval.ask:
@@ -123,7 +123,7 @@ def ship(
     except promotion.PromotionRefused as refusal:
         return _withheld(run, NOT_SHIPPED, str(refusal), told)
     told()
-    return conclude(run, f"{verdict.sentence()}; in production as {shipped.id}")
+    return conclude(run, f"{verdict.sentence()}; in production as {promotion.told(shipped)}")
 
 
 def _withheld(run: Run, name: str, message: str, told: Callable[[], None]) -> State[Any]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from study_core.files import copy, copy_aside, sha256_of
 from study_core.verdict import Verdict
-from tasks import blessings, comparison, signing
+from tasks import blessings, channels, comparison, signing
 from tasks.blessings import DEFAULT, Blessing, locked, production
+from tasks.channels import Line
+from tasks.channels import PromotionRefused as PromotionRefused
 from tasks.provenance import artifacts_root
 from tasks.run import Run
 
-
-class PromotionRefused(RuntimeError):
-    """The candidate passed its gates but may not replace what is in production. Not a bug."""
+SIGN_OFF = (
+    "To sign it off, run it again with your name in the plan (approval.by), or with approval.ask, and answer on the "
+    "run's page; nothing is trained twice"
+)
 
 
 def ship(
@@ -26,34 +28,33 @@ def ship(
     report: Path,
     incumbent: Verdict | None = None,
     margin: float = 0.0,
-    channel: str = "",
     approved_by: str | None = None,
 ) -> Blessing:
-    """Bless the candidate, a file or a folder, and point its tenant's production, of one channel, at it.
+    """Bless the candidate, a file or a folder, and point the production of the run's channel at it.
 
-    `incumbent` is the verdict of the model now in production *on the same panel*. Refused (`PromotionRefused`)
-    when a gate failed, when the core has a reason against the candidate (`facts["may_not_ship"]`), when thresholds
-    were changed and nobody signed off, when production is of another line (`check_line`) or has a model whose
-    incumbent verdict is missing (it may have changed since), or the gate `production` refuses. Shipping the model
-    that is in production already changes nothing.
+    `incumbent` is the verdict of the model now in production there. Refused (`PromotionRefused`) when a gate failed,
+    when the core has a reason against the candidate (`facts["may_not_ship"]`), when thresholds were changed and nobody
+    signed off, when production is of another line (`channels.check`) or has a model whose incumbent verdict is missing
+    (it may have changed since), or the gate `production` refuses. Shipping the model that is in production already
+    changes nothing.
     """
     if not verdict.passed:
         raise PromotionRefused(verdict.sentence())
     if reason := verdict.facts.get("may_not_ship"):
         raise PromotionRefused(str(reason))
     if verdict.changed_thresholds and not approved_by:
-        raise PromotionRefused(f"{verdict.sentence()}: ships only with a named person's sign-off")
+        raise PromotionRefused(f"{verdict.sentence()}: ships only with a named person's sign-off. {SIGN_OFF}")
     candidate = Path(verdict.candidate)
     if sha256_of(candidate) != verdict.candidate_sha256:
         raise PromotionRefused(f"{candidate}: changed since it was judged; audit it again")
     signer = signing.own_key()
     with locked(run.registry) as root:
-        current = production(run.registry, channel)
+        current = production(run.registry, run.channel)
         if current and current.model_sha256 == verdict.candidate_sha256:
             run.event("shipped", f"Already in production: {current.id}", blessing=current.id, channel=current.channel)
             return current
-        check_line(run.registry, Line.of(verdict), channel, approved_by)
-        _compare(current, verdict, incumbent, margin)
+        before = channels.check(run, Line.of(verdict))
+        _compare(current, verdict, incumbent, margin, other_data=before is not None)
         model = _kept(candidate, root / "models" / verdict.candidate_sha256)
         blessed = Blessing(
             id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{verdict.candidate_sha256[:8]}",
@@ -61,7 +62,7 @@ def ship(
             model=str(model),
             model_sha256=verdict.candidate_sha256,
             replaces=current.id if current else None,
-            channel=channel or DEFAULT,
+            channel=run.channel or DEFAULT,
             verdict=verdict,
             incumbent_score=incumbent.score if incumbent else None,
             report=str(report),
@@ -74,49 +75,16 @@ def ship(
         )
         blessings.put(root, blessed)
     run.event(
-        "shipped", f"Shipped {blessed.id} to channel {blessed.channel}", blessing=blessed.id, channel=blessed.channel,
-        replaces=blessed.replaces, approved_by=approved_by,
+        "shipped", f"Shipped {told(blessed)}", blessing=blessed.id, channel=blessed.channel, replaces=blessed.replaces,
+        approved_by=approved_by, changed_thresholds=list(verdict.changed_thresholds),
     )  # fmt: skip
     return blessed
 
 
-@dataclass(frozen=True)
-class Line:
-    """What models of one line are judged on: one corpus, one panel. An empty hash was not recorded."""
-
-    data: str
-    data_sha256: str
-    panel_sha256: str
-
-    @classmethod
-    def of(cls, verdict: Verdict) -> Line:
-        return cls(verdict.data, verdict.data_sha256, verdict.panel_sha256)
-
-    def same(self, other: Line) -> bool:
-        unknown = not self.data_sha256 or not other.data_sha256
-        return self.panel_sha256 == other.panel_sha256 and (unknown or self.data_sha256 == other.data_sha256)
-
-    def __str__(self) -> str:
-        data = " ".join(part for part in (self.data, self.data_sha256[:8]) if part) or "data not recorded"
-        return f"{data}, panel {self.panel_sha256[:8]}"
-
-
-def check_line(tenant: str, line: Line, channel: str, approved_by: str | None) -> None:
-    """A model judged on other data never replaces one silently. Called before anything is trained, and before shipping.
-
-    In a channel that the plan names, a named person's sign-off lets the line go on with other data.
-
-    Raises:
-        PromotionRefused: what the channel has in production was judged on another corpus or panel; names both.
-    """
-    current = production(tenant, channel)
-    if current is None or (before := Line.of(current.verdict)).same(line) or (channel and approved_by):
-        return
-    raise PromotionRefused(
-        f"{current.id}, in production in channel {current.channel}, was judged on {before}; this run is on {line}: "
-        f"not one line. Say which channel it belongs to (production.channel: demo, mini, real …); to go on in "
-        f"{current.channel} on other data, name that channel and who signs off (approval.by)"
-    )
+def told(blessed: Blessing) -> str:
+    """What was shipped where, what it replaced, and who signed it off."""
+    signed = f", signed off by {blessed.approved_by}" if blessed.approved_by else ""
+    return f"{blessed.id}, channel {blessed.channel}, replacing {blessed.replaces or 'nothing'}{signed}"
 
 
 def _kept(candidate: Path, folder: Path) -> Path:
@@ -127,13 +95,15 @@ def _kept(candidate: Path, folder: Path) -> Path:
     return target if target.exists() else copy_aside(candidate, folder, candidate.name)
 
 
-def _compare(current: Blessing | None, verdict: Verdict, incumbent: Verdict | None, margin: float) -> None:
+def _compare(
+    current: Blessing | None, verdict: Verdict, incumbent: Verdict | None, margin: float, *, other_data: bool
+) -> None:
     """The gate `production` once more, against what is in production now."""
     if current is None:
         return
     if incumbent is None or incumbent.candidate_sha256 != current.model_sha256:
         raise PromotionRefused(f"production model {current.id} was not judged beside the candidate; audit it too")
-    found = comparison.row(verdict, incumbent, margin)
+    found = comparison.row(verdict, incumbent, margin, other_data=other_data)
     if found is not None and not found.passed:
         scores = f"the candidate scores {verdict.score}, production model {current.id} scores {incumbent.score}"
         raise PromotionRefused(f"{scores} (needs a margin of {margin:g}): {found.reason}; production stays")
@@ -181,9 +151,13 @@ def history(tenant: str = "") -> list[dict[str, Any]]:
     return rows
 
 
-def production_model(tenant: str, channel: str = "") -> Path | None:
-    """The candidate that a channel has in production, checked against its blessing; None when nothing is."""
-    current = production(tenant, channel)
+def production_model(run: Run) -> Path | None:
+    """The candidate that the run's channel has in production, checked against its blessing; None when nothing is."""
+    return checked_model(production(run.registry, run.channel))
+
+
+def checked_model(current: Blessing | None) -> Path | None:
+    """A blessing's candidate. Raises PromotionRefused where it is no longer what was blessed."""
     if current is None:
         return None
     if sha256_of(Path(current.model)) != current.model_sha256:

@@ -46,6 +46,8 @@ class Run:
     folder: Path
     provenance: Mapping[str, Any] = field(default_factory=dict)
     tenant: str = ""  # whose registry it ships into; empty: the study's own
+    channel: str = ""  # which line of models there; empty: not settled (`tasks.channels`), or the default
+    channel_named: bool = False  # by the plan: by a person
 
     @property
     def registry(self) -> str:
@@ -85,7 +87,11 @@ def open_run(
     run_id = str(flow_run.id or UUID(int=0))
     name = flow_run.name or label or study
     folder = artifacts_root() / study / f"{_slug(name)}-{run_id[:8]}"
-    run = Run(study=study, name=name, id=run_id, folder=folder, provenance=provenance(), tenant=tenant)
+    channel = str(getattr(getattr(plan, "production", None), "channel", ""))
+    run = Run(
+        study=study, name=name, id=run_id, folder=folder, provenance=provenance(), tenant=tenant, channel=channel,
+        channel_named=bool(channel),
+    )  # fmt: skip
     write_json(folder / "plan.json", plan.model_dump(mode="json"))
     write_json(folder / "provenance.json", run.provenance)
     _current.set(run)

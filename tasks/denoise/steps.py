@@ -120,13 +120,14 @@ def audit(
         selected_on=tuple(selected_on),
         device=device,
     )
-    return panel_report(cluster.ask(audit_panel, request, name="audit-panel", stage="evaluate"), margin)
+    receipt = cluster.ask(audit_panel, request, name="audit-panel", stage="evaluate")
+    return panel_report(receipt, margin, data.judged_by(thresholds))
 
 
-def panel_report(receipt: PanelAudited, margin: float) -> PanelReport:
+def panel_report(receipt: PanelAudited, margin: float, origin: Mapping[str, Any]) -> PanelReport:
     """The audit's receipt as verdicts, best first, each beside the model in production."""
     incumbent = read_verdict(receipt.incumbent.path) if receipt.incumbent else None
-    judged = (read_verdict(content.path) for content in receipt.verdicts)
+    judged = (read_verdict(content.path).model_copy(update=origin) for content in receipt.verdicts)
     verdicts = tuple(comparison.beside(verdict, incumbent, margin) for verdict in judged)
     return PanelReport(
         best=verdicts[0],

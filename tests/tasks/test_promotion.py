@@ -36,7 +36,7 @@ def candidate(tmp_path: Path, content: str, score: float | None = 1.0, *, passed
 def test_first_candidate_ships_and_is_pointed_at(run: Run, tmp_path: Path) -> None:
     blessed = promotion.ship(run, candidate(tmp_path, "first"), report=tmp_path / "r.html")
     assert blessings.production("study") == blessed
-    model = promotion.production_model("study")
+    model = promotion.production_model(run)
     assert model is not None
     assert model.read_text() == "first"
 
@@ -148,7 +148,7 @@ def test_changed_production_file_is_refused(run: Run, tmp_path: Path) -> None:
     Path(blessed.model).unlink()
     Path(blessed.model).write_text("tampered")
     with pytest.raises(promotion.PromotionRefused, match="changed since it was blessed"):
-        promotion.production_model("study")
+        promotion.production_model(run)
 
 
 def test_archives_of_one_day_never_overwrite(run: Run) -> None:
@@ -179,12 +179,12 @@ def test_a_folder_is_blessed_whole_and_a_change_inside_it_is_seen(run: Run, tmp_
     )
     promotion.ship(run, verdict, report=tmp_path / "r.html")
     (folder / "layers" / "L4.npy").write_bytes(b"another")  # the candidate, not what was blessed
-    kept = promotion.production_model("study")
+    kept = promotion.production_model(run)
     assert kept is not None
     assert (kept / "layers" / "L4.npy").read_bytes() == b"vector"
     (kept / "layers" / "L4.npy").write_bytes(b"tampered")
     with pytest.raises(promotion.PromotionRefused, match="changed since it was blessed"):
-        promotion.production_model("study")
+        promotion.production_model(run)
 
 
 def test_a_registry_of_old_goes_on_as_the_first_tenants(run: Run, tmp_path: Path) -> None:
