@@ -88,7 +88,7 @@ class _Ledger:
             self.differences.append(Difference(where, what, str(recorded), str(recomputed)))
 
 
-def replay_bundle(corpus: Path, bundle: Path, *, controls: bool = False) -> Replay:
+def replay_bundle(corpus: Path | None = None, bundle: Path = Path("."), *, controls: bool = False) -> Replay:
     """The same of a run's bundle (zip or folder). The study simulates its data: `corpus` is not looked at, and controls
     are replayed in any case.
 
@@ -183,6 +183,8 @@ def _verdict(study: StudyRecord, recorded: Mapping[str, Any], ledger: _Ledger) -
     again = judge_study(study.design, study.evidence, thresholds).record()
     ledger.exact("verdict.json", "design_sha256", recorded["design_sha256"], again["design_sha256"])
     ledger.exact("verdict.json", "passed", recorded["passed"], again["passed"])
+    if "changed_thresholds" in recorded:
+        ledger.exact("verdict.json", "changed_thresholds", recorded["changed_thresholds"], again["changed_thresholds"])
     ledger.exact("verdict.json", "number of rules", len(recorded["gates"]), len(again["gates"]))
     for old, new in zip(recorded["gates"], again["gates"], strict=False):
         name = f"verdict.json, {old['gate']} {old.get('slice') or ''}".strip()

@@ -94,6 +94,11 @@ class Verdict(BaseModel):
         ]
 
 
+def own_changes(changed: Sequence[str]) -> tuple[str, ...]:
+    """The changed thresholds of the study's own gates: without the margin over production, which no core judges."""
+    return tuple(line for line in changed if not line.startswith(f"{PRODUCTION}."))
+
+
 def read_verdict(path: Path) -> Verdict:
     return Verdict.model_validate(read_json(path))
 

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import sys
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 
+from study_core import bundles
 from study_core.files import parse_json, replacing
 from tasks import anchor, attestation, signing
 from tasks.attestation import STATEMENT
@@ -33,6 +34,7 @@ from tasks.signing import Believed, PublicKey
 from tasks.terminal import Json, call, existing, print_findings, single
 
 SUMS = "SHA256SUMS"
+DOCUMENTS = frozenset({SUMS, LOG, HEAD, STATEMENT, attestation.VERDICT})  # what the check reads whole
 OWN = frozenset({SUMS, LOG, HEAD, LINES, STATEMENT})  # what no line of the log can record: it is made of that line
 LEFT_OUT = frozenset({".pt", ".zip", ".tmp"})
 _NEVER = "events.out."  # TensorBoard's own files: large, and repeated by metrics.csv
@@ -41,29 +43,33 @@ _NEVER = "events.out."  # TensorBoard's own files: large, and repeated by metric
 def write_bundle(run_folder: Path, documents: Mapping[str, str], out: Path) -> Path:
     """Zip the run's files and `documents` (name → text) into `out`, checksums included; returns `out`.
 
-    First one line is added to the run's log, naming every file's SHA-256; the log travels up to that line or
-    later. Then what the verdict says, and all that, is signed. Equal content gives equal bytes. A document replaces a
-    file of the same name.
+    Files go through a piece at a time and are hashed as they are written. Then one line is added to the run's log,
+    naming every file's SHA-256; the log travels up to that line or later. Then what the verdict says, and all that, is
+    signed. Equal content gives equal bytes. A document replaces a file of the same name.
     """
     run_folder, out = Path(run_folder), Path(out)
-    content = {
-        path.relative_to(run_folder).as_posix(): path.read_bytes()
+    signer = signing.own_key()
+    documents = {**documents, **attestation.cover(run_folder, signer)}
+    files = {
+        path.relative_to(run_folder).as_posix(): path
         for path in sorted(run_folder.rglob("*"))
         if path.is_file() and not path.is_symlink() and _belongs(path.relative_to(run_folder))
     }
-    signer = signing.own_key()
-    documents = {**documents, **attestation.cover(run_folder, signer)}
-    content |= {name: text.encode() for name, text in documents.items()}
-    sums = {name: _sha256(data) for name, data in sorted(content.items())}
-    text = f"Auditor's bundle {out.name} of {len(sums)} files"
-    record = AuditLog(run_folder).append(EVIDENCE, text, files=sums, documents=sorted(documents), signer=signer.id)
-    anchor.tell_head(run_folder, record)
-    content[STATEMENT] = attestation.attest(run_folder, sums, record).read_bytes()
-    content |= _log_files(run_folder)
-    sums = {name: _sha256(data) for name, data in sorted(content.items())}
-    content[SUMS] = "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()
-    with replacing(out) as temporary:
-        _write_zip(temporary, content)
+    with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        sums = {name: _add_file(archive, name, path) for name, path in files.items() if name not in documents}
+        sums |= {name: _add(archive, name, io.BytesIO(text.encode())) for name, text in sorted(documents.items())}
+        sums = dict(sorted(sums.items()))
+        text = f"Auditor's bundle {out.name} of {len(sums)} files"
+        record = AuditLog(run_folder).append(EVIDENCE, text, files=sums, documents=sorted(documents), signer=signer.id)
+        anchor.tell_head(run_folder, record)
+        sums[STATEMENT] = _add_file(archive, STATEMENT, attestation.attest(run_folder, sums, record))
+        with open(run_folder / LOG, "rb") as log:
+            fcntl.flock(log, fcntl.LOCK_SH)  # the log and its head as of one moment: no writer comes between the two
+            sums[LOG] = _add(archive, LOG, log)
+            beside = (name for name in (HEAD, LINES) if (run_folder / name).exists())
+            sums |= {name: _add_file(archive, name, run_folder / name) for name in beside}
+        listed = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+        _add(archive, SUMS, io.BytesIO(listed.encode()))
     return out
 
 
@@ -73,21 +79,22 @@ def _belongs(relative: Path) -> bool:
     return not (hidden or own or relative.suffix in LEFT_OUT or relative.name.startswith(_NEVER))
 
 
-def _log_files(folder: Path) -> dict[str, bytes]:
-    """The log and its head as of one moment: no writer comes between the two."""
-    with open(folder / LOG, "rb") as handle:
-        fcntl.flock(handle, fcntl.LOCK_SH)
-        found = {LOG: handle.read()}
-        return found | {name: (folder / name).read_bytes() for name in (HEAD, LINES) if (folder / name).exists()}
+def _add_file(archive: zipfile.ZipFile, name: str, path: Path) -> str:
+    with open(path, "rb") as stream:
+        return _add(archive, name, stream)
 
 
-def _write_zip(path: Path, content: Mapping[str, bytes]) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in sorted(content.items()):
-            member = zipfile.ZipInfo(name)  # its fixed date keeps equal content equal
-            member.compress_type = zipfile.ZIP_DEFLATED
-            member.external_attr = 0o644 << 16
-            archive.writestr(member, data)
+def _add(archive: zipfile.ZipFile, name: str, stream: IO[bytes]) -> str:
+    """Write one member, a piece at a time; the SHA-256 of what was written."""
+    member = zipfile.ZipInfo(name)  # its fixed date keeps equal content equal
+    member.compress_type = zipfile.ZIP_DEFLATED
+    member.external_attr = 0o644 << 16
+    digest = hashlib.sha256()
+    with archive.open(member, "w", force_zip64=True) as target:
+        while piece := stream.read(bundles.CHUNK):
+            digest.update(piece)
+            target.write(piece)
+    return digest.hexdigest()
 
 
 def verify(bundle: Path, believed: Sequence[PublicKey] | None = None) -> list[str]:
@@ -97,13 +104,14 @@ def verify(bundle: Path, believed: Sequence[PublicKey] | None = None) -> list[st
     added; a file that is not the one that the log recorded, even if the checksums were mended; a whole bundle made
     anew by somebody who is not believed (`believed`; None: one's own key).
     """
-    content, problems = _read(Path(bundle))
+    found = bundles.read(Path(bundle), DOCUMENTS)
+    content, problems = found.documents, found.problems
     if SUMS not in content:
         return [*problems, f"{SUMS} is missing: not a bundle, or not a whole one"]
     listed = _parse_sums(content[SUMS])
     if listed is None:
         return [*problems, f"{SUMS}: not a list of checksums"]
-    present = {name: _sha256(data) for name, data in content.items() if name != SUMS}
+    present = {name: digest for name, digest in found.sha256.items() if name != SUMS}
     problems += [f"{name}: missing" for name in sorted(listed.keys() - present.keys())]
     problems += [f"{name}: not part of the bundle" for name in sorted(present.keys() - listed.keys())]
     problems += [
@@ -116,27 +124,6 @@ def verify(bundle: Path, believed: Sequence[PublicKey] | None = None) -> list[st
     problems += [*_check_log(content), *_check_evidence(content[LOG], present)]
     problems += _check_signature(content, present, signing.believed() if believed is None else believed)
     return list(dict.fromkeys(problems))
-
-
-def _read(bundle: Path) -> tuple[dict[str, bytes], list[str]]:
-    """Every file's bytes by name; members of a zip that cannot be read, or stand twice, are findings."""
-    if bundle.is_dir():
-        files = sorted(path for path in bundle.rglob("*") if path.is_file())
-        return {path.relative_to(bundle).as_posix(): path.read_bytes() for path in files}, []
-    content: dict[str, bytes] = {}
-    problems: list[str] = []
-    try:
-        with zipfile.ZipFile(bundle) as archive:
-            for member in (entry for entry in archive.infolist() if not entry.is_dir()):
-                if member.filename in content:
-                    problems.append(f"{member.filename}: stands twice in the zip")
-                try:
-                    content[member.filename] = archive.read(member)
-                except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
-                    problems.append(f"{member.filename}: damaged ({error})")
-    except (OSError, zipfile.BadZipFile) as error:
-        problems.append(f"not a bundle: {error}")
-    return content, problems
 
 
 def _parse_sums(data: bytes) -> dict[str, str] | None:
@@ -190,20 +177,16 @@ def _check_signature(
     return attestation.check(content.get(STATEMENT), present, verdict, log, believed)
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def verify_bundles(
-    bundles: Annotated[list[Path], typer.Argument(metavar="ZIP|FOLDER...", help="A bundle, zipped or unpacked.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="ZIP|FOLDER...", help="A bundle, zipped or unpacked.")],
     keys: Believed = None,
     as_json: Json = False,
 ) -> int:
     """Find what was done to an auditor's bundle: exit code 0 when nothing was, 1 when something was."""
     believed = signing.believed(keys)
-    for path in bundles:
+    for path in paths:
         existing(path, "a run's own bundle lies in artifacts/FLOW/RUN/")
-    findings = {str(path): verify(path, believed) for path in bundles}
+    findings = {str(path): verify(path, believed) for path in paths}
     if as_json:
         print(json.dumps(findings))
     else:

@@ -87,6 +87,15 @@ def house(paths: Sequence[Path], reader: Reader) -> dict[str, Checked]:
     return checked
 
 
+def one(path: Path, reader: Reader) -> Checked:
+    """A bundle, zipped or unpacked, or a run's folder."""
+    if path.is_file():
+        return Checked(bundle.verify(path, reader.believed))
+    if not (path / LOG).exists():
+        return Checked([f"{LOG} is missing: nothing vouches for the files"])
+    return _place(path, audit_log.readable(path / LOG), reader)
+
+
 def _place(folder: Path, records: Records, reader: Reader) -> Checked:
     if (folder / bundle.SUMS).exists():
         return Checked(bundle.verify(folder, reader.believed))

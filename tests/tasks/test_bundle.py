@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import struct
 import subprocess
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from tasks import signing
 from tasks.attestation import README, SIGNER, STATEMENT
 from tasks.audit_log import HEAD, LOG, AuditLog
 from tasks.bundle import OWN, SUMS, main, verify, write_bundle
+from tasks.cli import main as cli
 
 DOCUMENTS = {"validation_panel_audit_results.md": "# Results\n", "dose_metadata_documentation.md": "# Dose\n"}
 
@@ -297,7 +300,8 @@ def test_damaged_zip_is_a_finding(run_folder: Path, tmp_path: Path) -> None:
     bundle = write_bundle(run_folder, DOCUMENTS, tmp_path / "b.zip")
     whole = bundle.read_bytes()
     with zipfile.ZipFile(bundle) as archive:
-        place = archive.getinfo("verdict.json").header_offset + len("verdict.json") + 30
+        start = archive.getinfo("verdict.json").header_offset
+    place = start + 30 + sum(struct.unpack_from("<HH", whole, start + 26))  # behind its header, name and extra field
     bundle.write_bytes(whole[: place + 3] + bytes([whole[place + 3] ^ 0xFF]) + whole[place + 4 :])
     assert any("verdict.json" in problem for problem in verify(bundle))
     bundle.write_bytes(whole[: len(whole) // 2])
@@ -309,6 +313,71 @@ def test_member_that_stands_twice_is_a_finding(run_folder: Path, tmp_path: Path)
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(bundle, "a") as archive:
         archive.writestr("verdict.json", '{"score": 50.2}\n')
     assert "verdict.json: stands twice in the zip" in verify(bundle)
+
+
+# ---- size, and what lies about it ------------------------------------------------------------------------
+
+
+def peak_mib(work: Callable[[], object]) -> float:
+    """The most memory that Python held at once while `work` ran, in MiB."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1] / (1 << 20)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_bundle_is_written_and_checked_a_piece_at_a_time(run_folder: Path, tmp_path: Path) -> None:
+    with open(run_folder / "spectra.npy", "wb") as large:
+        large.truncate(300 << 20)
+    bundle = tmp_path / "b.zip"
+    assert peak_mib(lambda: write_bundle(run_folder, DOCUMENTS, bundle)) < 24
+    found: list[str] = []
+    assert peak_mib(lambda: found.extend(verify(bundle))) < 24
+    with zipfile.ZipFile(bundle) as archive:
+        archive.extractall(tmp_path / "whole")
+    assert peak_mib(lambda: found.extend(verify(tmp_path / "whole"))) < 24
+    assert found == []
+
+
+@pytest.mark.parametrize("name", ["predictions.npy", "verdict.json", SUMS, LOG])
+def test_a_zip_bomb_is_a_finding_and_costs_nothing(
+    run_folder: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_bundle(run_folder, DOCUMENTS, tmp_path / "b.zip")
+    with zipfile.ZipFile(bundle) as archive:
+        kept = {one: archive.read(one) for one in archive.namelist() if one != name}
+    with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(name, "w") as stream:
+        for _ in range(65):  # above what is read of a document; the sizes below say that it is five gigabytes
+            stream.write(bytes(1 << 20))
+    with zipfile.ZipFile(bundle, "a", zipfile.ZIP_DEFLATED) as archive:
+        for one, data in kept.items():
+            archive.writestr(one, data)
+    assert any(line.startswith(f"{name}: ") for line in verify(bundle))
+    claims_five_gigabytes(bundle, name)
+    (line, *_) = verify(bundle)
+    assert line == "not a bundle: unpacks to 5.0 GiB, more than 4"
+    assert peak_mib(lambda: verify(bundle)) < 24
+    assert cli(["replay", "--bundle", str(bundle), "--corpus", str(tmp_path)]) == 2
+    assert "unpacks to 5.0 GiB" in capsys.readouterr().err
+
+
+def claims_five_gigabytes(bundle: Path, name: str) -> None:
+    """The directory says so of one member, as that of a real bomb would; a gigabyte of deflated zeros is a megabyte."""
+    with zipfile.ZipFile(bundle, "a") as archive:
+        archive.getinfo(name).file_size = 5 << 30
+        archive._didModify = True  # type: ignore[attr-defined]  # write the directory anew
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_whose_memory_is_its_writers_choice_is_not_unpacked(
+    run_folder: Path, tmp_path: Path, method: int
+) -> None:
+    bundle = write_bundle(run_folder, DOCUMENTS, tmp_path / "b.zip")
+    with zipfile.ZipFile(bundle, "a", method) as archive:
+        archive.writestr("more.npy", b"numbers")
+    assert "more.npy: damaged (compressed otherwise than by deflate)" in verify(bundle)
 
 
 def test_wrong_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
