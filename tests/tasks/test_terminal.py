@@ -31,6 +31,7 @@ WRONG: dict[str, tuple[Main, list[str], tuple[str, ...]]] = {
     "of the word itself": (cli.main, ["job"], ("'job'", "'jobs'", "gated --help")),
     "of a command": (cli.main, ["jobs", "--fast"], ("--fast", "gated jobs --help")),
     "no bundle to replay": (cli.main, ["replay", "--corpus", ".", "--bundle", "no.zip"], ("no.zip", "artifacts/")),
+    "nobody's bundle": (cli.main, ["replay", "--bundle", "."], ("verdict.json", "gated bundle")),
     "no study": (cli.main, ["run", "walk"], ("walk", "denoise", "gated run --help")),
     "no such corpus": (cli.main, ["run", "--corpus", "/no/such"], ("/no/such", "CORPUS=")),
     "no plan": (cli.main, ["run", "panel-qa/audit", "--plan", "x"], ("--plan", '{"label": "first"}')),
