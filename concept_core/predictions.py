@@ -18,7 +18,8 @@ from concept_core.corpus.decoys import matches
 from concept_core.corpus.windows import overlap
 from concept_core.detection import Call
 from concept_core.layout import DetectionFiles
-from study_core.errors import BadInput
+from concept_core.npz import read_arrays
+from study_core.errors import UNREADABLE, BadInput
 from study_core.files import read_json, replacing, write_json, write_text
 
 SHOWN = 13
@@ -72,10 +73,9 @@ def write_shard(folder: Path, shard: Shard) -> Path:
 def read_shard(folder: Path) -> Shard:
     """A shard. Raises BadInput where it is not whole."""
     try:
-        with np.load(folder / "tracks.npz", allow_pickle=False) as archive:
-            tracks = {name: archive[name] for name in archive.files}
+        tracks = read_arrays(folder / "tracks.npz")
         return Shard(tuple(read_json(folder / "predictions.json")), tracks)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise BadInput(f"no shard of predictions ({error})", file=folder, remedy="scan again") from None
 
 

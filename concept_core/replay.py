@@ -19,12 +19,12 @@ from concept_core.evaluation.measures import Measured, measured
 from concept_core.evaluation.tables import read_tables
 from concept_core.evaluation.thresholds import REQUIRED, rules
 from concept_core.layout import EvaluationFiles, Layout
-from concept_core.plans import ConceptPlan
+from concept_core.plans import ConceptPlan, GatePlan
 from study_core.bundles import unpacked
 from study_core.errors import BadInput
 from study_core.files import read_json, sha256_of
 from study_core.gates import GateRecord, Measure, judge
-from study_core.verdict import PRODUCTION, Verdict, read_verdict
+from study_core.verdict import PRODUCTION, Verdict, changed_thresholds, own_changes, read_verdict
 
 RELATIVE = 1e-9
 
@@ -86,6 +86,9 @@ def replay_run(corpus: Path, bundle: Path, *, controls: bool = False) -> Replaye
         plan, verdict = _recorded(layout)
         evaluation = layout.evaluation(str(verdict.facts.get("model")))
         again, gates = replay(evaluation.root, plan)
+        if "changed_thresholds" in verdict.model_fields_set:
+            told = own_changes(verdict.changed_thresholds)
+            found.hold("changed thresholds", told, changed_thresholds(plan.gates, GatePlan()))
         found.hold("layer", verdict.facts.get("layer"), again.layer)
         _hold_gates(found, verdict.gates, gates)
         _hold_measures(found, read_json(evaluation.projection)["measures"], again.measures)

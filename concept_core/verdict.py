@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from concept_core.candidate import write_candidate
 from concept_core.jobs.concept_eval import Evaluated
 from concept_core.layout import Layout
-from concept_core.plans import ConceptPlan
+from concept_core.plans import ConceptPlan, GatePlan
 from concept_core.steps import Network
 from study_core.files import sha256_of, write_json
 from study_core.gates import GateRecord
-from study_core.verdict import Verdict
+from study_core.verdict import Verdict, changed_thresholds
 
 JUDGE = "concept_core.replay:replay_run"
 
@@ -25,6 +25,7 @@ def write_verdict(
     values = {(one.metric, *sorted(one.slice.values())): one.value for one in found.measures}
     verdict = Verdict(
         candidate=str(candidate), candidate_sha256=sha256_of(candidate), panel_sha256=sha256_of(layout.windows),
+        changed_thresholds=changed_thresholds(plan.gates, GatePlan()),
         score=values.get(("worst_auroc", "model", "oof")), gates=tuple(records),
         summary=str(layout.evaluation(network.name).projection), judge=JUDGE,
         facts={

@@ -18,7 +18,7 @@ from deployments.tenancy import tenants
 from study_core.files import write_text
 from study_core.report.blocks import Page, Table
 from tasks import compare as comparison
-from tasks.run import artifacts_root
+from tasks.provenance import artifacts_root
 from tasks.runs import RunFacts, named
 from tasks.terminal import Json, near
 

@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study_core.errors import BadInput
+from study_core.bundles import bounded
+from study_core.errors import UNREADABLE, BadInput
 from study_core.files import encode, replacing
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -63,13 +64,14 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     try:
         with np.load(path, allow_pickle=False) as archive:
+            bounded(archive.zip, path)
             for name in archive.files:
                 arrays[name] = _one(path, archive, name)
     except FileNotFoundError:
         raise BadInput("no such file", file=path, remedy="check the path, or run the phase that writes it") from None
     except BadInput:
         raise
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise BadInput(
             f"cannot be read as .npz ({error})", file=path, remedy="run with fresh to make it again"
         ) from None
@@ -84,6 +86,8 @@ def _one(path: Path, archive: Any, name: str) -> NDArray[Any]:
         if "pickle" in str(error).lower():
             raise BadInput(f"key {name} holds Python objects", file=path, remedy="store plain arrays") from None
         raise
+    if not isinstance(array, np.ndarray):  # numpy hands over the bytes of a member that is no array
+        raise BadInput(f"key {name} is no array", file=path, remedy="store plain arrays")
     return array
 
 

@@ -21,6 +21,7 @@ from ptycho_core.jobs.compare import METRICS, TRUTH, image_files
 from ptycho_core.metrics.scores import scores
 from ptycho_core.npz import read_arrays
 from ptycho_core.report.record import StudyRecord, read_study
+from study_core.bundles import unpacked
 from study_core.errors import BadInput
 from study_core.files import peek_json, sha256_of
 
@@ -85,6 +86,17 @@ class _Ledger:
         self.compared += 1
         if recorded != recomputed:
             self.differences.append(Difference(where, what, str(recorded), str(recomputed)))
+
+
+def replay_bundle(corpus: Path | None = None, bundle: Path = Path("."), *, controls: bool = False) -> Replay:
+    """The same of a run's bundle (zip or folder). The study simulates its data: `corpus` is not looked at, and controls
+    are replayed in any case.
+
+    Raises:
+        BadInput: as `replay_hub`, and where the bundle is none.
+    """
+    with unpacked(bundle) as folder:
+        return replay_hub(folder / "hub")
 
 
 def replay_hub(hub: Path) -> Replay:
@@ -171,6 +183,8 @@ def _verdict(study: StudyRecord, recorded: Mapping[str, Any], ledger: _Ledger) -
     again = judge_study(study.design, study.evidence, thresholds).record()
     ledger.exact("verdict.json", "design_sha256", recorded["design_sha256"], again["design_sha256"])
     ledger.exact("verdict.json", "passed", recorded["passed"], again["passed"])
+    if "changed_thresholds" in recorded:
+        ledger.exact("verdict.json", "changed_thresholds", recorded["changed_thresholds"], again["changed_thresholds"])
     ledger.exact("verdict.json", "number of rules", len(recorded["gates"]), len(again["gates"]))
     for old, new in zip(recorded["gates"], again["gates"], strict=False):
         name = f"verdict.json, {old['gate']} {old.get('slice') or ''}".strip()

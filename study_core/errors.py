@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
+import struct
+import tokenize
+import zipfile
+import zlib
 from pathlib import Path
+
+UNREADABLE = (
+    OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, ArithmeticError, MemoryError, RuntimeError,
+    SyntaxError, tokenize.TokenError, struct.error, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError,
+)  # fmt: skip
+"""What a reader of arrays or archives raises on a file that is damaged or lies about itself: a header that claims an
+exabyte is a MemoryError, one of nested brackets a RecursionError. Around the one call that reads, nothing else."""
 
 
 class BadInput(ValueError):

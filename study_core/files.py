@@ -94,15 +94,23 @@ def write_json(path: Path, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The parsed text. ValueError for whatever is not JSON, nested beyond any use included: never a crash."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep to be read") from None
+
+
 def read_json(path: Path) -> Any:
     """The parsed file. Raises OSError where there is none, ValueError where it is not JSON."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return parse_json(path.read_text(encoding="utf-8"))
 
 
 def peek_json(path: Path) -> Any:
     """The parsed file, or None where it is missing or not (yet) whole."""
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 
@@ -153,7 +161,7 @@ def read_lines(path: Path) -> list[Any]:
     lines = []
     for line in raw.split(b"\n"):
         with contextlib.suppress(ValueError):
-            lines.append(json.loads(line))
+            lines.append(parse_json(line))
     return lines
 
 

@@ -10,18 +10,18 @@ import fcntl
 import hashlib
 import json
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Any, BinaryIO
 
-import typer
+from study_core.files import parse_json, peek_json, write_json
+from tasks.terminal import printable
 
-from study_core.files import read_json, write_json
-from tasks.terminal import Json, call, single
-
+LOG, HEAD, LINES = "audit.jsonl", "audit.head", "auditing_manifest.log"
+OPENED, EVIDENCE, CLOSED, CANCELLED = "opened", "evidence", "closed", "cancelled"
+LIVE = ".open"  # beside a run's log: locked by the run's process for as long as it lives
 GENESIS = "0" * 64
 
 
@@ -57,7 +57,7 @@ class AuditLog:
 
     @property
     def path(self) -> Path:
-        return self.folder / "audit.jsonl"
+        return self.folder / LOG
 
     def append(self, kind: str, text: str, /, **data: Any) -> dict[str, Any]:
         """Add one event; on disk (fsync) before this returns. `data` is JSON, NaN not allowed."""
@@ -78,9 +78,9 @@ class AuditLog:
             handle.write((json.dumps(record, sort_keys=True) + "\n").encode())
             handle.flush()
             os.fsync(handle.fileno())
-            write_json(self.folder / "audit.head", {"seq": record["seq"], "sha256": record["sha256"]})
-            with open(self.folder / "auditing_manifest.log", "a", encoding="utf-8") as lines:
-                lines.write(f"{now.strftime('%Y-%m-%dT%H:%M:%S')} | {text}\n")
+            write_json(self.folder / HEAD, {"seq": record["seq"], "sha256": record["sha256"]})
+            with open(self.folder / LINES, "a", encoding="utf-8") as lines:
+                lines.write(f"{now.strftime('%Y-%m-%dT%H:%M:%S')} | {printable(text)}\n")
         return record
 
     def records(self) -> list[dict[str, Any]]:
@@ -88,6 +88,37 @@ class AuditLog:
             return []
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def readable(path: Path) -> list[dict[str, Any]]:
+    """The records that can be read, in order; the chain's own check names the lines that cannot."""
+    try:
+        return [record for record in parsed(path.read_bytes()) if record is not None]
+    except OSError:
+        return []
+
+
+def parsed(log: bytes) -> list[dict[str, Any] | None]:
+    """A record a line, None for a line that is none."""
+    return [_record(line) for line in log.splitlines()]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = parse_json(line)
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("seq"), int):
+        return None
+    texts = all(isinstance(record.get(name), str) for name in ("kind", "sha256", "previous", "time", "text"))
+    return record if texts and isinstance(record.get("data"), dict) else None
+
+
+def _as_written(record: dict[str, Any]) -> bool:
+    try:
+        return _digest(record) == str(record["sha256"])
+    except RecursionError:  # nested deeper than the writer could
+        return False
 
 
 def verify(path: Path) -> list[str]:
@@ -99,68 +130,31 @@ def verify(path: Path) -> list[str]:
     problems: list[str] = []
     previous, expected, count = GENESIS, 0, 0
     stated_by_seq: dict[int, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            stated, seq, link = record["sha256"], record["seq"], record["previous"]
-        except (json.JSONDecodeError, KeyError, TypeError):
+    for number, record in enumerate(parsed(path.read_bytes()), start=1):
+        if record is None:
             problems.append(f"line {number}: not an audit record")
             continue
-        if _digest(record) != stated:
+        stated, seq = record["sha256"], record["seq"]
+        if not _as_written(record):
             problems.append(f"line {number}: the record was changed after it was written")
-        if link != previous:
+        if record["previous"] != previous:
             what = "does not follow the line before it (dropped, inserted or reordered)"
             problems.append(f"line {number}: {what}: record {expected} belongs here, record {seq} was found")
         elif seq != expected:
             problems.append(f"line {number}: carries sequence number {seq}, expected {expected}")
-        previous, count = stated, number
-        expected = seq + 1 if isinstance(seq, int) else expected + 1  # one dropped line is one finding, not a hundred
+        previous, count, expected = stated, number, seq + 1  # one dropped line is one finding, not a hundred
         stated_by_seq[seq] = stated
-    head = path.with_name("audit.head")
-    if not head.exists():
-        return [*problems, f"{head.name} is missing: a cut tail could not be noticed"]
-    anchor = read_json(head)
-    if count < anchor["seq"] + 1:
-        problems.append(f"line {count + 1}: missing; the log once had {anchor['seq'] + 1} lines")
-    elif stated_by_seq.get(anchor["seq"]) != anchor["sha256"]:
-        problems.append(f"line {anchor['seq'] + 1}: is not the record that {head.name} names")
-    return problems
+    return problems + _against_head(path.with_name(HEAD), count, stated_by_seq)
 
 
-def print_findings(findings: Mapping[str, Sequence[str]]) -> None:
-    """For each name `untouched`, or how many findings and each on a line of its own."""
-    for name, problems in findings.items():
-        print(
-            f"{name}: {len(problems)} finding{'s' if len(problems) > 1 else ''}" if problems else f"{name}: untouched"
-        )
-        print("".join(f"  {problem}\n" for problem in problems), end="")
-
-
-def verify_logs(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="FOLDER|FILE...", help="Where to look for audit.jsonl; none: artifacts."),
-    ] = None,
-    as_json: Json = False,
-) -> int:
-    """Check the hash chain of every audit log below the folders: exit code 0 when all are untouched, 1 when not."""
-    where = paths or [Path(os.environ.get("GATED_ARTIFACTS", "artifacts"))]
-    logs = [log for path in where for log in ([path] if path.is_file() else sorted(path.rglob("audit.jsonl")))]
-    if not logs:
-        below = ", ".join(map(str, where))
-        raise ValueError(f"no audit.jsonl below {below}; name a run's folder, or start a run: make run")
-    findings = {str(log): verify(log) for log in logs}
-    if as_json:
-        print(json.dumps(findings))
-    else:
-        print_findings(findings)
-    return 1 if any(findings.values()) else 0
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m tasks.audit_log FOLDER|FILE …`: as `gated verify`."""
-    return call(single(verify_logs), "python -m tasks.audit_log", arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _against_head(path: Path, count: int, stated: Mapping[int, str]) -> list[str]:
+    if not path.exists():
+        return [f"{HEAD} is missing: a cut tail could not be noticed"]
+    head = peek_json(path)
+    if not isinstance(head, dict) or not isinstance(head.get("seq"), int):
+        return [f"{HEAD}: not what the log's writer leaves"]
+    if count < head["seq"] + 1:
+        return [f"line {count + 1}: missing; the log once had {head['seq'] + 1} lines"]
+    if stated.get(head["seq"]) != head.get("sha256"):
+        return [f"line {head['seq'] + 1}: is not the record that {HEAD} names"]
+    return []

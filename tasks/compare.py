@@ -12,7 +12,7 @@ from typing import Any
 from study_core.gates import GateRecord
 from study_core.plan import flat
 from study_core.report.blocks import Block, Page, Section, Shade, Table, Text
-from tasks import promotion
+from tasks import blessings
 from tasks.run import Run
 from tasks.runs import RunFacts, all_runs
 
@@ -52,7 +52,7 @@ def page(runs: Sequence[RunFacts], own: Blocks | None = None) -> Page:
 def peer(run: Run) -> RunFacts | None:
     """What a run is best held against: the run whose model is in production, else the last one on its panel."""
     own = RunFacts(run.folder)
-    current = promotion.production(run.registry)
+    current = blessings.production(run.registry, run.channel)
     shipped = [RunFacts(Path(current.run_folder))] if current else []
     others = (one for one in all_runs() if one.tenant == run.registry)
     found = (one for one in (*shipped, *others) if one.folder != own.folder and one.gates and one.panel == own.panel)

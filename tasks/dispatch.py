@@ -21,7 +21,8 @@ from prefect.runtime import deployment, task_run
 
 from study_core.job import Receipt, Request, receipt_type, received
 from tasks import artifacts
-from tasks.run import Run, artifacts_root, logger
+from tasks.provenance import artifacts_root
+from tasks.run import Run, logger
 from tasks.slurm import accounting
 from tasks.slurm.dispatcher import Dispatcher, Job, JobSpec, Outcome
 from tasks.slurm.profiles import Profile, load_profile

@@ -14,8 +14,10 @@ from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging.loggers import flow_run_logger
 
-from tasks.audit_log import AuditLog
-from tasks.run import artifacts_root, logger
+from tasks import anchor
+from tasks.audit_log import CANCELLED, LOG, AuditLog
+from tasks.provenance import artifacts_root
+from tasks.run import logger
 from tasks.slurm.dispatcher import Dispatcher, Job
 from tasks.slurm.journal import Journal
 from tasks.slurm.profiles import load_profile
@@ -27,9 +29,9 @@ def withdraw(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None
     """Hook `on_crashed` and `on_cancellation` of every flow: end the jobs that its process left behind."""
     ended = end_jobs_of(str(flow_run.id))
     if ended:
-        told = "; ".join(f"{name}: {how}" for name, how in ended.items())
+        told = _said(ended)
         flow_run_logger(flow_run, flow).warning("The flow's process is gone; its jobs were cancelled. %s", told)
-        _record(str(flow_run.id), told, ended)
+    _record(str(flow_run.id), ended)
 
 
 def end_jobs_of(owner: str) -> dict[str, str]:
@@ -69,7 +71,13 @@ def _profiles(owner: str | None = None) -> list[str]:
     return list({entry.executor: entry.profile for entry in live}.values())
 
 
-def _record(flow_run_id: str, told: str, ended: dict[str, str]) -> None:
-    """One event in the audit log of the run that died."""
-    for log in artifacts_root().glob(f"*/*-{flow_run_id[:8]}/audit.jsonl"):
-        AuditLog(log.parent).append("cancelled", f"The flow's process is gone; jobs cancelled: {told}", jobs=ended)
+def _record(flow_run_id: str, ended: dict[str, str]) -> None:
+    """One event in the audit log of the run that died: an end, if no verdict."""
+    told = f"jobs cancelled: {_said(ended)}" if ended else "it had no job"
+    for log in artifacts_root().glob(f"*/*-{flow_run_id[:8]}/{LOG}"):
+        record = AuditLog(log.parent).append(CANCELLED, f"The flow's process is gone; {told}", jobs=ended)
+        anchor.tell_head(log.parent, record)
+
+
+def _said(ended: dict[str, str]) -> str:
+    return "; ".join(f"{name}: {how}" for name, how in ended.items())

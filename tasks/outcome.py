@@ -20,10 +20,11 @@ from prefect.states import Completed, Failed
 
 from study_core.files import read_json, write_json
 from study_core.verdict import Verdict
-from tasks import artifacts, promotion, sign_off
+from tasks import artifacts, blessings, promotion, sign_off
 from tasks.dispatch import JobLost
 from tasks.parameters import Approval, Production
-from tasks.run import Run, artifacts_root, current_run, dated_name, logger
+from tasks.provenance import artifacts_root
+from tasks.run import Run, current_run, dated_name, logger
 from tasks.slurm.profiles import BadProfile
 
 GATE_FAILED = "GateFailed"
@@ -100,7 +101,7 @@ def ship(
     `told` is called once it is decided and on record (`shipped`, or `withheld` with the reason), so that the study's
     report can say so. Nobody is asked where production stands against it: the run ends `PromotionRefused`.
     """
-    signer = None
+    signer = approval.by.strip() or None
     if not verdict.passed:
         return _withheld(run, NOT_SHIPPED, f"{verdict.sentence()}; production stays", told)
     if approval.ask:
@@ -122,7 +123,7 @@ def ship(
     except promotion.PromotionRefused as refusal:
         return _withheld(run, NOT_SHIPPED, str(refusal), told)
     told()
-    return conclude(run, f"{verdict.sentence()}; in production as {shipped.id}")
+    return conclude(run, f"{verdict.sentence()}; in production as {promotion.told(shipped)}")
 
 
 def _withheld(run: Run, name: str, message: str, told: Callable[[], None]) -> State[Any]:
@@ -139,7 +140,7 @@ def claim(run: Run, source: str) -> str | None:
     if not source:
         return None
     path = artifacts_root() / run.study / "sources" / f"{source}.json"
-    with promotion.locked(run.registry):
+    with blessings.locked(run.registry):
         holder = read_json(path)["run"] if path.exists() else run.id
         if holder == run.id or _gone(holder):
             write_json(path, {"run": run.id})
@@ -172,7 +173,7 @@ def conclude(run: Run, message: str) -> State[Any]:
 
 def failed(run: Run, name: str, message: str, detail: str = "") -> State[Any]:
     """The run ends Failed under a name; the log shows `detail`, the state and the audit log the one-line message."""
-    run.log.append("closed", message, state=name)
+    run.recorded("closed", message, state=name)
     logger().error("%s", detail or message)
     artifacts.publish_trail(run)
     artifacts.publish_runs()

@@ -66,8 +66,15 @@ class Common(Frozen):
 
 
 class Production(Frozen):
-    """The gate against the model in production."""
+    """The line of models that a run ships into, and the gate against the one in production there."""
 
+    channel: Text = Field(
+        "",
+        pattern=r"^([a-z0-9][a-z0-9_-]{0,40})?$",
+        title="Channel",
+        description="The line of models it ships into: demo, mini, real … Empty: named after the data. A channel that "
+        "you name here may go on with another corpus or panel; an unnamed one is refused.",
+    )
     margin: float = Field(
         0.0,
         allow_inf_nan=False,
@@ -77,8 +84,14 @@ class Production(Frozen):
 
 
 class Approval(Frozen):
-    """A person's sign-off before anything ships."""
+    """A person's sign-off before anything ships; what passed under changed thresholds ships with one only."""
 
+    by: Text = Field(
+        "",
+        title="Signed off by",
+        description="Your name: you answer for shipping this without being asked, changed thresholds included. It "
+        "stands in the registry.",
+    )
     ask: bool = Field(
         False,
         title="Ask a person before shipping",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -13,6 +14,11 @@ from study_core.files import sha256_of
 
 ROOT = Path(__file__).resolve().parent.parent
 _RECORDED_PACKAGES = ("prefect", "submitit", "torch", "numpy", "scipy", "pandas", "pydantic")
+
+
+def artifacts_root() -> Path:
+    """Everything a run leaves lands below this folder (`GATED_ARTIFACTS`, default `artifacts/`)."""
+    return Path(os.environ.get("GATED_ARTIFACTS", ROOT / "artifacts")).resolve()
 
 
 def provenance() -> dict[str, Any]:

@@ -6,12 +6,20 @@ import importlib
 import json
 import re
 import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tasks.terminal import Json, existing
+from study_core.bundles import bounded
+from study_core.errors import UNREADABLE
+from study_core.files import parse_json
+from tasks import verification
+from tasks.checking import Checked, Reader
+from tasks.signing import Believed
+from tasks.terminal import Json, existing, printable
 
 VERDICT = "verdict.json"
 FIRST_JUDGE = "denoise_core.report.replay:replay"  # of bundles from before a verdict named its judge
@@ -20,22 +28,47 @@ _JUDGE = re.compile(r"\w+_core(\.\w+)*:\w+")  # a bundle may come from anywhere:
 
 def replay(
     bundle: Annotated[Path, typer.Option(help="Auditor's bundle (zip), or a run's folder.")],
-    corpus: Annotated[Path, typer.Option(help="The data that it was judged on.")],
+    corpus: Annotated[
+        Path | None, typer.Option(help="The data that it was judged on; none for simulated data.")
+    ] = None,
     controls: Annotated[bool, typer.Option("--controls", help="Refit the controls as well.")] = False,
+    keys: Believed = None,
     as_json: Json = False,
 ) -> int:
-    """Recompute a verdict from its archived predictions: exit code 0 and `equal`, or 1 and what differs."""
+    """Recompute a verdict from its archived predictions: exit code 0 and `equal`, or 1 and what differs.
+
+    Log, files and signature are checked too, and thresholds that are not the study's own are named.
+    """
     existing(bundle, "a run's own bundle lies in artifacts/FLOW/RUN/")
-    existing(corpus, "name the folder of the data by --corpus")
-    judge = _judge(bundle)
+    verdict = _verdict(bundle)
+    judge = _judge(bundle, verdict)
+    if corpus is not None:
+        existing(corpus, "name the folder of the data by --corpus")
+    elif signature(judge).parameters["corpus"].default is Parameter.empty:
+        raise ValueError(f"{bundle}: its verdict is of data that are not in it; name their folder by --corpus")
+    checked = verification.one(bundle, Reader.here(keys))
     result = judge(corpus, bundle, **({"controls": True} if controls else {}))
-    print(json.dumps({"equal": result.equal, "lines": result.lines()}) if as_json else "\n".join(result.lines()))
-    return 0 if result.equal else 1
+    changed = [str(line) for line in verdict.get("changed_thresholds") or ()]
+    if as_json:
+        told = {"equal": result.equal, "lines": result.lines(), "findings": checked.findings}
+        print(json.dumps({**told, "changed_thresholds": changed}))
+    else:
+        print("\n".join(map(printable, [*result.lines(), *_origin(checked, changed)])))
+    return 0 if result.equal and not checked.findings else 1
 
 
-def _judge(bundle: Path) -> Any:
+def _origin(checked: Checked, changed: Sequence[str]) -> Iterator[str]:
+    """What the numbers do not say: who says so, whether anything was touched, and by which thresholds."""
+    head = "log, files and signature"
+    yield f"{head}: {len(checked.findings)} found" if checked.findings else f"{head}: untouched"
+    yield from (f"  {line}" for line in checked.findings)
+    yield from (f"note: {line}" for line in checked.notes)
+    yield f"CHANGED thresholds: {', '.join(changed)}" if changed else "thresholds: the study's own"
+
+
+def _judge(bundle: Path, verdict: Mapping[str, Any]) -> Any:
     """The function that the bundle's verdict names."""
-    named = str(_verdict(bundle).get("judge") or FIRST_JUDGE)
+    named = str(verdict.get("judge") or FIRST_JUDGE)
     if not _JUDGE.fullmatch(named):
         raise ValueError(
             f"{bundle}: {VERDICT} names no judge of a core ({named}); take the bundle from its run's folder"
@@ -55,9 +88,10 @@ def _verdict(bundle: Path) -> dict[str, Any]:
             text = (bundle / VERDICT).read_bytes()
         else:
             with zipfile.ZipFile(bundle) as archive:
+                bounded(archive, bundle)
                 text = archive.read(VERDICT)
-        found = json.loads(text)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        found = parse_json(text)
+    except UNREADABLE as error:
         raise ValueError(f"{bundle}: no readable {VERDICT} in it ({error}); check it: gated bundle {bundle}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{bundle}: {VERDICT} is no verdict; check it: gated bundle {bundle}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from collections.abc import Mapping
@@ -18,13 +19,10 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel
 
 from study_core.files import write_json
-from tasks.audit_log import AuditLog
-from tasks.provenance import ROOT, provenance
-
-
-def artifacts_root() -> Path:
-    """Everything a run leaves lands below this folder (`GATED_ARTIFACTS`, default `artifacts/`)."""
-    return Path(os.environ.get("GATED_ARTIFACTS", ROOT / "artifacts")).resolve()
+from tasks import anchor, signing
+from tasks.audit_log import CLOSED, LIVE, OPENED, AuditLog
+from tasks.provenance import artifacts_root, provenance
+from tasks.terminal import printable
 
 
 def logger() -> Any:
@@ -48,6 +46,8 @@ class Run:
     folder: Path
     provenance: Mapping[str, Any] = field(default_factory=dict)
     tenant: str = ""  # whose registry it ships into; empty: the study's own
+    channel: str = ""  # which line of models there; empty: not settled (`tasks.channels`), or the default
+    channel_named: bool = False  # by the plan: by a person
 
     @property
     def registry(self) -> str:
@@ -60,8 +60,14 @@ class Run:
 
     def event(self, kind: str, text: str, /, **data: Any) -> None:
         """Record one event in the audit log and in the flow run's log."""
-        self.log.append(kind, text, **data)
+        self.recorded(kind, text, **data)
         logger().info("%s", text)
+
+    def recorded(self, kind: str, text: str, /, **data: Any) -> None:
+        """Record one event in the audit log alone; a run's end is told elsewhere too."""
+        record = self.log.append(kind, text, **data)
+        if kind == CLOSED:
+            anchor.tell_head(self.folder, record)
 
     def key(self, what: str) -> str:
         """Artifact key: one key is one history, so study first."""
@@ -71,19 +77,39 @@ class Run:
 def open_run(
     study: str, plan: BaseModel, *, tenant: str = "", label: str = "", inputs: Mapping[str, Any] | None = None
 ) -> Run:
-    """Create the run's folder and write who, what and with which code into its log."""
+    """Create the run's folder and write who, what and with which code into its log.
+
+    Raises:
+        BadInput: the signing key cannot be used, or the log's head cannot be told elsewhere (`tasks.anchor`): before
+            anything is submitted, not after a day of training.
+    """
+    signer = signing.own_key()
     run_id = str(flow_run.id or UUID(int=0))
     name = flow_run.name or label or study
     folder = artifacts_root() / study / f"{_slug(name)}-{run_id[:8]}"
-    run = Run(study=study, name=name, id=run_id, folder=folder, provenance=provenance(), tenant=tenant)
+    channel = str(getattr(getattr(plan, "production", None), "channel", ""))
+    run = Run(
+        study=study, name=name, id=run_id, folder=folder, provenance=provenance(), tenant=tenant, channel=channel,
+        channel_named=bool(channel),
+    )  # fmt: skip
     write_json(folder / "plan.json", plan.model_dump(mode="json"))
     write_json(folder / "provenance.json", run.provenance)
     _current.set(run)
-    run.event(
-        "opened", f"Starting {name}", tenant=run.registry, plan=plan.model_dump(mode="json"), inputs=dict(inputs or {})
-    )
+    _hold(folder)
+    record = run.log.append(
+        OPENED, f"Starting {name}", run=run_id, tenant=run.registry, signer=signer.id,
+        plan=plan.model_dump(mode="json"), inputs=dict(inputs or {}),
+    )  # fmt: skip
+    logger().info("%s", record["text"])
+    anchor.tell(anchor.head_of(folder, record))
     run.event("provenance", f"Code {run.provenance['code_sha256'][:12]}", **run.provenance)
     return run
+
+
+def _hold(folder: Path) -> None:
+    """Hold the folder for as long as this process lives: who checks it sees that the run goes on."""
+    descriptor = os.open(folder / LIVE, os.O_RDWR | os.O_CREAT, 0o644)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 def current_run() -> Run | None:
@@ -92,8 +118,8 @@ def current_run() -> Run | None:
 
 
 def dated_name(kind: str, label: str) -> str:
-    """`kind-label-2026-11-21`: what a flow run is called; without a label, `kind-2026-11-21`."""
-    return "-".join(part for part in (kind, label, f"{datetime.now(UTC):%Y-%m-%d}") if part)
+    """`kind-label-2026-11-21`: what a flow run is called; without a label, `kind-2026-11-21`. Always one line."""
+    return printable("-".join(part for part in (kind, label, f"{datetime.now(UTC):%Y-%m-%d}") if part))
 
 
 def _slug(text: str) -> str:

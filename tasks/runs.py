@@ -21,7 +21,7 @@ from rich.table import Table
 
 from study_core.files import peek_json, read_lines
 from study_core.gates import GateRecord, passed
-from tasks.run import artifacts_root
+from tasks.provenance import artifacts_root
 from tasks.terminal import Json
 
 VERDICTS = ("verdict.json", "hub/verdict.json")  # the second: a study that keeps its records in a hub

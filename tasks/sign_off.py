@@ -11,7 +11,7 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from study_core.verdict import Verdict
-from tasks import artifacts, promotion
+from tasks import artifacts, blessings
 from tasks.run import Run
 
 A = TypeVar("A", bound=RunInput)
@@ -29,11 +29,12 @@ def ask(run: Run, verdict: Verdict, hours: float) -> SignOff | None:
     """Pause until a person answers in the UI; None when nobody did in time."""
     run.event("paused", f"Waiting up to {hours:g} h for a person's sign-off", hours=hours)
     artifacts.publish_trail(run)
-    current = promotion.production(run.registry)
+    current = blessings.production(run.registry, run.channel)
     question = (
         f"**{run.name}**: {verdict.sentence()}.\n\n"
         f"Report: among the artifacts, `{run.key('report')}`; as a file, `{run.folder / 'report.html'}`\n\n"
-        f"In production now: {f'{current.id}, which it would replace' if current else 'nothing'}."
+        f"In production now, in channel {run.channel or blessings.DEFAULT}: "
+        f"{f'{current.id}, which it would replace' if current else 'nothing'}."
     )
     asked = SignOff.with_initial_data(description=question)
     # A pause of one key fires once in the life of a run, and a retry by hand has to ask again.

@@ -88,6 +88,20 @@ def _mannerly(work: Callable[[], Any], verbose: bool, line: str) -> int:
         return BAD_INPUT
 
 
+def printable(text: str) -> str:
+    """The text on one line: what would end the line, or move a terminal's cursor, stands there as its escape."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def print_findings(findings: Mapping[str, Sequence[str]], notes: Mapping[str, Sequence[str]] | None = None) -> None:
+    """For each name `untouched`, or how many findings and each on a line of its own; then what was not checked."""
+    for name, problems in findings.items():
+        found = f"{len(problems)} finding{'s' if len(problems) > 1 else ''}" if problems else "untouched"
+        print(f"{printable(name)}: {found}")
+        for line in [*problems, *(f"note: {note}" for note in (notes or {}).get(name, ()))]:
+            print(f"  {printable(line)}")
+
+
 def size(count: float) -> str:
     """Bytes for people: `812 MB`."""
     for unit in ("B", "kB", "MB", "GB"):

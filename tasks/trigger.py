@@ -13,7 +13,8 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
 from tasks import artifacts
-from tasks.run import Run, artifacts_root, dated_name
+from tasks.provenance import artifacts_root
+from tasks.run import Run, dated_name
 from tasks.slurm import faults
 
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+
+# A key and told heads of the tests' own: nobody's real ones are used; processes that a test starts have the same.
+_OWN = tempfile.mkdtemp(prefix="gated-tests-")
+os.environ |= {"XDG_CONFIG_HOME": f"{_OWN}/config", "XDG_STATE_HOME": f"{_OWN}/state"}
+atexit.register(shutil.rmtree, _OWN, ignore_errors=True)
 
 ROOT = Path(__file__).resolve().parent.parent
 

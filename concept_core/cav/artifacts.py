@@ -17,7 +17,7 @@ from concept_core.cav.direction import Affine
 from concept_core.cav.probe import Probe, Projection
 from concept_core.cav.rows import Floats
 from concept_core.layout import CavFiles
-from study_core.errors import BadInput
+from study_core.errors import UNREADABLE, BadInput
 from study_core.files import peek_json, read_json, replacing, sha256_of, write_json
 from study_core.plan import identity
 
@@ -70,7 +70,7 @@ def read_vector(path: Path) -> Floats:
         vector: Floats = np.load(path, allow_pickle=False).astype(np.float64)
     except FileNotFoundError:
         raise BadInput("no such file", file=path, remedy="run train first") from None
-    except ValueError as error:
+    except UNREADABLE as error:
         raise BadInput(f"no plain array ({error})", file=path, remedy="run train again") from None
     return vector
 

@@ -17,7 +17,8 @@ import pandas as pd
 from concept_core.cav.rows import Floats
 from concept_core.frames import read_csv, write_csv
 from concept_core.layout import EvaluationFiles
-from study_core.errors import BadInput
+from concept_core.npz import read_arrays
+from study_core.errors import UNREADABLE, BadInput
 from study_core.files import read_json, replacing, write_json
 from study_core.plan import Frozen
 
@@ -60,12 +61,11 @@ def write_tables(files: EvaluationFiles, tables: Tables) -> None:
 def read_tables(files: EvaluationFiles) -> Tables:
     """The four files. Raises BadInput where one is missing or cannot be read."""
     try:
-        with np.load(files.nulls, allow_pickle=False) as archive:
-            nulls = {name: archive[name] for name in archive.files}
+        nulls = read_arrays(files.nulls)
         facts = Facts.model_validate(read_json(files.facts))
     except FileNotFoundError as error:
         raise BadInput("no such file", file=error.filename, remedy="run evaluate first") from None
-    except ValueError as error:
-        first = str(error).splitlines()[0]
+    except UNREADABLE as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(f"cannot be read ({first})", file=files.root, remedy="run evaluate again") from None
     return Tables(read_csv(files.scores), nulls, read_csv(files.proteins), facts)

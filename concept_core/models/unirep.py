@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from concept_core.models.protein_lm import FloatArray
 from concept_core.models.registry import Registered
-from study_core.errors import BadInput
+from study_core.errors import UNREADABLE, BadInput
 
 _LETTERS = {
     letter: number
@@ -114,7 +114,7 @@ def open_unirep(model: Registered, *, untrained_seed: int | None = None) -> UniR
     try:
         with np.load(file, allow_pickle=False) as raw:
             arrays = {name: np.asarray(raw[name], dtype=np.float32) for name in raw.files}
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise BadInput(f"model {model.name}: cannot be read ({error})", file=file, remedy="take the wheel's") from None
     if untrained_seed is not None:
         rng = np.random.default_rng(untrained_seed)

@@ -7,11 +7,12 @@ from typing import Any
 
 from concept_core.evaluation.measures import by_layer
 from concept_core.evaluation.thresholds import SKILL, seed_lines
-from concept_core.plans import NEGATIVES
+from concept_core.plans import NEGATIVES, GatePlan
 from concept_core.report.figures import worst_name
 from concept_core.report.record import ROLE_NAMES, STRATUM_NAMES, StudyRecord
 from study_core.gates import GateRecord
 from study_core.report.blocks import Status, Table
+from study_core.verdict import changed_thresholds, under
 
 NONE = "–"
 
@@ -22,9 +23,10 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def sentence(record: StudyRecord) -> str:
-    """The verdict in a line: what passed, or which gates failed and to what the model lost."""
+    """The verdict in a line: what passed, or which gates failed and to what the model lost; changed thresholds."""
+    changed = under(changed_thresholds(record.plan.gates, GatePlan()))
     if record.passed:
-        return f"SHIPPED: layer {record.layer} of {record.model} passes all gates for {concept(record)}"
+        return f"PASSED: layer {record.layer} of {record.model} passes all gates for {concept(record)}{changed}"
     failed = list(dict.fromkeys(one.gate for one in record.gates if not one.passed))
     lost = [
         f"{ROLE_NAMES[one.slice['control']]} on “{worst_name(record, 'model')}”"
@@ -32,7 +34,7 @@ def sentence(record: StudyRecord) -> str:
         if one.gate == SKILL and not one.passed and one.slice.get("control") in ROLE_NAMES
     ]
     why = f"; it knows no more than {', '.join(lost)}" if lost else ""
-    return f"REFUSED by gate{'s' if len(failed) > 1 else ''} {', '.join(failed)}{why}"
+    return f"REFUSED by gate{'s' if len(failed) > 1 else ''} {', '.join(failed)}{why}{changed}"
 
 
 def concept(record: StudyRecord) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from denoise_core.corpus.manifest import COLUMNS, FIRST_ROW, read_manifest
 from denoise_core.corpus.study import NAME, STUDY_FILE, Study
-from study_core.errors import BadInput
+from study_core.errors import UNREADABLE, BadInput
 
 SPECTRA_FOLDER = "spectra_for_fold"
 PACKED_FILE = "spectra.npy"
@@ -136,7 +136,7 @@ def load_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:
     """Load (or map) one numeric `.npy`; BadInput when it is missing, torn, or a pickle."""
     try:
         array = np.load(path, allow_pickle=False, mmap_mode="r" if mapped else None)
-    except (OSError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise BadInput(
             f"cannot read the array ({error})", file=path, remedy="restore or regenerate the file"
         ) from error

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise_core.corpus.study import PUBLISHED
-from study_core.errors import BadInput
+from study_core.bundles import bounded
+from study_core.errors import UNREADABLE, BadInput
 from study_core.files import replacing
 
 ROI_ALPHA = 3.0
@@ -61,8 +62,9 @@ def read_lambda_stats(path: Path, wavelength_nm: NDArray[np.float64]) -> LambdaS
     """Read `lambda_stats.npz`; BadInput when an array is missing, has another length or grid, or is not positive."""
     try:
         with np.load(path, allow_pickle=False) as file:
+            bounded(file.zip, path)
             stats = LambdaStats(**{name: file[name].astype(np.float32) for name in LambdaStats.__annotations__})
-    except (OSError, KeyError, ValueError) as error:
+    except UNREADABLE as error:
         raise BadInput(f"cannot read the statistics ({error})", file=path, remedy="let them be computed") from error
     for name, array in asdict(stats).items():
         if array.shape != wavelength_nm.shape or not np.isfinite(array).all() or not (array > 0).all():

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from denoise_core.corpus.manifest import FIRST_ROW, Manifest, read_manifest
-from study_core.errors import BadInput
+from study_core.bundles import bounded
+from study_core.errors import UNREADABLE, BadInput
 from study_core.files import replacing
 
 Floats = NDArray[np.float64]
@@ -83,7 +84,7 @@ def _from_folder(folder: Path, panel: Manifest, points: int) -> Floats:
             raise BadInput(
                 "no prediction for this panel row", file=file, row=row, remedy="denoise the whole panel first"
             ) from error
-        except (OSError, ValueError, EOFError) as error:
+        except UNREADABLE as error:
             raise BadInput(f"not a numpy array ({error})", file=file, row=row, remedy="write it again") from error
         read[relative] = _checked(spectrum, file, row, points)
     for file in sorted(folder.rglob(denoised_name("*.npy"))):
@@ -97,7 +98,7 @@ def _from_array(folder: Path, panel: Manifest, points: int) -> Floats:
     file, listing = folder / _ARRAY, read_manifest(folder / "manifest.csv")
     try:
         spectra = np.load(file, allow_pickle=False, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise BadInput(f"not a numpy array ({error})", file=file, remedy="denoise again") from error
     return _in_order(listing.frame["relative_path"].to_numpy(), spectra, file, panel, points)
 
@@ -105,11 +106,12 @@ def _from_array(folder: Path, panel: Manifest, points: int) -> Floats:
 def _from_packed(file: Path, panel: Manifest, points: int) -> Floats:
     try:
         with zipfile.ZipFile(file) as archive:
+            bounded(archive, file)
             names = _string_array(archive.read("relative_path.npy"))
             spectra = np.load(io.BytesIO(archive.read("denoised.npy")), allow_pickle=False)
     except FileNotFoundError as error:
         raise BadInput("no such file", file=file, remedy="give a folder of predictions or a packed file") from error
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise BadInput(
             f"not a packed file of predictions ({error})",
             file=file,

@@ -33,7 +33,7 @@ from denoise_core.report.campaign_blocks import (
 from denoise_core.report.labels import capture_label
 from denoise_core.report.page import write_page
 from denoise_core.report.spectra import Capture, Floats
-from study_core.errors import BadInput
+from study_core.errors import UNREADABLE, BadInput
 from study_core.files import replacing
 from study_core.report.blocks import Block, Items, Page, Picture, Section, Table, Text
 
@@ -151,7 +151,7 @@ def _denoised(folder: Path, relative: str) -> Floats:
             return np.asarray(np.load(single, allow_pickle=False), np.float64)
         names = pd.read_csv(folder / "manifest.csv")["relative_path"].tolist()
         return np.asarray(np.load(packed, mmap_mode="r", allow_pickle=False)[names.index(relative)], np.float64)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise BadInput(
             f"no denoised spectrum of {relative} ({error})", file=folder, remedy="denoise the fold again"
         ) from error

@@ -26,7 +26,7 @@ from denoise_core.report.labels import NO_VALUE
 from denoise_core.report.record import PANEL_EVAL, PANEL_FILE, TRAINING_FILE, RunRecord, read_run
 from study_core.bundles import unpacked
 from study_core.errors import BadInput
-from study_core.verdict import PRODUCTION
+from study_core.verdict import PRODUCTION, changed_thresholds, own_changes
 
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 CAPTURE_DECIMALS, GROUP_DECIMALS = 6, 4
@@ -152,6 +152,10 @@ def _replay(corpus: Corpus, record: RunRecord, controls: bool) -> Replay:
     except BadInput as error:
         comparison.differences.append(_broken(error))
         return Replay(comparison.compared + 1, tuple(comparison.differences), notes)
+    if "changed_thresholds" in record.verdict:
+        told = own_changes([str(line) for line in record.verdict["changed_thresholds"] or ()])
+        again = changed_thresholds(_thresholds(record), GateThresholds())
+        comparison.exact("verdict.json", "changed thresholds", told, again)
     known = (record.inputs.get("corpus") or {}).get("sha256")
     if known is not None:
         comparison.exact("corpus", "content SHA-256", known, corpus.sha256)
@@ -212,9 +216,14 @@ def _corpus_panel(record: RunRecord, panel: Manifest, corpus: Corpus, comparison
     comparison.exact(where, "rows SHA-256", panel.rows_sha256, own.rows_sha256)
 
 
+def _thresholds(record: RunRecord) -> GateThresholds:
+    """Those of the run's plan."""
+    gates = record.plan.get("gates")
+    return GateThresholds.model_validate(gates) if isinstance(gates, Mapping) else GateThresholds()
+
+
 def _judge(corpus: Corpus, record: RunRecord, panel: Manifest, training: Manifest | None, controls: bool) -> PanelAudit:
     """The audit again, with the run's own thresholds, reference and expected hash."""
-    gates = record.plan.get("gates")
     asked = record.plan.get("panel")
     left_out = any(name.endswith("_sample_left_out") for name in record.controls)
     reference: Reference = "self" if record.facts.get("reference") == "self" else "loo"
@@ -223,7 +232,7 @@ def _judge(corpus: Corpus, record: RunRecord, panel: Manifest, training: Manifes
         panel,
         record.predictions(panel, corpus.spectra_NL.shape[1]),
         reference=reference,
-        thresholds=GateThresholds.model_validate(gates) if isinstance(gates, Mapping) else GateThresholds(),
+        thresholds=_thresholds(record),
         training=training,
         controls=fitted_control_predictions(corpus, panel, training, leave_sample_out=left_out and controls)
         if training is not None and (controls or reference == "loo")  # fidelity is judged beside LMMSE and F

@@ -22,6 +22,7 @@ from denoise_core.report.labels import (
 )
 from denoise_core.report.record import RunRecord
 from study_core.report.blocks import Status, Table
+from study_core.verdict import under
 
 _FIGURES = (
     "psnr_mean",
@@ -43,6 +44,11 @@ def sentence(record: RunRecord) -> str:
     """The verdict in one sentence a person can act on."""
     if not record.gates:
         return "REFUSED: no gate was evaluated, so nothing may ship."
+    changed = [str(one) for one in record.verdict.get("changed_thresholds") or ()]
+    return f"{_sentence(record).rstrip('.')}{under(changed)}."
+
+
+def _sentence(record: RunRecord) -> str:
     judged = f"{len({gate['gate'] for gate in record.gates if not gate.get('vacuous')})} gates"
     if reason := not_shipped(record):
         return f"NOT SHIPPED: {record.name} clears all {judged}, but {reason[:1].lower()}{reason[1:]}."
@@ -52,7 +58,8 @@ def sentence(record: RunRecord) -> str:
         aside = f" ({', '.join(sorted(empty))} cannot fail on this panel)" if empty else ""
         if shipped := record.event("shipped").get("data"):
             now = f"is in production as {shipped.get('blessing')}, replacing {shipped.get('replaces') or 'nothing'}"
-            return f"SHIPPED: {record.name} clears all {judged} and {now}{aside}."
+            by = f", signed off by {shipped['approved_by']}" if shipped.get("approved_by") else ""
+            return f"SHIPPED: {record.name} clears all {judged} and {now}{by}{aside}."
         return f"PASSED: {record.name} clears all {judged} and may ship{aside}."
     failures = [gate for gate in record.gates if gate.get("passed") is not True]
     *others, last = dict.fromkeys(gate_label(str(gate["gate"])) for gate in failures)

@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 
 from concept_core.layout import Layout
 from study_core.job import Content
-from tasks import comparison, orphans, outcome, promotion
+from tasks import blessings, channels, comparison, orphans, outcome
 from tasks.concept import inputs, show, steps
 from tasks.concept.parameters import ProbePlan
 from tasks.dispatch import on_cluster
@@ -34,10 +34,11 @@ def probe(plan: ProbePlan = ProbePlan()) -> State[Any]:
     run = replace(run, tenant=study.registry)
     layout = Layout(run.folder)
     facts = inputs.windows(study, layout)
+    run = channels.settled(run, inputs.line_of(study, facts))
     run.event("windows", f"{facts['windows']} in {layout.windows.name}", **facts)
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
         found = steps.measure(cluster, study, Content.of(layout.windows), facts["dropped_share"])
-    now = promotion.production(run.registry)
+    now = blessings.production(run.registry, run.channel)
     incumbent = now.verdict if now else None
     verdict = show.publish(run, study, found, incumbent)
     if not comparison.own_gates_passed(verdict):

@@ -13,9 +13,10 @@ from typing import Any
 from ptycho_core.comparison import FLAT, GS1, LSQML, PINN
 from ptycho_core.design import ALL, StudyDesign
 from ptycho_core.evaluation.cells import Cell, cell_measures, study_measures, training_measures
-from ptycho_core.evaluation.thresholds import GATES, CellFloor, StudyThresholds
+from ptycho_core.evaluation.thresholds import GATES, CellFloor, StudyThresholds, thresholds_for
 from study_core.gates import Comparison, GateRecord, GateRule, Measure, judge, passed
 from study_core.plan import Frozen
+from study_core.verdict import changed_thresholds, under
 
 
 class StudyVerdict(Frozen):
@@ -28,6 +29,8 @@ class StudyVerdict(Frozen):
     """`<dose>/<view>` of every cell of the study, in order."""
     lost: tuple[str, ...]
     """Cells that should have been compared and were not, each refused by the gate of integrity."""
+    changed_thresholds: tuple[str, ...] = ()
+    """Thresholds that are not those measured for this design, in words."""
 
     @property
     def passed(self) -> bool:
@@ -44,19 +47,21 @@ class StudyVerdict(Frozen):
         """The verdict in one line, with the cells."""
         failed = [record for record in self.gates if not record.passed]
         if self.passed:
-            return f"PASSED all {len({record.gate for record in self.gates})} gates in {len(self.gates)} rules"
+            gates = f"{len({record.gate for record in self.gates})} gates in {len(self.gates)} rules"
+            return f"PASSED all {gates}{under(self.changed_thresholds)}"
         gates = ", ".join(dict.fromkeys(record.gate or "gates" for record in failed))
         parts = (
             [f"FAILED {gates}" + (f" in {', '.join(self.failed_cells)}" if self.failed_cells else "")] if failed else []
         )
         parts += [f"not compared: {', '.join(self.lost)}"] if self.lost else []
-        return "; ".join(parts)
+        return "; ".join(parts) + under(self.changed_thresholds)
 
     def record(self) -> dict[str, Any]:
         """JSON-ready, what verdict.json holds."""
         return {
             "passed": self.passed, "sentence": self.sentence(), "design_sha256": self.design_sha256,
-            "thresholds": self.thresholds.model_dump(mode="json"), "lost": list(self.lost),
+            "thresholds": self.thresholds.model_dump(mode="json"),
+            "changed_thresholds": list(self.changed_thresholds), "lost": list(self.lost),
             "failed_cells": list(self.failed_cells),
             "gates": [record.record() for record in self.gates],
         }  # fmt: skip
@@ -101,6 +106,7 @@ def judge_study(design: StudyDesign, evidence: Evidence, thresholds: StudyThresh
         gates=records,
         cells=tuple(cell.key for cell in evidence.cells),
         lost=lost,
+        changed_thresholds=changed_thresholds(thresholds, thresholds_for(design)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,8 +23,9 @@ from concept_core.prepare import make_windows
 from concept_core.steps import Network, networks
 from study_core.errors import BadInput
 from study_core.job import Content
-from study_core.plan import changed
-from tasks import promotion
+from study_core.plan import changed, identity
+from tasks import channels, promotion
+from tasks.channels import Line
 from tasks.concept.parameters import ProbePlan, ScanPlan
 from tasks.provenance import ROOT
 
@@ -77,6 +79,11 @@ def study_of(form: ProbePlan) -> Study:
     changes["gates"] = {**changes.get("gates", {}), **_other_than_default(form.gates)}
     config = config.model_copy(update={"plan": _changed(config.plan, changes)})
     return Study(form, config, networks(config.plan, config.paths.model_registry))
+
+
+def line_of(study: Study, facts: Mapping[str, Any]) -> Line:
+    """What its probes are judged on: the rows, and the table of windows that was made of them."""
+    return Line(str(study.config.paths.positives.parent), identity(facts["made_from"]), str(facts["windows_sha256"]))
 
 
 @task(task_run_name="windows and split", persist_result=False, cache_policy=NO_CACHE)
@@ -146,7 +153,7 @@ def _threshold(plan: ConceptPlan, scanner: Scanner, folder: Path, file: Path) ->
 def _probe(form: ScanPlan) -> Path:
     if form.probe:
         return located(form.probe)
-    model = promotion.production_model(registry_of(form.concept, form.model))
+    model = promotion.checked_model(channels.in_use(registry_of(form.concept, form.model), form.channel))
     if model is None:
         what = f"no probe of {form.concept} in {form.model} is in production"
         raise BadInput(what, remedy="run concept/probe until one ships, or name the folder `candidate` of a run")

@@ -51,6 +51,9 @@ class ScanPlan(Common):
     fasta: Text = Field("", title="FASTA file", description="Plain or .gz; every protein of it is scanned.")
     concept: Text = Field("C2H2", title="Concept", description="Whose probe in production; unused with a folder.")
     model: Text = Field("house_esm2", title="Model", description="Registry key; its probe in production is taken.")
+    channel: Text = Field(
+        "", title="Channel", description="Whose probe in production is taken. Empty: the one in use, if there is one."
+    )
     probe: Text = Field(
         "", title="Probe's folder", description="`candidate` of a run, whether it shipped or not. Empty: production."
     )

@@ -11,11 +11,11 @@ from concept_core.layout import DetectionFiles, Layout
 from concept_core.predictions import Merged, merge
 from concept_core.replay import judged
 from concept_core.verdict import write_verdict
-from study_core.files import place, place_tree, sha256_of, write_json
+from study_core.files import place, place_tree, read_json, sha256_of, write_json
 from study_core.verdict import Verdict
 from tasks import artifacts, comparison
 from tasks.bundle import write_bundle
-from tasks.concept.inputs import Scan, Study
+from tasks.concept.inputs import Scan, Study, line_of
 from tasks.concept.steps import Measured
 from tasks.run import Run
 
@@ -49,7 +49,9 @@ def publish(run: Run, study: Study, found: Measured, incumbent: Verdict | None) 
     records = judged(found.evaluated.measures, study.plan)
     page = write_report(layout, study.plan, study.model)
     own = write_verdict(layout, study.plan, study.networks[0], found.evaluated, records)
-    verdict = comparison.beside(own, incumbent, study.form.production.margin)
+    line = line_of(study, read_json(layout.corpus))
+    own = own.model_copy(update={"data": line.data, "data_sha256": line.data_sha256})
+    verdict = comparison.beside(own, incumbent, study.form.production.margin, other_data=run.channel_named)
     write_json(layout.verdict, verdict.model_dump(mode="json"))
     run.event("verdict", verdict.sentence(), gates=verdict.table(), candidate=verdict.candidate_sha256)
     artifacts.publish_table(run, "gates", verdict.table(), verdict.sentence())

@@ -9,7 +9,8 @@ from study_core.files import read_json, write_text
 from study_core.verdict import Verdict
 from tasks import artifacts
 from tasks.denoise.judging import PanelReport
-from tasks.run import Run, artifacts_root
+from tasks.provenance import artifacts_root
+from tasks.run import Run
 
 
 def report(run: Run, judged: PanelReport, *, source: str) -> Path:

@@ -12,7 +12,8 @@ from study_core.files import locked, read_json, write_text
 from study_core.verdict import PRODUCTION, read_verdict
 from tasks import promotion, trigger
 from tasks.denoise.parameters import ActBPlan, WarmStartPlan
-from tasks.run import Run, artifacts_root
+from tasks.provenance import artifacts_root
+from tasks.run import Run
 
 DEPLOYMENT = "act-b/fallback"
 HANDED_ON = ("label", "corpus", "where", "training", "panel", "gates", "top_k", "production", "approval")

@@ -24,8 +24,8 @@ from tasks.denoise import steps
 from tasks.denoise.inputs import BEST, fold_data
 from tasks.denoise.parameters import CrossValidationPlan
 from tasks.dispatch import Ask, Cluster, JobLost, job
-from tasks.provenance import ROOT
-from tasks.run import Run, artifacts_root
+from tasks.provenance import ROOT, artifacts_root
+from tasks.run import Run
 from tasks.slurm.dispatcher import Job
 
 AUDIT_LOG = "auditing_manifest.log"

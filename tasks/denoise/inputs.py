@@ -21,14 +21,17 @@ from denoise_core.corpus.manifest import (
 )
 from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.corpus.usable import verify_training
+from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
 from study_core.files import copy, read_json, sha256_of
 from study_core.job import Content
 from study_core.plan import changed
-from tasks import promotion
-from tasks.provenance import ROOT
-from tasks.run import Run, artifacts_root
+from study_core.verdict import changed_thresholds
+from tasks import channels, promotion
+from tasks.channels import Line
+from tasks.provenance import ROOT, artifacts_root
+from tasks.run import Run
 from tasks.slurm.profiles import load_profile
 
 BEST = "mamba_tiny_uv_best.pt"
@@ -42,6 +45,16 @@ class Data:
     corpus: Corpus
     training: Manifest
     panel: Manifest
+
+    @property
+    def line(self) -> Line:
+        """What its models are judged on."""
+        return Line(str(self.corpus.root), self.corpus.sha256, self.panel.rows_sha256)
+
+    def judged_by(self, thresholds: GateThresholds) -> dict[str, Any]:
+        """What a verdict says of where it comes from: the data, and which thresholds are not the study's own."""
+        changed = changed_thresholds(thresholds, GateThresholds())
+        return {"data": self.line.data, "data_sha256": self.corpus.sha256, "changed_thresholds": changed}
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -194,10 +207,11 @@ def checkpoints_of(paths: Sequence[str]) -> list[Path]:
     return [checkpoint_file(str(path)) for path in found]
 
 
-def model_or_production(checkpoint: str | None) -> Path:
+def model_or_production(checkpoint: str | None, channel: str, corpus: str) -> Path:
+    """The checkpoint named, else what a channel has in production: the one named, the corpus's own, or the only one."""
     if checkpoint:
         return checkpoint_file(checkpoint)
-    model = promotion.production_model(TENANT)
+    model = promotion.checked_model(channels.in_use(TENANT, channel, data=corpus))
     if model is None:
         raise BadInput("nothing is in production", remedy="name a checkpoint, or run act-of-god/warm-start first")
     return model

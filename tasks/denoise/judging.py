@@ -53,4 +53,6 @@ def judged(
     held = None
     if incumbent is not None:
         held = judge_incumbent(measured[incumbent], data.panel, thresholds, out, expected_hash=expected_hash or None)
-    return PanelReport(tuple(comparison.beside(one.verdict, held, margin) for one in found), held)
+    origin = data.judged_by(thresholds)
+    own = (one.verdict.model_copy(update=origin) for one in found)
+    return PanelReport(tuple(comparison.beside(verdict, held, margin) for verdict in own), held)

@@ -185,6 +185,11 @@ class DenoisePlan(OnCorpus):
     """A whole manifest through one checkpoint."""
 
     checkpoint: Text = Field("", title="Checkpoint", description="Empty: the model in production.")
+    channel: Text = Field(
+        "",
+        title="Channel",
+        description="Whose model is taken. Empty: the corpus's own, else the only one in use.",
+    )
     manifest: str = Field(
         "manifest", title="Manifest", description="A CSV, or a name: manifest, manifest_full, staging …"
     )

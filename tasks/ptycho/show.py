@@ -10,7 +10,8 @@ from prefect.client.schemas.objects import State
 
 from ptycho_core.evaluation.gates import StudyVerdict
 from ptycho_core.layout import Layout
-from study_core.files import place, sha256_of
+from study_core.files import place, read_json, sha256_of, write_json
+from study_core.plan import identity
 from tasks import artifacts, outcome
 from tasks.bundle import write_bundle
 from tasks.ptycho import golden
@@ -19,12 +20,14 @@ from tasks.ptycho.waves import Progress
 from tasks.run import Run
 
 HUB = "hub"
+JUDGE = "ptycho_core.replay:replay_bundle"
 _RECORDS = frozenset({".json", ".csv", ".md", ".html", ".log"})
 REPLAY = """# Replay
 
-`python -m ptycho_core replay --hub hub` computes every metric again from the archived images and the truth beside them,
-judges with the recorded thresholds, and says `equal` or what differs. Patterns, networks and solvers are not needed and
-not here; the manifests name their SHA-256. Ratios of deviance are taken as recorded: they need the patterns.
+`gated replay --bundle auditors_bundle.zip` (without this house: `python -m ptycho_core replay --hub hub`) computes each
+metric again from the archived images and the truth beside them, judges with the recorded thresholds, and says `equal`
+or what differs. Patterns, networks and solvers are not needed and not here; the manifests name their SHA-256. Ratios of
+deviance are taken as recorded: they need the patterns.
 """
 
 
@@ -68,11 +71,19 @@ def publish(run: Run, study: Study) -> StudyVerdict:
         artifacts.publish_table(run, what, rows, said)
     for path in archived(layout):
         place(path, run.folder / HUB / path.relative_to(layout.hub))
+    write_json(run.folder / "verdict.json", {**verdict.record(), **origin(layout), "judge": JUDGE})
     place(written.report, run.folder / "report.html")
     run.event("report", f"Report: {run.folder / 'report.html'}", sha256=sha256_of(written.report))
     bundle = write_bundle(run.folder, {"REPLAY.md": REPLAY}, run.folder / "auditors_bundle.zip")
     run.event("bundle", f"Auditor's bundle: {bundle}", sha256=sha256_of(bundle))
     return verdict
+
+
+def origin(layout: Layout) -> dict[str, str]:
+    """What the verdict was judged on: simulated data, named by the hashes that stand in their manifest."""
+    made = read_json(layout.run_manifest)
+    hashes = {dose: entry["sha256"] for dose, entry in made.items() if isinstance(entry, dict) and "sha256" in entry}
+    return {"data": "simulated from its design", "data_sha256": identity(hashes)}
 
 
 def archived(layout: Layout) -> Iterator[Path]:

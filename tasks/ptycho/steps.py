@@ -24,9 +24,8 @@ from study_core.files import place
 from study_core.job import Content
 from study_core.plan import changed
 from tasks.dispatch import Ask
-from tasks.provenance import ROOT
+from tasks.provenance import ROOT, artifacts_root
 from tasks.ptycho.parameters import DoseOverlapPlan
-from tasks.run import artifacts_root
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 
+from tasks.channels import named_after
 from tasks.slurm.journal import Entry, Journal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +54,8 @@ LENIENT = {
     "error_over_floor_min": 0,
 }
 """Gates that any denoiser passes which leaves a capture about as it is."""
+SIGNED = {"by": "Grace Hopper"}
+"""What passes under changed thresholds ships with a named person's sign-off only."""
 
 
 def tiny(**optimiser: Any) -> dict[str, Any]:
@@ -145,6 +148,11 @@ class Lab:
             return state if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
 
         return until(f"the end of flow run {run_id}", terminal, patience, pause=0.5)
+
+    def pointer(self, tenant: str = "denoise", channel: str = "") -> Path:
+        """What says which model a channel has in production; no channel: the corpus's own."""
+        name = channel or named_after(str(self.corpus))
+        return self.artifacts / "registry" / tenant / "channels" / f"{name}.json"
 
     def children(self, run_id: str) -> list[dict[str, Any]]:
         """Flow runs that another one started."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_lab import ROOT, Lab, small_concept
+from flow_lab import ROOT, SIGNED, Lab, small_concept
 
 from concept_core.corpus.rows import Protein, read_rows, write_fasta
 from tasks.bundle import verify
@@ -40,7 +40,7 @@ def refused(lab: Lab, plan: dict[str, Any]) -> str:
 @pytest.fixture(scope="module")
 def shipped(lab: Lab, plan: dict[str, Any], refused: str) -> str:
     """The same study under gates that anything passes."""
-    code, run_id, printed = lab.watch(PROBE, {**plan, "label": "lenient", "gates": ANY})
+    code, run_id, printed = lab.watch(PROBE, {**plan, "label": "lenient", "gates": ANY, "approval": SIGNED})
     assert code == 0, printed
     return run_id
 
@@ -88,7 +88,7 @@ def test_other_gates_judge_again_without_a_job_and_the_candidate_ships(lab: Lab,
     assert verdicts[0]["candidate_sha256"] != verdicts[1]["candidate_sha256"], "the card tells the verdict"
     assert verdicts[0]["score"] == verdicts[1]["score"]
     registry = lab.artifacts / "registry" / "concept-C2H2@house_esm2"
-    pointer = json.loads((registry / "production.json").read_text())["blessing"]
+    pointer = json.loads((registry / "channels" / "a-study.json").read_text())["blessing"]
     blessing = json.loads((registry / "blessings" / f"{pointer}.json").read_text())
     assert Path(blessing["model"], "scan.json").exists()
 

@@ -35,7 +35,7 @@ class Refused:
 
 def _pointer(lab: Lab) -> str | None:
     """The production pointer's text; None where nothing is in production."""
-    path = lab.artifacts / "registry" / "denoise" / "production.json"
+    path = lab.pointer()
     return path.read_text() if path.exists() else None
 
 

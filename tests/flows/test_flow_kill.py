@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from flow_lab import LENIENT, Lab, processes_below, starts, tiny, until, warm_start
+from flow_lab import LENIENT, SIGNED, Lab, processes_below, starts, tiny, until, warm_start
 
 from tasks.audit_log import verify
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.prefect
 
 CANCEL_S = 30.0
 EPOCHS = 40
-SHIPPING = {"gates": LENIENT, "training": tiny(epochs=EPOCHS, early_stop_patience=99, lr=2e-6)}
+SHIPPING = {"gates": LENIENT, "approval": SIGNED, "training": tiny(epochs=EPOCHS, early_stop_patience=99, lr=2e-6)}
 
 
 def _checkpoint(lab: Lab, run_id: str) -> str:
@@ -81,7 +81,7 @@ def test_logs_of_killed_and_finished_runs_verify(lab: Lab, killed: str, shipped:
 
 
 def test_the_same_plan_again_reuses_everything(lab: Lab, shipped: str) -> None:
-    before, production = lab.job_keys(), (lab.artifacts / "registry/denoise/production.json").read_text()
+    before, production = lab.job_keys(), lab.pointer().read_text()
     code, run_id, printed = lab.watch("act-of-god/warm-start", warm_start(label="thrice", **SHIPPING))
     assert code == 0, printed
     new = [entry.spec["name"] for entry, _ in lab.jobs() if entry.key not in before]
@@ -89,7 +89,7 @@ def test_the_same_plan_again_reuses_everything(lab: Lab, shipped: str) -> None:
     _, folder = lab.job(run_id, "train-god_run")
     assert len(starts(folder)) == 2  # the killed one's and the one that went on
     assert _checkpoint(lab, run_id) == _checkpoint(lab, shipped)
-    assert (lab.artifacts / "registry/denoise/production.json").read_text() == production
+    assert lab.pointer().read_text() == production
 
 
 def test_cancelling_the_flow_run_ends_its_job(lab: Lab) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import psutil
 import pytest
-from flow_lab import LENIENT, Lab, starts, tiny, until, warm_start
+from flow_lab import LENIENT, SIGNED, Lab, starts, tiny, until, warm_start
 
 from tasks.audit_log import verify
 
@@ -38,7 +38,9 @@ def up(lab: Lab) -> bool:
 @pytest.fixture(scope="module")
 def survived(lab: Lab) -> str:
     """A run whose server was killed while its training was at work, after its end."""
-    run_id = lab.start("act-of-god/warm-start", warm_start(label="no-server", gates=LENIENT, training=LONG))
+    run_id = lab.start(
+        "act-of-god/warm-start", warm_start(label="no-server", gates=LENIENT, approval=SIGNED, training=LONG)
+    )
     _, folder = lab.job_started(run_id, "train-god_run")
     server_of(lab).kill()
     assert not (folder / "result.json").exists(), "the training was over before the kill: the test shows nothing"

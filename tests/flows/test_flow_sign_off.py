@@ -19,7 +19,7 @@ SHORT_H = 0.004  # 14 seconds
 @pytest.fixture(scope="module")
 def empty_registry(lab: Lab) -> Iterator[Lab]:
     """Nothing in production while these tests run; then what was there."""
-    pointer = lab.artifacts / "registry" / "denoise" / "production.json"
+    pointer = lab.pointer()
     before = pointer.read_text() if pointer.exists() else None
     pointer.unlink(missing_ok=True)
     yield lab
@@ -74,8 +74,7 @@ def answer(lab: Lab, run_id: str, **fields: Any) -> str:
 
 def production(lab: Lab) -> dict[str, Any] | None:
     """The blessing that production points at."""
-    root = lab.artifacts / "registry" / "denoise"
-    pointer = root / "production.json"
+    root, pointer = lab.artifacts / "registry" / "denoise", lab.pointer()
     if not pointer.exists():
         return None
     blessing = json.loads(pointer.read_text())["blessing"]

@@ -55,10 +55,10 @@ def test_its_stage_needs_no_word_in_any_site_file(house: Path) -> None:
     assert "--gres" not in text, "its class asks for no GPU"
 
 
-def run(house: Path, text: str, *, code: int = 0, margin: float = 0.0, **gates: float) -> dict[str, Any]:
+def run(house: Path, text: str, *, code: int = 0, margin: float = 0.0, by: str = "", **gates: float) -> dict[str, Any]:
     file = house / "text.txt"
     file.write_text(text)
-    plan = json.dumps({"text": str(file), "gates": gates, "production": {"margin": margin}})
+    plan = json.dumps({"text": str(file), "gates": gates, "production": {"margin": margin}, "approval": {"by": by}})
     return dict(json.loads(gated(house, "run", "toy", "--plan", plan, "--json", code=code)))
 
 
@@ -85,17 +85,20 @@ def test_a_tenant_is_a_matter_of_new_files(house: Path) -> None:
         "gate": "production", "metric": "score", "value": -2.0, "threshold": 0.0, "passed": False,
         "against": "production",
     }  # fmt: skip
-    allowed = run(house, "a b c", margin=-2.0)  # the same numbers under another threshold
+    nameless = run(house, "a b c", code=1, margin=-2.0)  # the same numbers under another threshold
+    assert nameless["gates"][-1]["passed"]
+    assert nameless["changed_thresholds"] == ["production.margin -2 (standard 0)"]
+    allowed = run(house, "a b c", margin=-2.0, by="Ada Lovelace")
     assert allowed["gates"][-1]["passed"]
     gated(house, "rollback", "--tenant", "toy", "drift seen")
     assert [row["production"] for row in json.loads(gated(house, "history", "--json"))] == [False, True, False]
 
     folders = sorted((house / "artifacts" / "toy").glob("*-*"))
-    assert len(folders) == 5
+    assert len(folders) == 6
     ends = [
         json.loads((folder / "audit.jsonl").read_text().splitlines()[-1])["data"].get("state") for folder in folders
     ]
-    assert sorted(end for end in ends if end) == ["GateFailed", "PromotionRefused"]
+    assert sorted(end for end in ends if end) == ["GateFailed", "PromotionRefused", "PromotionRefused"]
     for folder in folders:
         assert "untouched" in gated(house, "bundle", str(folder / "auditors_bundle.zip"))
         assert "equal" in gated(house, "replay", "--bundle", str(folder), "--corpus", str(house))

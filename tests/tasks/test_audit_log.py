@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.audit_log import AuditLog, main, verify
+from tasks.audit_log import AuditLog, verify
+from tasks.verification import main
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 from study_core.files import sha256_of
 from study_core.gates import GateRecord
 from study_core.verdict import Verdict
-from tasks import promotion, registry
+from tasks import blessings, promotion, registry
+from tasks.audit_log import LINES
 from tasks.run import Run
 
 
@@ -34,8 +35,8 @@ def candidate(tmp_path: Path, content: str, score: float | None = 1.0, *, passed
 
 def test_first_candidate_ships_and_is_pointed_at(run: Run, tmp_path: Path) -> None:
     blessed = promotion.ship(run, candidate(tmp_path, "first"), report=tmp_path / "r.html")
-    assert promotion.production("study") == blessed
-    model = promotion.production_model("study")
+    assert blessings.production("study") == blessed
+    model = promotion.production_model(run)
     assert model is not None
     assert model.read_text() == "first"
 
@@ -43,7 +44,7 @@ def test_first_candidate_ships_and_is_pointed_at(run: Run, tmp_path: Path) -> No
 def test_failed_gate_never_ships(run: Run, tmp_path: Path) -> None:
     with pytest.raises(promotion.PromotionRefused):
         promotion.ship(run, candidate(tmp_path, "bad", passed=False), report=tmp_path / "r.html")
-    assert promotion.production("study") is None
+    assert blessings.production("study") is None
 
 
 def test_what_the_core_rules_out_never_ships(run: Run, tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ def test_what_the_core_rules_out_never_ships(run: Run, tmp_path: Path) -> None:
     ruled_out = verdict.model_copy(update={"facts": {"may_not_ship": "the model of fold 2"}})
     with pytest.raises(promotion.PromotionRefused, match="the model of fold 2"):
         promotion.ship(run, ruled_out, report=tmp_path / "r.html")
-    assert promotion.production("study") is None
+    assert blessings.production("study") is None
 
 
 def test_no_gates_never_ship(run: Run, tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_worse_or_incomparable_candidate_leaves_production_alone(
     incumbent = first.model_copy(update=update)
     with pytest.raises(promotion.PromotionRefused, match=message):
         promotion.ship(run, candidate(tmp_path, "second", score), report=tmp_path / "r.html", incumbent=incumbent)
-    assert promotion.production("study") == blessed
+    assert blessings.production("study") == blessed
 
 
 def test_the_margin_decides_and_production_that_changed_meanwhile_refuses(run: Run, tmp_path: Path) -> None:
@@ -105,8 +106,8 @@ def test_rollback_points_at_what_was_replaced(run: Run, tmp_path: Path) -> None:
     after = promotion.ship(run, candidate(tmp_path, "second", 2.0), report=tmp_path / "r.html", incumbent=first)
     assert after.replaces == before.id
     assert promotion.rollback("study", "drift seen") == before
-    assert promotion.production("study") == before
-    assert "drift seen" in (promotion.registry_root("study") / "rollbacks.log").read_text()
+    assert blessings.production("study") == before
+    assert "drift seen" in (blessings.registry_root("study") / LINES).read_text()
     with pytest.raises(FileNotFoundError, match="nothing to roll back to"):
         promotion.rollback("study", "again")
 
@@ -121,7 +122,7 @@ def test_the_registry_by_hand(run: Run, tmp_path: Path, capsys: pytest.CaptureFi
     before = promotion.ship(run, first, report=tmp_path / "r.html")
     promotion.ship(run, second, report=tmp_path / "r.html", incumbent=first)
     assert registry.main(["rollback", "--tenant", "study", "drift seen"]) == 0
-    assert capsys.readouterr().out.startswith(f"in production: {before.id}")
+    assert capsys.readouterr().out.startswith(f"in production in channel default: {before.id}")
     assert registry.main(["history", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["production"] for row in rows] == [row["id"] == before.id for row in rows]
@@ -147,7 +148,7 @@ def test_changed_production_file_is_refused(run: Run, tmp_path: Path) -> None:
     Path(blessed.model).unlink()
     Path(blessed.model).write_text("tampered")
     with pytest.raises(promotion.PromotionRefused, match="changed since it was blessed"):
-        promotion.production_model("study")
+        promotion.production_model(run)
 
 
 def test_archives_of_one_day_never_overwrite(run: Run) -> None:
@@ -163,7 +164,7 @@ def test_another_tenants_model_is_neither_compared_nor_replaced(run: Run, tmp_pa
     first = promotion.ship(run, candidate(tmp_path, "first", 50.0), report=tmp_path / "r.html")
     other = Run("probe", "another", "5678", run.folder, tenant="proteins")
     second = promotion.ship(other, candidate(tmp_path, "cav", 0.9), report=tmp_path / "r.html")
-    assert (promotion.production("study"), promotion.production("proteins")) == (first, second)
+    assert (blessings.production("study"), blessings.production("proteins")) == (first, second)
     assert second.replaces is None
     assert [row["tenant"] for row in promotion.history()] == ["proteins", "study"]
     assert [row["id"] for row in promotion.history("proteins")] == [second.id]
@@ -178,20 +179,20 @@ def test_a_folder_is_blessed_whole_and_a_change_inside_it_is_seen(run: Run, tmp_
     )
     promotion.ship(run, verdict, report=tmp_path / "r.html")
     (folder / "layers" / "L4.npy").write_bytes(b"another")  # the candidate, not what was blessed
-    kept = promotion.production_model("study")
+    kept = promotion.production_model(run)
     assert kept is not None
     assert (kept / "layers" / "L4.npy").read_bytes() == b"vector"
     (kept / "layers" / "L4.npy").write_bytes(b"tampered")
     with pytest.raises(promotion.PromotionRefused, match="changed since it was blessed"):
-        promotion.production_model("study")
+        promotion.production_model(run)
 
 
 def test_a_registry_of_old_goes_on_as_the_first_tenants(run: Run, tmp_path: Path) -> None:
     denoiser = Run("act-of-god", "a run", "1234", run.folder, tenant="denoise")
     blessed = promotion.ship(denoiser, candidate(tmp_path, "first"), report=tmp_path / "r.html")
-    new = promotion.registry_root("denoise")
+    new = blessings.registry_root("denoise")
     for part in ("blessings", "models", "production.json"):
         (new / part).rename(new.parent / part)  # as it lay before there was one a tenant
-    assert promotion.registry_root("denoise") == new.parent
-    assert promotion.production("denoise") == blessed
+    assert blessings.registry_root("denoise") == new.parent
+    assert blessings.production("denoise") == blessed
     assert [row["tenant"] for row in promotion.history()] == ["denoise"]

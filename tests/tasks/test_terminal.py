@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks import audit_log, bundle, cli
+from tasks import bundle, cli, verification
 from tasks.audit_log import AuditLog
 from tasks.slurm import __main__ as slurm
 
 ROOT = Path(__file__).resolve().parents[2]
 Main = Callable[[list[str]], int]
 WRONG: dict[str, tuple[Main, list[str], tuple[str, ...]]] = {
-    "no log": (audit_log.main, ["nowhere"], ("nowhere", "make run")),
-    "unknown option": (audit_log.main, ["--fast"], ("--fast", "python -m tasks.audit_log --help")),
+    "no log": (verification.main, ["nowhere"], ("nowhere", "make run")),
+    "unknown option": (verification.main, ["--fast"], ("--fast", "python -m tasks.verification --help")),
     "no bundle": (bundle.main, ["verify", "no.zip"], ("no.zip", "artifacts/")),
     "nothing to verify": (bundle.main, ["verify"], ("ZIP|FOLDER", "python -m tasks.bundle --help")),
     "no command": (slurm.main, [], ("Missing command", "python -m tasks.slurm --help")),
@@ -31,6 +31,7 @@ WRONG: dict[str, tuple[Main, list[str], tuple[str, ...]]] = {
     "of the word itself": (cli.main, ["job"], ("'job'", "'jobs'", "gated --help")),
     "of a command": (cli.main, ["jobs", "--fast"], ("--fast", "gated jobs --help")),
     "no bundle to replay": (cli.main, ["replay", "--corpus", ".", "--bundle", "no.zip"], ("no.zip", "artifacts/")),
+    "nobody's bundle": (cli.main, ["replay", "--bundle", "."], ("verdict.json", "gated bundle")),
     "no study": (cli.main, ["run", "walk"], ("walk", "denoise", "gated run --help")),
     "no such corpus": (cli.main, ["run", "--corpus", "/no/such"], ("/no/such", "CORPUS=")),
     "no plan": (cli.main, ["run", "panel-qa/audit", "--plan", "x"], ("--plan", '{"label": "first"}')),
@@ -63,21 +64,21 @@ def test_verbose_shows_the_trace(
     call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert audit_log.main(call) == 2
+    assert verification.main(call) == 2
     told = capsys.readouterr().err
     assert "Traceback" in told
-    assert told.splitlines()[-1].startswith("error: no audit.jsonl")
+    assert told.splitlines()[-1].startswith("error: nowhere: no such")
 
 
 def test_findings_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = AuditLog(tmp_path / "run")
     log.append("event", "one")
-    assert audit_log.main([str(tmp_path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {str(log.path): []}
+    assert verification.main([str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {str(log.folder): []}
     log.path.write_text(log.path.read_text().replace("one", "two"))
-    assert audit_log.main([str(tmp_path), "--json"]) == 1
+    assert verification.main([str(tmp_path), "--json"]) == 1
     (problems,) = json.loads(capsys.readouterr().out).values()
-    assert "line 1: the record was changed after it was written" in problems
+    assert problems == ["audit.jsonl line 1: the record was changed after it was written"]
     assert bundle.main(["verify", str(tmp_path / "run"), "--json"]) == 1
     (problems,) = json.loads(capsys.readouterr().out).values()
     assert problems == ["SHA256SUMS is missing: not a bundle, or not a whole one"]
@@ -126,7 +127,7 @@ def test_an_old_form_and_the_new_one_say_the_same(tmp_path: Path, capsys: pytest
     log = AuditLog(tmp_path / "run")
     log.append("event", "one")
     pairs: list[tuple[Main, list[str], list[str]]] = [
-        (audit_log.main, [str(tmp_path)], ["verify", str(tmp_path)]),
+        (verification.main, [str(tmp_path)], ["verify", str(tmp_path)]),
         (bundle.main, ["verify", str(tmp_path / "run")], ["bundle", str(tmp_path / "run")]),
     ]
     for main, old, new in pairs:

@@ -19,8 +19,10 @@ from denoise_core.report.documents import bundle_documents
 from denoise_core.report.record import PANEL_FILE, TRAINING_FILE
 from denoise_core.report.replay import Replay, replay
 from study_core.errors import BadInput
+from tasks import signing
 from tasks.audit_log import AuditLog
 from tasks.bundle import verify, write_bundle
+from tasks.cli import main as gated
 
 
 def again(ran) -> Replay:
@@ -80,6 +82,59 @@ def test_zip_replays_like_its_folder(ran, tmp_path: Path) -> None:
     found = replay(ran.corpus.root, bundle)
     assert found.equal, found.lines()
     assert found.compared == again(ran).compared
+
+
+def test_the_command_checks_log_and_signature_and_names_changed_thresholds(
+    ran, edit_verdict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["replay", "--corpus", str(ran.corpus.root), "--bundle"]
+    AuditLog(ran.folder).append("verdict", "judged")
+    own = write_bundle(ran.folder, {}, tmp_path / "own.zip")
+    assert gated([*command, str(own)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("equal: ")
+    assert "log, files and signature: untouched\n" in told
+    assert "thresholds: the study's own" in told
+
+    plan = json.loads((ran.folder / "plan.json").read_text())
+    plan["gates"]["psnr_mean_min"] = 17.5
+    (ran.folder / "plan.json").write_text(json.dumps(plan))
+
+    def loosened(verdict: dict[str, Any]) -> None:
+        for gate in verdict["gates"]:
+            gate["threshold"] = 17.5 if gate["metric"] == "psnr_mean" else gate["threshold"]
+        verdict["changed_thresholds"] = ["psnr_mean_min 17.5 (standard 18.0)"]
+
+    edit_verdict(loosened)
+    changed = write_bundle(ran.folder, {}, tmp_path / "changed.zip")
+    assert gated([*command, str(changed)]) == 0
+    assert "CHANGED thresholds: psnr_mean_min 17.5 (standard 18.0)" in capsys.readouterr().out
+    edit_verdict(lambda verdict: verdict.update(changed_thresholds=[]))  # told by nobody, but the plan has it
+    unsaid = write_bundle(ran.folder, {}, tmp_path / "unsaid.zip")
+    assert gated([*command, str(unsaid)]) == 1
+    assert "changed thresholds was (), is ('psnr_mean_min 17.5" in capsys.readouterr().out
+
+
+def test_the_command_finds_a_bundle_made_anew_though_its_figures_are_equal(
+    ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["replay", "--corpus", str(ran.corpus.root), "--json", "--bundle"]
+    own = tmp_path / "own.pem"
+    own.write_text(signing.own_key().pem)
+    AuditLog(ran.folder).append("verdict", "judged")
+    with monkeypatch.context() as somebody:
+        somebody.setenv("GATED_KEY", str(tmp_path / "forger.pem"))
+        somebody.setenv("GATED_ANCHOR", str(tmp_path / "forger.jsonl"))
+        forged = write_bundle(ran.folder, {}, tmp_path / "forged.zip")
+        assert gated([*command, str(forged)]) == 0
+        capsys.readouterr()
+    assert gated([*command, str(forged), "--key", str(own)]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["equal"] is True
+    assert ["signed by key" in line for line in told["findings"]] == [True]
+    (ran.folder / "audit.jsonl").write_text((ran.folder / "audit.jsonl").read_text().replace("judged", "PASSED"))
+    assert gated([*command, str(ran.folder)]) == 1
+    assert any("audit.jsonl line 1" in line for line in json.loads(capsys.readouterr().out)["findings"])
 
 
 def test_packed_corpus_is_the_same_corpus(ran_once, tmp_path: Path) -> None:
