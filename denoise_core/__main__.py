@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 
 from denoise_core.import_command import import_files
 from study_core.errors import BadInput, NonFiniteLoss
+from study_core.paths import below
 
 if TYPE_CHECKING:
     from denoise_core.plans import TrainingPlan
@@ -162,7 +163,7 @@ def _train_mamba(
     from denoise_core.training import Hooks, TrainingInputs
     from denoise_core.training import train as run_training
 
-    audit_log = out / chosen.files.audit_log
+    audit_log = below(out, chosen.files.audit_log)
     audit_log.parent.mkdir(parents=True, exist_ok=True)
     audit_log.touch()
     # what a training tells as it goes is no part of the command's result

@@ -18,6 +18,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel
 
 from study_core.files import write_json
+from study_core.paths import LONGEST_PART
 from tasks.audit_log import AuditLog
 from tasks.provenance import ROOT, provenance
 
@@ -97,4 +98,4 @@ def dated_name(kind: str, label: str) -> str:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.") or "run"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:LONGEST_PART].strip("-.") or "run"
