@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from study_core.paths import Name, Words
 from study_core.plan import Frozen
 
 Stratum = Literal["pos", "rand", "hard", "shuf", "scr", "off"]
@@ -21,10 +22,10 @@ DIRECTIONS = ("logistic", "pattern")
 class ModelPlan(Frozen):
     """Which protein language model, and which of its relatives serve as controls."""
 
-    name: str = Field("house_esm2", title="Key in model_registry.yaml")
+    name: Words = Field("house_esm2", title="Key in model_registry.yaml")
     layers: tuple[int, ...] | None = Field(None, description="Default: layers_to_extract of the registry.")
     untrained: bool = Field(True, description="The same architecture with fresh weights as a control.")
-    concept_free: str | None = Field(
+    concept_free: Words | None = Field(
         None, description="Registry key of the same network trained without the concept, as a control."
     )
     seed: int = Field(0, ge=0, description="Of the untrained control's weights.")
@@ -39,13 +40,13 @@ class ModelPlan(Frozen):
 class ConceptSpec(Frozen):
     """What the concept is. The pattern labels a FASTA file and is compared with; spans of a file win over it."""
 
-    name: str = "C2H2"
-    pattern: str | None = Field(
+    name: Name = "C2H2"
+    pattern: Words | None = Field(
         r"C.{2,4}C.{3}[LIVMFYWC].{8}H.{3,5}H",
         description="Regular expression of one occurrence: two cysteines and two histidines around a zinc ion, with "
         "the hydrophobic residue of the core; spacing as published for the classical finger.",
     )
-    ligand_residues: str | None = Field(
+    ligand_residues: Words | None = Field(
         "CH",
         description="Letters that `scr` moves. Default: the four most enriched ones of the positives.",
     )
@@ -91,7 +92,7 @@ class CavPlan(Frozen):
     random_cavs: int = Field(20, ge=0, title="Random CAVs stored a layer")
     random_mode: Literal["label_shuffle", "feature_permute", "gaussian_noise"] = "label_shuffle"
     null_refits: int = Field(199, ge=1, title="Refits behind the p-value")
-    version: str = "v1"
+    version: Name = "v1"
     seed: int = Field(0, ge=0)
 
 

@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 
 from denoise_core.import_command import import_files
 from study_core.errors import BadInput, NonFiniteLoss
+from study_core.paths import below
 
 if TYPE_CHECKING:
     from denoise_core.plans import TrainingPlan
@@ -162,7 +163,7 @@ def _train_mamba(
     from denoise_core.training import Hooks, TrainingInputs
     from denoise_core.training import train as run_training
 
-    audit_log = out / chosen.files.audit_log
+    audit_log = below(out, chosen.files.audit_log)
     audit_log.parent.mkdir(parents=True, exist_ok=True)
     audit_log.touch()
     # what a training tells as it goes is no part of the command's result
@@ -218,8 +219,11 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Judge predictions on the panel: exit 0 when every gate passes, 3 when one fails, 2 on bad input."""
+    from denoise_core.corpus.manifest import expected_sha256
     from denoise_core.evaluation.panel import evaluate_predictions
 
+    if expected_hash is not None:
+        expected_hash = expected_sha256(expected_hash)
     audit, summary = evaluate_predictions(
         corpus, panel, predictions, out, reference=reference, expected_hash=expected_hash, training=training
     )
@@ -257,6 +261,9 @@ def _show(audit: Any) -> None:
         needs = f"{result.comparison} {result.threshold}"
         table.add_row(str(result.gate), escape(result.metric), needs, value, "pass" if result.passed else "FAIL")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+    for result in audit.gates:
+        if result.gate == "integrity" and not result.passed:
+            print(f"{result.metric}: {result.reason}")  # what is wrong, and with which file
 
 
 def main(arguments: list[str] | None = None) -> int:

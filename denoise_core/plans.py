@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from study_core.paths import Inside, Name, Words
 from study_core.plan import Frozen
 
 FILM_FEATURES = (
@@ -37,7 +38,7 @@ class ModelPlan(Frozen):
     expand: int = Field(2, ge=1, title="Inner width / width")
     geometry_film: bool = Field(True, title="Condition on geometry and dose (FiLM)")
     film_hidden_dim: int = Field(64, ge=1)
-    film_features: tuple[str, ...] = FILM_FEATURES
+    film_features: tuple[Name, ...] = FILM_FEATURES
     head: Literal["sigmoid", "residual"] = Field(
         "residual",
         description="`residual` starts at its base and learns a correction; `sigmoid` is the published head.",
@@ -135,25 +136,25 @@ class OptimiserPlan(Frozen):
 class FilePlan(Frozen):
     """The seed's file options, relative to the corpus (inputs) or the run's folder (outputs)."""
 
-    train_dir: str = "spectra_for_fold"
-    val_dir: str = "spectra_for_fold"
-    train_manifest: str = "spectra_for_fold/manifest_train.csv"
-    val_manifest: str = "validation_panel.csv"
-    dose_features_csv: str = "metadata/dose_features.csv"
-    dose_sampling_weights_csv: str = "metadata/dose_sampling_weights.csv"
-    dose_stats_json: str = "metadata/dose_stats.json"
-    lambda_weights: str = "spectra_for_fold/lambda_stats.npz"
-    init_checkpoint: str | None = None
-    log_dir: str = "logs/god_run"
-    checkpoint_dir: str = "checkpoints/god_run"
-    audit_log: str = "logs/god_run/auditing_manifest.log"
-    speed_log_json: str | None = None
+    train_dir: Words = "spectra_for_fold"
+    val_dir: Words = "spectra_for_fold"
+    train_manifest: Words = "spectra_for_fold/manifest_train.csv"
+    val_manifest: Words = "validation_panel.csv"
+    dose_features_csv: Words = "metadata/dose_features.csv"
+    dose_sampling_weights_csv: Words = "metadata/dose_sampling_weights.csv"
+    dose_stats_json: Words = "metadata/dose_stats.json"
+    lambda_weights: Words = "spectra_for_fold/lambda_stats.npz"
+    init_checkpoint: Words | None = None
+    log_dir: Inside = "logs/god_run"
+    checkpoint_dir: Inside = "checkpoints/god_run"
+    audit_log: Inside = "logs/god_run/auditing_manifest.log"
+    speed_log_json: Inside | None = None
 
 
 class TrainingPlan(Frozen):
     """One training: model, loss, data, optimiser, files. Two runs of equal plans are one run."""
 
-    name: str = Field("track_h", description="Named plan this one started from.")
+    name: Name = Field("track_h", description="Named plan this one started from.")
     model: ModelPlan = ModelPlan()
     loss: LossPlan = LossPlan()
     data: DataPlan = DataPlan()

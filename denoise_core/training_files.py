@@ -24,6 +24,7 @@ from denoise_core.model.checkpoints import read_checkpoint, save_plain
 from denoise_core.plans import FilePlan, TrainingPlan
 from study_core.errors import BadInput
 from study_core.files import replacing
+from study_core.paths import below
 from study_core.plan import identity
 
 
@@ -31,9 +32,9 @@ class TrainingFiles:
     """Paths and writers of one training in `folder`. The audit log must be there before: no audit, no training."""
 
     def __init__(self, plan: FilePlan, folder: Path) -> None:
-        self.logs, self.checkpoints = folder / plan.log_dir, folder / plan.checkpoint_dir
-        self.audit_log = folder / plan.audit_log
-        self.speed_json = folder / plan.speed_log_json if plan.speed_log_json else None
+        self.logs, self.checkpoints = below(folder, plan.log_dir), below(folder, plan.checkpoint_dir)
+        self.audit_log = below(folder, plan.audit_log)
+        self.speed_json = below(folder, plan.speed_log_json) if plan.speed_log_json else None
         if not self.audit_log.is_file() or not os.access(self.audit_log, os.W_OK):
             raise BadInput(
                 "no audit log to write to: training does not start without one",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deployments import server
-from deployments.asking import Job, job_for, make_corpus, planned
+from deployments.asking import Job, check, job_for, make_corpus, planned
 from deployments.house import House, house
 from deployments.server import Address
 from deployments.telling import Terminal
@@ -48,6 +48,7 @@ def run(
     1 refused, 2 input that cannot be used, 3 ended without a verdict.
     """
     job = job_for(what, corpus, planned(plan, changes or ()))
+    check(job)
     from deployments.following import main_job  # Prefect takes a second: not before a wrong call was refused
 
     terminal = Terminal(as_json=as_json)

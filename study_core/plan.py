@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from study_core.errors import BadInput
 
@@ -29,10 +29,14 @@ def changed(plan: P, changes: Mapping[str, Any]) -> P:
     """`plan` with nested `changes` laid over it, validated anew.
 
     Raises:
-        BadInput: an option that the plan does not have, with those that it has.
-        pydantic.ValidationError: a value that the option does not take.
+        BadInput: an option that the plan does not have, with those that it has; or a value that it does not take.
     """
-    return type(plan).model_validate(_overlaid(plan, changes, ""))
+    try:
+        return type(plan).model_validate(_overlaid(plan, changes, ""))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        what = first["msg"].removeprefix("Value error, ")
+        raise BadInput(f"{'.'.join(map(str, first['loc']))}: {what}", remedy="correct the plan") from error
 
 
 def _overlaid(plan: BaseModel, changes: Mapping[str, Any], inside: str) -> dict[str, Any]:

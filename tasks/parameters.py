@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from study_core.paths import Name, Words, inside, plain
 from study_core.plan import Frozen
 from tasks.slurm.profiles import profile_names
 
 # Empty or zero stands for "not given": the form shows one plain field for it, where a nullable type makes it ask for a
 # type first. JSON's null means the same.
-Text = Annotated[str, BeforeValidator(lambda value: value or "")]
+Text = Annotated[Words, BeforeValidator(lambda value: value or "")]
+OneName = Annotated[str, BeforeValidator(lambda value: value or ""), AfterValidator(lambda text: text and plain(text))]
+Folder = Annotated[str, BeforeValidator(lambda value: value or ""), AfterValidator(lambda text: text and inside(text))]
 Number = Annotated[int, BeforeValidator(lambda value: value or 0)]
 Rate = Annotated[float, BeforeValidator(lambda value: value or 0.0)]
 
@@ -32,13 +35,13 @@ DEVICES = ["auto", "cpu", "cuda", *(f"cuda:{number}" for number in range(8))]
 class Where(Frozen):
     """Which computer does the work. Changing it changes no result's name."""
 
-    profile: str = Field(
+    profile: Name = Field(
         default_factory=_default_profile,
         title="Site profile",
         description="A file of slurm_templates/. One that you add is offered once the house is up again.",
         json_schema_extra=_profiles,
     )
-    device: str = Field(
+    device: Words = Field(
         "auto",
         title="Device on the node",
         description="auto: a GPU where the node has one.",

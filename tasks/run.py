@@ -19,6 +19,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel
 
 from study_core.files import write_json
+from study_core.paths import LONGEST_PART
 from tasks import anchor, signing
 from tasks.audit_log import CLOSED, LIVE, OPENED, AuditLog
 from tasks.provenance import artifacts_root, provenance
@@ -123,4 +124,4 @@ def dated_name(kind: str, label: str) -> str:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.") or "run"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:LONGEST_PART].strip("-.") or "run"

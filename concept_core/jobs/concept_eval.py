@@ -24,6 +24,7 @@ from study_core.errors import BadInput
 from study_core.files import place, write_json
 from study_core.gates import Measure
 from study_core.job import Content, Context, Receipt, Request
+from study_core.paths import Name
 from study_core.plan import Frozen
 
 Role = Literal["model", "untrained", "concept_free", "bag20", "dipeptide"]
@@ -32,7 +33,7 @@ Role = Literal["model", "untrained", "concept_free", "bag20", "dipeptide"]
 class Source(Frozen):
     """What one training job left."""
 
-    name: str
+    name: Name
     role: Role
     layer: int
     cav: Content
@@ -43,7 +44,7 @@ class Source(Frozen):
 class ScanSource(Frozen):
     """Tracks of one network."""
 
-    name: str
+    name: Name
     role: Role
     tracks: Content
 
@@ -55,7 +56,7 @@ class ConceptEval(Request):
     detection: DetectionPlan
     controls: ControlsPlan
     concept: ConceptSpec
-    model: str
+    model: Name
     context: int | None
     null_refits: int
     seed: int
@@ -64,7 +65,7 @@ class ConceptEval(Request):
     sources: tuple[Source, ...]
     scans: tuple[ScanSource, ...]
     windows: Content
-    version: str = "v1"
+    version: Name = "v1"
 
 
 class Evaluated(Receipt):

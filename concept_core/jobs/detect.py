@@ -15,6 +15,7 @@ from concept_core.plans import DetectionPlan, EmbeddingPlan
 from concept_core.predictions import SHOWN, Prediction, Shard, prediction, write_shard
 from study_core.errors import BadInput, TrainingInterrupted
 from study_core.job import Content, Context, Receipt, Request, Where
+from study_core.paths import Name, Words
 
 
 class Detect(Request):
@@ -22,16 +23,16 @@ class Detect(Request):
 
     embedding: EmbeddingPlan
     detection: DetectionPlan
-    name: str
+    name: Name
     entry: ModelEntry
     layer: int
     window: int
-    pattern: str | None
+    pattern: Words | None
     proteins: Content
     first: int = 0
     last: int | None = None
     cav: Content
-    version: str = "v1"
+    version: Name = "v1"
     thresholds: Content
     model: Content
     tokenizer: Content | None = None

@@ -11,13 +11,14 @@ from concept_core.models.registry import ModelEntry, Registered, open_model
 from concept_core.plans import EmbeddingPlan
 from concept_core.store import Made, write_store
 from study_core.job import Content, Context, Receipt, Request, Where
+from study_core.paths import Name
 
 
 class Embed(Request):
     """Windows and a model; `untrained_seed` asks for fresh weights of the same architecture."""
 
     plan: EmbeddingPlan
-    name: str
+    name: Name
     entry: ModelEntry
     layers: tuple[int, ...]
     windows: Content

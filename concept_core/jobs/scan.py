@@ -16,6 +16,7 @@ from concept_core.layout import CavFiles
 from concept_core.plans import DetectionPlan
 from study_core.errors import TrainingInterrupted
 from study_core.job import Content, Context, Receipt, Request
+from study_core.paths import Name, Words
 
 
 class Scan(Request):
@@ -23,11 +24,11 @@ class Scan(Request):
 
     network: Embed
     detection: DetectionPlan
-    pattern: str | None
+    pattern: Words | None
     seed: int
     layers: tuple[int, ...]
     cavs: tuple[Content, ...]
-    version: str = "v1"
+    version: Name = "v1"
 
 
 class Scanned(Receipt):

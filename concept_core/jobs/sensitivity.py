@@ -21,6 +21,7 @@ from concept_core.store import open_store
 from study_core.errors import BadInput, TrainingInterrupted
 from study_core.files import write_json
 from study_core.job import Content, Context, Receipt, Request
+from study_core.paths import Words
 
 STEERED_RANDOM = 5
 """Random CAVs that the steering curve is drawn beside."""
@@ -32,7 +33,7 @@ class MeasureSensitivity(Request):
     plan: SensitivityPlan
     cav_plan: CavPlan
     network: Embed
-    ligands: str | None
+    ligands: Words | None
     store: Content
     layers: tuple[int, ...]
     cavs: tuple[Content, ...]

@@ -12,13 +12,14 @@ from concept_core.plans import ConceptPlan
 from concept_core.smoke import Smoke
 from study_core.files import place, write_json
 from study_core.job import Content, Context, Receipt, Request, Where
+from study_core.paths import Name
 
 
 class SmokeTest(Request):
     """The study's plan, rows and model."""
 
     plan: ConceptPlan
-    name: str
+    name: Name
     entry: ModelEntry
     positives: Content
     negatives: Content

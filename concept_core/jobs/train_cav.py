@@ -18,6 +18,7 @@ from concept_core.plans import CavPlan
 from study_core.errors import TrainingInterrupted
 from study_core.files import peek_json, write_json
 from study_core.job import Content, Context, Receipt, Request
+from study_core.paths import Name
 
 SAVE_EVERY = 20
 
@@ -26,7 +27,7 @@ class TrainCav(Request):
     """One feature matrix: a layer of a store, or (without a store) a control computed from the windows' letters."""
 
     plan: CavPlan
-    source: str
+    source: Name
     layer: int = 0
     features: Literal["layer", "bag20", "dipeptide"] = "layer"
     windows: Content
@@ -37,7 +38,7 @@ class TrainCav(Request):
 class TrainedCav(Receipt):
     """The CAV's folder, unseen scores a window, the null's AUROCs (no file where none was asked)."""
 
-    source: str
+    source: Name
     layer: int
     cav: Content
     cav_sha256: str
@@ -85,7 +86,7 @@ def _features(request: TrainCav, windows: list[Window]) -> Floats:
     return np.asarray(store.pooled(request.layer), dtype=float)
 
 
-def score_table(source: str, layer: int, trained: probe.Training) -> Any:
+def score_table(source: Name, layer: int, trained: probe.Training) -> Any:
     """Unseen scores of both parts as rows (a `DataFrame`)."""
     import pandas as pd
 
@@ -93,7 +94,7 @@ def score_table(source: str, layer: int, trained: probe.Training) -> Any:
     return pd.concat([unseen_table(source, layer, part.rows, part.scores, part.part) for part in parts])
 
 
-def unseen_table(source: str, layer: int, rows: Rows, values: Floats, part: str) -> Any:
+def unseen_table(source: Name, layer: int, rows: Rows, values: Floats, part: str) -> Any:
     """One part's rows with their scores."""
     import pandas as pd
 

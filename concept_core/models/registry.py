@@ -15,6 +15,7 @@ from concept_core.models.protein_lm import ProteinLM
 from concept_core.plans import ModelPlan
 from study_core.errors import BadInput
 from study_core.files import peek_json, sha256_of
+from study_core.paths import plain
 from study_core.plan import Frozen
 
 Family = Literal["esm2", "house", "unirep"]
@@ -73,6 +74,11 @@ def read_registry(file: Path) -> dict[str, ModelEntry]:
     models = raw.get("models", raw) if isinstance(raw, dict) else None
     if not isinstance(models, dict) or not models:
         raise BadInput("holds no models", file=file, remedy="`models:` and a key for each")
+    for name in map(str, models):
+        try:
+            plain(name)  # it names folders
+        except ValueError as error:
+            raise BadInput(str(error), file=file, remedy="rename the model") from None
     return {str(name): _entry(file, str(name), fields) for name, fields in models.items()}
 
 

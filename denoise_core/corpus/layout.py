@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,10 @@ SPECTRA_FOLDER = "spectra_for_fold"
 PACKED_FILE = "spectra.npy"
 GRID_FILE = "wavelength_grid.npy"
 STAGING_FOLDER = "_staging"
+LEAST_NM, MOST_NM = 20.0, 10_000.0  # a grid that ends below or begins above is in another unit
+UNIFORM_NM = 1e-3
 NOT_CAPTURES = (STAGING_FOLDER, SPECTRA_FOLDER, "truth", "metadata")  # beside the treatments of a bare tree
 MANIFEST_NAMES = ("manifest", "manifest_full", "manifest_train", "validation_panel", "staging")
-CLIP_MARGIN = 0.01  # dark captures dip to -0.003 by detector noise; anything farther out is not reflectance
 
 
 def fold_sample(samples: Sequence[str], k: int, offset: int) -> str:
@@ -160,7 +160,24 @@ def read_wavelength_grid(root: Path, folder: Path) -> NDArray[np.float64]:
     grid = load_array(path).astype(np.float64)
     if grid.ndim != 1 or len(grid) < 8 or not np.isfinite(grid).all() or (np.diff(grid) <= 0).any():
         raise BadInput(f"not a rising grid of wavelengths, shape {grid.shape}", file=path, remedy="give nm, rising")
+    _verify_nm(grid, path)
     return grid
+
+
+def _verify_nm(grid: NDArray[np.float64], path: Path) -> None:
+    """BadInput for wavelengths in another unit, and for a gap: neighbours in the array are neighbours on the axis."""
+    if grid[-1] < LEAST_NM or grid[0] > MOST_NM:
+        short = grid[-1] < LEAST_NM
+        unit = "micrometres? multiply by 1000 (gated import --axis um)" if short else "wavenumbers? convert them"
+        raise BadInput(f"wavelengths from {grid[0]:g} to {grid[-1]:g}", file=path, remedy=f"{unit}: give nm")
+    steps = np.diff(grid)
+    if not np.allclose(steps, steps.mean(), rtol=0, atol=UNIFORM_NM):
+        at = int(np.abs(steps - np.median(steps)).argmax())
+        raise BadInput(
+            f"a gap or an uneven step in the wavelengths: {grid[at]:g} nm, then {grid[at + 1]:g} nm",
+            file=path,
+            remedy="resample the spectra to one step: gated import --resample FIRST:LAST:STEP",
+        )
 
 
 def read_captures(folder: Path) -> tuple[pd.DataFrame, Path]:
@@ -243,17 +260,6 @@ def read_capture_files(
     return spectra_NL
 
 
-@dataclass(frozen=True, eq=False)
-class Outside:
-    """Values clipped from a corpus: flat `index` (int64) into its (N, L) array and the `value` (float32) measured."""
-
-    index: NDArray[np.int64]
-    value: NDArray[np.float32]
-
-
-NONE_OUTSIDE = Outside(np.empty(0, np.int64), np.empty(0, np.float32))
-
-
 def verify_shape(shape: tuple[int, ...], captures: int, wavelengths: int, source: Path) -> None:
     """BadInput where an array of spectra is not (captures, wavelengths)."""
     if shape != (captures, wavelengths):
@@ -262,33 +268,3 @@ def verify_shape(shape: tuple[int, ...], captures: int, wavelengths: int, source
             file=source,
             remedy="spectra, manifest and wavelength grid must belong together",
         )
-
-
-def verify_reflectance(
-    spectra_NL: NDArray[np.float32], relative_paths: Sequence[str], source: Path, first: int = 0
-) -> None:
-    """BadInput at the first value that is not finite, or farther outside [0, 1] than detector noise explains.
-
-    `first`: the row of the first spectrum, where only a part of a corpus is given.
-    """
-    inside_NL = (spectra_NL >= -CLIP_MARGIN) & (spectra_NL <= 1 + CLIP_MARGIN)  # False for NaN too
-    if inside_NL.all():
-        return
-    row, column = (int(i) for i in np.argwhere(~inside_NL)[0])
-    value = float(spectra_NL[row, column])
-    finite = bool(np.isfinite(value))
-    raise BadInput(
-        f"{relative_paths[row]} holds {value:.6g} at index {column}" + (", outside [0, 1]" if finite else ""),
-        file=source,
-        row=first + row + FIRST_ROW,
-        remedy=("give reflectance as a fraction (percent / 100)" if finite else "export the capture again")
-        + ", or remove the row",
-    )
-
-
-def clip_reflectance(spectra_NL: NDArray[np.float32]) -> Outside:
-    """Clip to [0, 1] in place; returns what was clipped."""
-    index = np.flatnonzero((spectra_NL < 0) | (spectra_NL > 1))
-    outside = Outside(index.astype(np.int64), spectra_NL.flat[index].copy())
-    np.clip(spectra_NL, 0.0, 1.0, out=spectra_NL)
-    return outside

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,12 +88,23 @@ def write_manifest(frame: pd.DataFrame, path: Path) -> Manifest:
     return read_manifest(path)
 
 
+def expected_sha256(text: str) -> str:
+    """The SHA-256 in a text, lower case; BadInput for anything else, which no file could ever match."""
+    found = text.strip().lower().removeprefix("sha256:")
+    if not re.fullmatch("[0-9a-f]{64}", found):
+        raise BadInput(
+            f"expected hash {text[:80]!r} is no SHA-256",
+            remedy="give its 64 hexadecimal digits: sha256sum FILE, or panel_sha256 of an earlier verdict",
+        )
+    return found
+
+
 def verify_manifest_hash(manifest: Manifest, expected: str) -> None:
     """Pass when `expected` is the hash of the rows or of the bytes; else BadInput naming both.
 
     Says "line ends differ" when `expected` is the hash of the same file with the other line ends.
     """
-    wanted = expected.strip().lower()
+    wanted = expected_sha256(expected)
     if wanted in (manifest.rows_sha256, manifest.bytes_sha256):
         return
     cause, remedy = "the rows differ", "restore the audited manifest, or give the hash of this one"

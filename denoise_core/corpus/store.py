@@ -23,6 +23,7 @@ from denoise_core.corpus import layout
 from denoise_core.corpus.captures import Captures, digest_of, verify_listing
 from denoise_core.corpus.dose import verify_dose_features
 from denoise_core.corpus.manifest import FIRST_ROW, write_manifest
+from denoise_core.corpus.reflectance import NONE_OUTSIDE, Measured, Outside, clip_reflectance, verify_reflectance
 from denoise_core.corpus.statistics import LambdaStats, lambda_stats
 from denoise_core.corpus.study import PUBLISHED, STUDY_FILE, Study, read_study
 from study_core.files import replacing
@@ -37,7 +38,7 @@ class Corpus(Captures):
     """
 
     spectra_NL: NDArray[np.float32]
-    outside: layout.Outside = layout.NONE_OUTSIDE
+    outside: Outside = NONE_OUTSIDE
 
     def read(self, rows: ArrayLike) -> NDArray[np.float32]:
         """Spectra at `rows`, float32 (B, L), reflectance in [0, 1]."""
@@ -71,10 +72,10 @@ def corpus_of(
     frame, grid = verify_listing(captures, wavelength_nm, place)
     layout.verify_shape(spectra_NL.shape, len(frame), len(grid), place)
     values = np.array(spectra_NL, dtype=np.float32, order="C")
-    layout.verify_reflectance(values, frame["relative_path"].tolist(), place)
+    verify_reflectance(values, frame["relative_path"].tolist(), place)
     digest = digest_of(frame, grid, study)
     digest.update(values.data)
-    outside = layout.clip_reflectance(values)
+    outside = clip_reflectance(values)
     values.flags.writeable = False
     return Corpus(Path(root), grid, frame, digest.hexdigest(), study, values, outside)
 
@@ -112,7 +113,11 @@ def open_corpus(root: Path) -> Corpus:
     else:
         names = found.captures["relative_path"].tolist()
         spectra_NL = layout.read_capture_files(found.folder, names, len(found.wavelength_nm), found.source)
-    return corpus_of(found.captures, spectra_NL, found.wavelength_nm, Path(root), found.source, found.study)
+    corpus = corpus_of(found.captures, spectra_NL, found.wavelength_nm, Path(root), found.source, found.study)
+    seen = Measured(found.source)
+    seen.see(corpus.spectra_NL, found.captures["relative_path"].tolist())
+    seen.verify()
+    return corpus
 
 
 def pack(corpus: Corpus, out: Path) -> Path:

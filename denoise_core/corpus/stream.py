@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise_core.corpus import layout
 from denoise_core.corpus.captures import Captures, digest_of, verify_listing
+from denoise_core.corpus.reflectance import Measured, clip_reflectance, verify_reflectance
 from denoise_core.corpus.store import find_corpus
 
 CHUNK = 4096  # spectra: ten megabytes
@@ -29,7 +30,7 @@ class Stream(Captures):
     def read(self, rows: ArrayLike) -> NDArray[np.float32]:
         """Spectra at `rows`, float32 (B, L), reflectance in [0, 1]. BadInput (file, row) for one gone since opening."""
         values_BL = self._raw(np.asarray(rows, dtype=np.int64))
-        layout.clip_reflectance(values_BL)
+        clip_reflectance(values_BL)
         return values_BL
 
     def _raw(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -48,10 +49,14 @@ def open_stream(root: Path) -> Stream:
         shape = layout.load_array(found.folder / layout.PACKED_FILE, mapped=True).shape
         layout.verify_shape(shape, len(frame), len(grid), found.source)
     stream = Stream(Path(root), grid, frame, "", found.study, found.folder, found.packed, found.source)
-    digest = digest_of(frame, grid, found.study)
+    digest, seen = digest_of(frame, grid, found.study), Measured(found.source)
     for first in range(0, len(frame), CHUNK):
         rows = np.arange(first, min(first + CHUNK, len(frame)))
         values_BL = stream._raw(rows)
-        layout.verify_reflectance(values_BL, frame["relative_path"].iloc[rows].tolist(), found.source, first)
+        names = frame["relative_path"].iloc[rows].tolist()
+        verify_reflectance(values_BL, names, found.source, first)
         digest.update(values_BL.data)
+        clip_reflectance(values_BL)
+        seen.see(values_BL, names, first)
+    seen.verify()
     return Stream(stream.root, grid, frame, digest.hexdigest(), found.study, found.folder, found.packed, found.source)

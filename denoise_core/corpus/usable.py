@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from denoise_core.corpus import layout
 from denoise_core.corpus.captures import Captures
-from denoise_core.corpus.manifest import FIRST_ROW, Manifest
+from denoise_core.corpus.folds import fold_manifests
+from denoise_core.corpus.manifest import FIRST_ROW, Manifest, read_manifest, verify_disjoint
+from denoise_core.corpus.store import open_corpus
 from denoise_core.corpus.study import STUDY_FILE
 from study_core.errors import BadInput
 
@@ -15,22 +19,13 @@ LARGEST_STEP_NM = 1.0
 """Gate 3 measures a dip over ±2 nm above a quadratic baseline: with fewer than five samples nothing is left over."""
 FEWEST_IN_ROI = 21
 FEWEST_GROUPS = 3  # to train on: a covariance of group means needs them
-UNIFORM_NM = 1e-3
 
 
 def verify_grid(corpus: Captures) -> None:
     """BadInput, by name, for a grid on which no method trains or no dip can be measured."""
     wavelength_nm, file = corpus.wavelength_nm, layout.grid_path(corpus.root)
-    steps = np.diff(wavelength_nm)
-    step_nm = float(steps.mean())
-    if not np.allclose(steps, step_nm, rtol=0, atol=UNIFORM_NM):
-        at = int(np.abs(steps - np.median(steps)).argmax())
-        raise BadInput(
-            f"a gap or an uneven step in the wavelengths: {wavelength_nm[at]:g} nm, then {wavelength_nm[at + 1]:g} nm",
-            file=file,
-            remedy="resample the spectra to one step: gated import --resample FIRST:LAST:STEP",
-        )
-    if step_nm > LARGEST_STEP_NM + UNIFORM_NM:
+    step_nm = float(np.diff(wavelength_nm).mean())
+    if step_nm > LARGEST_STEP_NM + layout.UNIFORM_NM:
         raise BadInput(
             f"wavelengths every {step_nm:g} nm: the dips that gate 3 measures need {LARGEST_STEP_NM:g} nm or finer",
             file=file,
@@ -47,7 +42,7 @@ def verify_grid(corpus: Captures) -> None:
 
 
 def verify_training(corpus: Captures, training: Manifest, *others: Manifest) -> None:
-    """BadInput where the grid, the training groups, or a group of these manifests cannot be used."""
+    """BadInput where the grid, the number of training groups, or a group of these manifests cannot be used."""
     verify_grid(corpus)
     if len(training.groups) < FEWEST_GROUPS:
         raise BadInput(
@@ -55,8 +50,13 @@ def verify_training(corpus: Captures, training: Manifest, *others: Manifest) -> 
             file=training.path or corpus.root,
             remedy="hold out fewer groups, or give more samples",
         )
+    verify_replicates(corpus, training, *others)
+
+
+def verify_replicates(corpus: Captures, *manifests: Manifest) -> None:
+    """BadInput (file, row) at the first row of a group of one capture: nothing is left to refer it to."""
     sizes = np.bincount(corpus.group_codes)
-    for manifest in (training, *others):
+    for manifest in manifests:
         rows: NDArray[np.int64] = corpus.rows(manifest)
         single = sizes[corpus.group_codes[rows]] < 2
         if single.any():
@@ -67,3 +67,22 @@ def verify_training(corpus: Captures, training: Manifest, *others: Manifest) -> 
                 row=row + FIRST_ROW,
                 remedy="add another capture of it, or leave the group out",
             )
+
+
+def verify_study(root: Path, panel: Path | None = None, fold: int | None = None) -> None:
+    """BadInput where the corpus at `root` cannot be trained on and judged, on `panel` or on its own.
+
+    `fold`: the fold whose model the training is to start from, where that one is trained as well.
+    """
+    corpus = open_corpus(root)
+    held_out = read_manifest(panel) if panel else corpus.manifest("validation_panel")
+    training = corpus.training_beside(held_out)
+    verify_disjoint(held_out, training)
+    verify_training(corpus, training, held_out)
+    if fold is not None:
+        try:
+            parts = fold_manifests(corpus, fold)
+        except BadInput as error:
+            remedy = f"{error.remedy}; or name a model to start from: --set start.checkpoint=FILE"
+            raise BadInput(error.what, file=root, remedy=remedy) from error
+        verify_training(corpus, parts.train, parts.val, parts.test)

@@ -13,6 +13,7 @@ from typing import Any
 
 from denoise_core.corpus.manifest import Manifest, read_manifest
 from denoise_core.corpus.store import open_corpus
+from denoise_core.corpus.usable import verify_replicates
 from denoise_core.evaluation.audit import audit_predictions
 from denoise_core.evaluation.controls import fitted_control_predictions
 from denoise_core.evaluation.judging import judge_measurement
@@ -50,6 +51,7 @@ def evaluate_predictions(
     opened, manifest = open_corpus(corpus), read_manifest(panel)
     trained_on = read_manifest(training) if training else opened.manifest("manifest_train")
     kind = _reference(reference)
+    verify_replicates(opened, trained_on, manifest)
     values = read_predictions(predictions, manifest, points=opened.spectra_NL.shape[1])
     audit = audit_predictions(
         opened,

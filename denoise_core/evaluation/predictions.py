@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def read_predictions(path: Path, panel: Manifest, *, points: int = 601) -> Float
     `denoised.npy` (K, points) beside the `manifest.csv` that names its rows; or a packed file `denoised.npz`, arrays
     `relative_path` (K,) and `denoised` (K, points), or the folder that holds one.
     Raises BadInput naming file and row where a spectrum is missing, is of no panel row, has another length, is not
-    finite, or where two of one capture differ (the panel's twin rows may repeat it).
+    finite, or where two of one capture differ or are more than the panel's own twin rows.
     """
     path = Path(path)
     if path.is_dir() and (path / _ARRAY).exists():
@@ -125,12 +126,20 @@ def _in_order(names: NDArray[Any], spectra: NDArray[Any], file: Path, panel: Man
     if spectra.ndim != 2 or len(names) != len(spectra):
         raise BadInput(f"{len(names)} paths but spectra of shape {spectra.shape}", file=file, remedy="pack it again")
     place: dict[str, int] = {}
-    known = set(panel.frame["relative_path"])
+    known, times = Counter(panel.frame["relative_path"]), Counter[str]()
     for index, name in enumerate(map(str, names)):
         if (first := place.setdefault(name, index)) != index and not np.array_equal(spectra[first], spectra[index]):
             raise BadInput(f"two different predictions of {name}", file=file, row=index, remedy="keep one of them")
         if name not in known:
             raise BadInput(f"a prediction of no panel row: {name}", file=file, row=index, remedy=_EXTRA)
+        times[name] += 1
+        if times[name] > known[name]:
+            raise BadInput(
+                f"prediction number {times[name]} of {name}, which the panel has {known[name]} x",
+                file=file,
+                row=index,
+                remedy=_EXTRA,
+            )
     found = np.empty((len(panel), points))
     for row, relative in enumerate(panel.frame["relative_path"]):
         if relative not in place:

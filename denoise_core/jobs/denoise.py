@@ -6,6 +6,7 @@ from typing import Literal
 
 from study_core.device import device_for
 from study_core.job import Content, Context, Receipt, Request, Where
+from study_core.paths import Name
 from study_core.plan import Frozen
 
 
@@ -13,7 +14,7 @@ class Denoise(Request):
     """What is denoised by what; `layout`: one array a manifest, or one file a spectrum."""
 
     corpus: Content
-    manifests: dict[str, Content]
+    manifests: dict[Name, Content]
     checkpoint: Content
     layout: Literal["packed", "files"] = "packed"
     batch_size: int = 64

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from study_core.job import Content, Context, Receipt, Request
+from study_core.paths import Name
 
 
 class ScoreFold(Request):
@@ -12,8 +13,8 @@ class ScoreFold(Request):
 
     corpus: Content
     train: Content
-    splits: dict[str, Content]
-    denoised: dict[str, Content]
+    splits: dict[Name, Content]
+    denoised: dict[Name, Content]
 
 
 class FoldScored(Receipt):

@@ -8,6 +8,7 @@ from typing import Any
 from denoise_core.plans import TrainingPlan
 from study_core.device import device_for
 from study_core.job import Content, Context, Receipt, Request, Where
+from study_core.paths import below
 
 
 class Train(Request):
@@ -46,7 +47,7 @@ def train(request: Train, context: Context) -> Trained:
     from denoise_core.training import train as run_training
 
     plan = request.plan
-    audit_log = context.folder / plan.files.audit_log
+    audit_log = below(context.folder, plan.files.audit_log)
     audit_log.parent.mkdir(parents=True, exist_ok=True)
     audit_log.touch()
     done = run_training(

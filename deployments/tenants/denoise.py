@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from deployments.tenancy import Asked, MainJob, Served, Step, Tenant
 
@@ -12,9 +12,28 @@ FOLD_02 = "checkpoints/prod/Track_H_fold_02/mamba_tiny_uv_best.pt"
 
 def steps(asked: Asked) -> Iterator[Step]:
     """The warm start begins at fold 02 of the same corpus."""
-    if not _trained(asked):
+    if _needs_fold(asked):
         yield Step("cross-validation/five-fold", {"corpus": asked.corpus, "folds": [2]})
     yield Step("act-of-god/warm-start", {"corpus": asked.corpus, **asked.plan})
+
+
+def check(asked: Asked) -> None:
+    """The corpus opens, and can be trained on and judged."""
+    from denoise_core.corpus.usable import verify_study  # pandas takes a second: only a run of this study pays
+
+    panel = _given(asked, "panel", "manifest")
+    fold = int(_given(asked, "start", "fold") or 2)
+    verify_study(asked.root / asked.corpus, asked.root / panel if panel else None, fold if _needs_fold(asked) else None)
+
+
+def _needs_fold(asked: Asked) -> bool:
+    return not _given(asked, "start", "checkpoint") and not _trained(asked)
+
+
+def _given(asked: Asked, section: str, name: str) -> str:
+    """A field of the plan as it was given; empty where it was not, or where the form will refuse the section."""
+    fields = asked.plan.get(section)
+    return str(fields.get(name) or "") if isinstance(fields, Mapping) else ""
 
 
 def _trained(asked: Asked) -> bool:
@@ -41,6 +60,7 @@ TENANT = Tenant(
         steps,
         corpus="data/mini",
         make=("-m", "denoise_core", "corpus", "--out", "{corpus}", "--size", "mini", "--seed", "1"),
+        check=check,
     ),
     compared="denoise_core.report.comparison:blocks",
     files=("report.html", "auditors_bundle.zip", "final_analytics/panel_eval", "audit.jsonl"),

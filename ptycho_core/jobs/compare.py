@@ -18,6 +18,7 @@ from study_core.device import device_for
 from study_core.errors import TrainingInterrupted
 from study_core.files import peek_json, sha256_of, write_json, write_text
 from study_core.job import Content, Context, Receipt, Request, Where
+from study_core.paths import Name
 from study_core.plan import Frozen, identity
 
 METRICS, TABLE, TRUTH = "metrics.json", "metrics.csv", "aligned_truth.npz"
@@ -36,7 +37,7 @@ class Compare(Request):
     """`test` holds the view's patterns, `field` every pattern of the test half (the lit share is taken of it)."""
 
     dose: float
-    view: str
+    view: Name
     metrics: MetricsDesign
     lit_energy: float
     test: Content
@@ -50,7 +51,7 @@ class Compared(Receipt):
     """`metrics` and `table` hold the rows; `images` the aligned objects by the arm's name, the truth among them."""
 
     dose: float
-    view: str
+    view: Name
     metrics: Content
     table: Content
     images: dict[str, Content]

@@ -10,7 +10,6 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import ValidationError
 
 from concept_core.candidate import THRESHOLDS, Scanner, cav_files, read_scanner
 from concept_core.cav.artifacts import read_cav
@@ -77,7 +76,7 @@ def study_of(form: ProbePlan) -> Study:
     if form.sensitivity:
         changes["sensitivity"] = {**changes.get("sensitivity", {}), "on": True}
     changes["gates"] = {**changes.get("gates", {}), **_other_than_default(form.gates)}
-    config = config.model_copy(update={"plan": _changed(config.plan, changes)})
+    config = config.model_copy(update={"plan": changed(config.plan, changes)})
     return Study(form, config, networks(config.plan, config.paths.model_registry))
 
 
@@ -126,7 +125,7 @@ def scan_of(form: ScanPlan) -> Scan:
         "data": {"window": scanner.window, "concept": scanner.concept.model_dump()},
         "detection": {"proteins_per_shard": form.per_job, **({"threshold_method": form.method} if form.method else {})},
     }  # fmt: skip
-    plan = _changed(config.plan, changes)
+    plan = changed(config.plan, changes)
     network = networks(plan, config.paths.model_registry)[0]
     if network.model.sha256 != scanner.model_sha256:
         here, there = network.model.sha256[:12], scanner.model_sha256[:12]
@@ -170,15 +169,6 @@ def located(text: str) -> Path:
 
 def _other_than_default(gates: GatePlan) -> dict[str, float]:
     return {name: value for name, value in gates if value != GatePlan.model_fields[name].default}
-
-
-def _changed(plan: ConceptPlan, changes: dict[str, Any]) -> ConceptPlan:
-    try:
-        return changed(plan, changes)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{where}: {first['msg']}", remedy="correct the changes to the study") from None
 
 
 def _installed() -> None:

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from concept_core.plans import GatePlan
-from tasks.parameters import Approval, Common, Production, Text
+from study_core.paths import Name, Words
+from tasks.parameters import Approval, Common, OneName, Production, Text
 
 CONFIG = "data/concept/config.yaml"
 Method = Literal["", "f1_max", "precision_at_recall_90", "fpr_0.05", "protein_fpr_0.05"]
@@ -16,7 +17,7 @@ Method = Literal["", "f1_max", "precision_at_recall_90", "fpr_0.05", "protein_fp
 class ProbePlan(Common):
     """The study: rows and options from a file, the model, gates."""
 
-    config: Text = Field(
+    config: Words = Field(
         CONFIG, title="Study file", description="Rows, model registry, options. Relative paths start at the project."
     )
     model: Text = Field(
@@ -49,9 +50,9 @@ class ScanPlan(Common):
     """Which proteins, by which probe, at which threshold."""
 
     fasta: Text = Field("", title="FASTA file", description="Plain or .gz; every protein of it is scanned.")
-    concept: Text = Field("C2H2", title="Concept", description="Whose probe in production; unused with a folder.")
-    model: Text = Field("house_esm2", title="Model", description="Registry key; its probe in production is taken.")
-    channel: Text = Field(
+    concept: Name = Field("C2H2", title="Concept", description="Whose probe in production; unused with a folder.")
+    model: Name = Field("house_esm2", title="Model", description="Registry key; its probe in production is taken.")
+    channel: OneName = Field(
         "", title="Channel", description="Whose probe in production is taken. Empty: the one in use, if there is one."
     )
     probe: Text = Field(
@@ -60,7 +61,7 @@ class ScanPlan(Common):
     method: Method = Field(
         "", title="Threshold", description="As set for this probe. Empty: the study file's (5 % of proteins in error)."
     )
-    config: Text = Field(
+    config: Words = Field(
         CONFIG, title="Study file", description="Where its model registry lies; a probe of your own needs your own."
     )
     per_job: int = Field(500, ge=1, title="Proteins a job", description="Jobs of a scan run as one array.")

@@ -20,11 +20,12 @@ from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
 from study_core.files import place, place_tree, sha256_of, write_json, write_text
 from study_core.job import received
+from study_core.paths import below
 from tasks.denoise import steps
 from tasks.denoise.inputs import BEST, fold_data
 from tasks.denoise.parameters import CrossValidationPlan
 from tasks.dispatch import Ask, Cluster, JobLost, job
-from tasks.provenance import ROOT, artifacts_root
+from tasks.provenance import artifacts_root
 from tasks.run import Run
 from tasks.slurm.dispatcher import Job
 
@@ -113,8 +114,7 @@ def _checkpoint(root: Path, number: int) -> Path:
 
 
 def _root(plan: CrossValidationPlan) -> Path:
-    root = Path(plan.output_root) if plan.output_root else artifacts_root()
-    return root if root.is_absolute() else ROOT / root
+    return below(artifacts_root(), plan.output_root) if plan.output_root else artifacts_root()
 
 
 def _fold(number: int, recipe: TrainingPlan, plan: CrossValidationPlan, corpus: Corpus) -> Fold:

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from denoise_core.evaluation.thresholds import GateThresholds
+from study_core.paths import Name, Words
 from study_core.plan import Frozen
-from tasks.parameters import Approval, Common, Number, Production, Rate, Text
+from tasks.parameters import Approval, Common, Folder, Number, OneName, Production, Rate, Text
 
 RecipeName = Literal[
     "recommended", "act_of_god", "act_of_god_mini", "act_of_god_seed", "act_of_god_seed_mini", "track_h", "track_h_mini"
@@ -40,7 +41,7 @@ def _default_corpus() -> str:
 class OnCorpus(Common):
     """What every flow of the denoiser asks for."""
 
-    corpus: str = Field(
+    corpus: Words = Field(
         default_factory=_default_corpus,
         title="Corpus folder",
         description="The seed's layout or packed; `python -m denoise_core corpus` makes a synthetic one.",
@@ -108,13 +109,13 @@ class WarmStartPlan(OnCorpus):
 class ActBPlan(OnCorpus):
     """Act B: calibrator head and rebalanced losses from the warm checkpoint, then the same gates."""
 
-    source_run: Text = Field(
+    source_run: OneName = Field(
         "",
         title="Refused run",
         description="Id of the flow run whose gates failed. Its plan is taken where no checkpoint is named.",
     )
     checkpoint: Text = Field("", title="Warm checkpoint", description="Seeds Act B. Empty: the refused run's best.")
-    failed_gates: tuple[str, ...] = Field((), title="Failed gates", description="What the losses are rebalanced for.")
+    failed_gates: tuple[Name, ...] = Field((), title="Failed gates", description="What the losses are rebalanced for.")
     training: Training = Field(
         default_factory=Training, title="Training", description="What is trained: a named recipe, and changes to it."
     )
@@ -159,13 +160,15 @@ class CrossValidationPlan(OnCorpus):
     layout: Literal["packed", "files"] = Field(
         "packed", title="Layout of outputs", description="One array a split, or one file a spectrum."
     )
-    output_root: Text = Field("", title="Output folder", description="Empty: artifacts/.")
+    output_root: Folder = Field(
+        "", title="Output folder", description="A folder below artifacts/. Empty: artifacts/ itself."
+    )
 
 
 class PanelQAPlan(OnCorpus):
     """Audit existing checkpoints on the panel."""
 
-    checkpoints: tuple[str, ...] = Field((), title="Checkpoints", description="Files, or folders of checkpoints.")
+    checkpoints: tuple[Words, ...] = Field((), title="Checkpoints", description="Files, or folders of checkpoints.")
     training_manifest: Text = Field(
         "",
         title="Training manifest",
@@ -185,12 +188,12 @@ class DenoisePlan(OnCorpus):
     """A whole manifest through one checkpoint."""
 
     checkpoint: Text = Field("", title="Checkpoint", description="Empty: the model in production.")
-    channel: Text = Field(
+    channel: OneName = Field(
         "",
         title="Channel",
         description="Whose model is taken. Empty: the corpus's own, else the only one in use.",
     )
-    manifest: str = Field(
+    manifest: Words = Field(
         "manifest", title="Manifest", description="A CSV, or a name: manifest, manifest_full, staging …"
     )
     layout: Literal["packed", "files"] = Field(

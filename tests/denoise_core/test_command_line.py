@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -71,6 +72,11 @@ WRONG: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["evaluate", "--corpus", "CORPUS", "--panel", "PANEL", "--predictions", "nowhere", "--out", "x"],
         ("nowhere", "give a folder"),
     ),
+    "expected hash": (
+        ["evaluate", "--corpus", "CORPUS", "--panel", "PANEL", "--predictions", "nowhere", "--out", "x",
+         "--expected-hash", "latest"],
+        ("'latest' is no SHA-256", "64 hexadecimal digits"),
+    ),
     "no bundle": (["replay", "--corpus", "CORPUS", "--bundle", "no.zip"], ("no.zip", "name the zip")),
     "a file where a folder should be": (
         ["train", "--corpus", "CORPUS", "--method", "linear", "--out", "plan.json/x"],
@@ -137,6 +143,22 @@ def test_json_where_a_script_wants_it(
         "evaluate", "--corpus", corpus, "--panel", panel, "--predictions", str(out), "--out", str(tmp_path / "audit")
     )
     assert judged["manifest"] == panel
+
+
+def test_a_panel_with_other_line_ends_says_so(
+    work: Path, mini_corpus_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus, panel, out = str(mini_corpus_root), mini_corpus_root / "validation_panel.csv", str(tmp_path / "denoised")
+    ask = ["--corpus", corpus, "--manifest", str(panel), "--checkpoint", str(work / "linear_lmmse.pt"), "--out", out]
+    assert main(["denoise", *ask, "--layout", "packed"]) == 0
+    theirs = hashlib.sha256(panel.read_bytes().replace(b"\n", b"\r\n")).hexdigest()
+    ask = ["--corpus", corpus, "--panel", str(panel), "--predictions", out, "--out", str(tmp_path / "audit")]
+    capsys.readouterr()
+    assert main(["evaluate", *ask, "--expected-hash", theirs.upper()]) == 3
+    told = capsys.readouterr().out
+    assert "line ends differ, the rows are the same" in told
+    assert theirs in told
+    assert hashlib.sha256(panel.read_bytes()).hexdigest() in told
 
 
 def test_without_a_terminal_there_is_no_escape_code_and_nothing_but_the_result(tmp_path: Path) -> None:

@@ -157,9 +157,9 @@ def test_half_a_checkpoint_is_never_taken_for_a_whole_one(lab: Lab, two_folds: s
     assert path.read_bytes() == whole
 
 
-def test_a_checkpoint_that_cannot_be_read_costs_its_fold_alone(lab: Lab, two_folds: str, tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_read_costs_its_fold_alone(lab: Lab, two_folds: str) -> None:
     """Spoilt after its training and before its denoising reads it; run again, that fold is trained anew (above)."""
-    plan = campaign("unread", [1, 2], training=tiny(lr=3e-4), output_root=str(tmp_path))
+    plan = campaign("unread", [1, 2], training=tiny(lr=3e-4), output_root="elsewhere/unread")
     run_id = lab.start("cross-validation/five-fold", plan)
     until(
         "denoising of fold 1", lambda: [1 for one, _ in lab.jobs("denoise-fold_01") if one.owner == run_id], pause=0.02
@@ -185,12 +185,12 @@ OPTIONS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def parametrised(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def parametrised(lab: Lab) -> tuple[str, Path]:
     """A campaign with every option of the runbook changed, and where its outputs went."""
-    root = tmp_path_factory.mktemp("elsewhere") / "out"
-    run_id = lab.start("cross-validation/five-fold", campaign("options", [4], output_root=str(root), **OPTIONS))
+    output_root = "elsewhere/options"
+    run_id = lab.start("cross-validation/five-fold", campaign("options", [4], output_root=output_root, **OPTIONS))
     assert lab.ended(run_id)["type"] == "COMPLETED", lab.log(run_id)
-    return run_id, root
+    return run_id, lab.artifacts / output_root
 
 
 def test_every_option_of_the_runbook_takes_effect(lab: Lab, parametrised: tuple[str, Path]) -> None:
@@ -218,8 +218,8 @@ def test_every_option_of_the_runbook_takes_effect(lab: Lab, parametrised: tuple[
 
 
 def test_without_skip_existing_a_fold_is_trained_again(lab: Lab, parametrised: tuple[str, Path]) -> None:
-    _, root = parametrised
-    again = campaign("again", [4], skip_existing=False, output_root=str(root), **OPTIONS)
+    root = str(parametrised[1].relative_to(lab.artifacts))
+    again = campaign("again", [4], skip_existing=False, output_root=root, **OPTIONS)
     run_id = lab.start("cross-validation/five-fold", again)
     assert lab.ended(run_id)["type"] == "COMPLETED", lab.log(run_id)
     assert _jobs_of(lab, run_id, "submitted") == ["denoise-fold_04", "evaluate-fold_04", "train-fold_04"]

@@ -142,6 +142,14 @@ def test_either_hash_is_accepted(tmp_path: Path, kind: str) -> None:
     verify_manifest_hash(manifest, expected)
 
 
+@pytest.mark.parametrize("text", ["", "abc", "g" * 64, "a" * 63, "a" * 65, "d41d8cd98f00b204e9800998ecf8427e", "yes"])
+def test_what_is_no_hash_is_refused_as_such(tmp_path: Path, text: str) -> None:
+    manifest = write_manifest(FRAME, tmp_path / "m.csv")
+    with pytest.raises(BadInput, match=r"is no SHA-256; give its 64 hexadecimal digits"):
+        verify_manifest_hash(manifest, text)
+    verify_manifest_hash(manifest, f"sha256:{manifest.rows_sha256}")
+
+
 def test_other_line_ends_are_named_as_the_cause_of_a_mismatch(tmp_path: Path) -> None:
     manifest = write_manifest(FRAME, tmp_path / "m.csv")
     crlf = (tmp_path / "m.csv").read_bytes().replace(b"\n", b"\r\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from denoise_core.corpus.folds import fold_manifests, fold_numbers
 from denoise_core.corpus.manifest import verify_disjoint, write_manifest
 from denoise_core.corpus.store import Corpus, open_corpus, pack
 from denoise_core.corpus.study import PUBLISHED, Study, read_study, write_study
-from denoise_core.corpus.usable import verify_training
+from denoise_core.corpus.usable import verify_study, verify_training
 from denoise_core.recipes import fitted, named
 from study_core.errors import BadInput
+from tasks.cli import main as gated
 
 PANEL = ["dry/plate2/left"]
 STUDY = {"name": "drought", "treatments": ["dry", "wet"], "panel": PANEL, "roi_nm": [330, 480]}
@@ -104,6 +106,21 @@ def test_why_there_are_no_folds_or_too_few_captures(root: Path) -> None:
         fold_numbers(few, corpus.study)
 
 
+def test_a_main_job_without_folds_says_how_to_go_on_before_anything_is_started(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GATED_ARTIFACTS", str(tmp_path / "artifacts"))
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    for sample in ("plate3", "plate4"):
+        shutil.rmtree(root / "dry" / sample)
+    assert gated(["run", "--corpus", str(root)]) == 2
+    told = capsys.readouterr().err
+    assert f"{root}: no folds: dry has 2 samples, a fold needs one each" in told
+    assert "--set start.checkpoint=FILE" in told
+    assert not (tmp_path / "prefect").exists()
+    verify_study(root)  # with a checkpoint to start from, nothing is missing
+
+
 def test_a_panel_of_their_own_is_left_out_of_training(root: Path) -> None:
     corpus = open_corpus(root)
     other = corpus.captures[corpus.captures["group_id"] == "wet/plate3/right"]
@@ -173,9 +190,8 @@ def test_nothing_in_the_tree_is_passed_over_in_silence(root: Path) -> None:
 )
 def test_a_grid_that_no_method_can_use_is_refused_by_name(root: Path, grid: np.ndarray, says: str) -> None:
     np.save(root / "wavelength_grid.npy", grid.astype(np.float32))
-    corpus = open_corpus(root)
     with pytest.raises(BadInput, match=says) as error:
-        verify_training(corpus, corpus.manifest("manifest_train"))
+        verify_study(root)
     assert "wavelength_grid.npy" in str(error.value)
 
 

@@ -203,6 +203,9 @@ def test_what_denoise_packs_is_read_and_other_rows_are_refused(
         read_predictions(packed([*names, names[0]], np.vstack([spectra, spectra[:1] + 0.1])), tiny_panel)
     with pytest.raises(BadInput, match=r"a prediction of no panel row: x\.npy"):
         read_predictions(packed([*names, "x.npy"], np.vstack([spectra, spectra[:1]])), tiny_panel)
+    thrice = packed([*names, names[0], names[0]], np.vstack([spectra, spectra[:1], spectra[:1]]))
+    with pytest.raises(BadInput, match=rf"prediction number \d of {names[0]}, which the panel has \d x"):
+        read_predictions(thrice, tiny_panel)
     (tmp_path / "files").mkdir()
     for name, spectrum in zip([*names, "extra.npy"], [*spectra, spectra[0]], strict=True):
         path = tmp_path / "files" / denoised_name(name)
