@@ -41,7 +41,6 @@ from denoise_core.training import TrainingInputs, train
 from study_core.gates import GateRecord, Measure, judge
 
 SEED = 20251009
-NEW_GATES = ("fidelity", "plausibility")
 POSITIONS_NM = np.arange(310.0, 595.0, 10.0)
 DEPTHS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01)
 WIDTHS_NM = (0.5, 1.0, 2.5, 5.0, 20.0)

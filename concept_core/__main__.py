@@ -10,7 +10,7 @@ import sys
 import typer
 
 from concept_core.cli import detect, evaluate, pipeline, prepare, train
-from concept_core.cli.common import run
+from study_core.cli import run
 
 app = typer.Typer(
     name="concept_core", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -24,7 +24,7 @@ pipeline.mount(app)
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    return run(app, arguments, "python -m concept_core")
+    return run(app, arguments, "python -m concept_core", extra=("concept", ("transformers", "sklearn", "safetensors")))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from concept_core.cav.rows import Floats, Rows
 from concept_core.corpus.rows import RESIDUES
 from concept_core.corpus.windows import Window
 
-FEATURES = ("bag20", "dipeptide")
 _CODE = np.full(128, len(RESIDUES), dtype=np.int64)  # anything outside the twenty is number 20
 _CODE[[ord(letter) for letter in RESIDUES]] = np.arange(len(RESIDUES))
 

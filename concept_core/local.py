@@ -95,9 +95,7 @@ class Trained:
     controls: tuple[TrainedCav, ...]
 
     def sources(self) -> list[Source]:
-        found = [steps.source(network.role, one) for network in self.networks for one in self.by_network[network.name]]
-        named = {"bag20": "bag20", "dipeptide": "dipeptide"}
-        return found + [steps.source(named[one.source], one) for one in self.controls]  # type: ignore[arg-type]
+        return steps.sources(self.networks, {**self.by_network, **{one.source: (one,) for one in self.controls}})
 
 
 @dataclass(frozen=True)
@@ -145,13 +143,13 @@ class Study:
         for network in networks:
             if layer is not None and layer not in network.layers:
                 raise BadInput(f"no layer {layer}", remedy=f"one of {network.layers}")
-            requests = steps.train_requests(self.plan, network, windows, stores[network.name])
-            chosen = [one for one in requests if layer is None or one.layer in (0, layer)]
+            chosen = [one for one in steps.trained_layers(network) if layer is None or one in (0, layer)]
+            requests = [steps.train_request(self.plan, network, one, windows, stores[network.name]) for one in chosen]
             found[network.name] = tuple(
                 self._placed(
                     self.local.ask(train_cav, one, TrainedCav, f"train_cav-{network.name}-L{one.layer}"), network.name
                 )
-                for one in chosen
+                for one in requests
             )
         controls = tuple(
             self._placed(self.local.ask(train_cav, one, TrainedCav, f"train_cav-{one.source}"), one.source)

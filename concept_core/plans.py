@@ -16,7 +16,6 @@ from study_core.plan import Frozen
 Stratum = Literal["pos", "rand", "hard", "shuf", "scr", "off"]
 NEGATIVES: tuple[Stratum, ...] = ("rand", "hard", "shuf", "scr")
 """The strata of negatives that a verdict needs; `off` serves localisation in training alone."""
-DIRECTIONS = ("logistic", "pattern")
 
 
 class ModelPlan(Frozen):

@@ -5,10 +5,8 @@ A figure equals its record within a relative 1e-9; hashes, layers and verdicts e
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from study_core.bundles import unpacked
 from study_core.errors import BadInput
 from study_core.files import read_json, sha256_of
 from study_core.gates import GateRecord, Measure, judge
+from study_core.replay import Comparison, Replay
 from study_core.verdict import PRODUCTION, Verdict, changed_thresholds, own_changes, read_verdict
 
 RELATIVE = 1e-9
@@ -44,35 +43,7 @@ def replay(folder: Path, plan: ConceptPlan) -> tuple[Measured, tuple[GateRecord,
     return found, judged(found.measures, plan)
 
 
-@dataclass
-class Replayed:
-    """How many figures were compared, and what is not as recorded."""
-
-    compared: int = 0
-    differences: list[str] = field(default_factory=list)
-
-    @property
-    def equal(self) -> bool:
-        """Nothing differs, and something was compared."""
-        return self.compared > 0 and not self.differences
-
-    def lines(self) -> list[str]:
-        """What to print: the outcome first."""
-        head = (
-            f"equal: {self.compared} figures are as recorded (relative tolerance {RELATIVE:g}; hashes exact)"
-            if self.equal
-            else f"DIFFERENT: {len(self.differences)} of {self.compared} figures are not as recorded"
-        )
-        return [head, *(f"  {one}" for one in self.differences)]
-
-    def hold(self, what: str, recorded: object, found: object) -> None:
-        """Compare one figure with its record."""
-        self.compared += 1
-        if not _same(recorded, found):
-            self.differences.append(f"{what} was {recorded}, is {found}")
-
-
-def replay_run(corpus: Path, bundle: Path, *, controls: bool = False) -> Replayed:
+def replay_run(corpus: Path, bundle: Path, *, controls: bool = False) -> Replay:
     """Judge a run's bundle (zip or folder) again: figures, gates, candidate, and the windows made anew from `corpus`.
 
     `controls` changes nothing: their scores are archived, and every figure of theirs is computed again in any case.
@@ -80,7 +51,7 @@ def replay_run(corpus: Path, bundle: Path, *, controls: bool = False) -> Replaye
     Raises:
         BadInput: the bundle is none, or a table in it cannot be read.
     """
-    found = Replayed()
+    found = Comparison(RELATIVE, 1e-12)
     with unpacked(bundle) as folder:
         layout = Layout(folder)
         plan, verdict = _recorded(layout)
@@ -88,14 +59,14 @@ def replay_run(corpus: Path, bundle: Path, *, controls: bool = False) -> Replaye
         again, gates = replay(evaluation.root, plan)
         if "changed_thresholds" in verdict.model_fields_set:
             told = own_changes(verdict.changed_thresholds)
-            found.hold("changed thresholds", told, changed_thresholds(plan.gates, GatePlan()))
-        found.hold("layer", verdict.facts.get("layer"), again.layer)
+            _hold(found, "changed thresholds", told, changed_thresholds(plan.gates, GatePlan()))
+        _hold(found, "layer", verdict.facts.get("layer"), again.layer)
         _hold_gates(found, verdict.gates, gates)
         _hold_measures(found, read_json(evaluation.projection)["measures"], again.measures)
-        found.hold("hash of the candidate", verdict.candidate_sha256, sha256_of(layout.candidate))
-        found.hold("hash of windows.jsonl", verdict.panel_sha256, sha256_of(layout.windows))
-        found.hold("hash of the windows made from the corpus", verdict.panel_sha256, _windows(layout, plan, corpus))
-    return found
+        _hold(found, "hash of the candidate", verdict.candidate_sha256, sha256_of(layout.candidate))
+        _hold(found, "hash of windows.jsonl", verdict.panel_sha256, sha256_of(layout.windows))
+        _hold(found, "hash of the windows made from the corpus", verdict.panel_sha256, _windows(layout, plan, corpus))
+    return found.outcome(f"relative tolerance {RELATIVE:g}; hashes exact")
 
 
 def _recorded(layout: Layout) -> tuple[ConceptPlan, Verdict]:
@@ -108,21 +79,21 @@ def _recorded(layout: Layout) -> tuple[ConceptPlan, Verdict]:
         ) from None
 
 
-def _hold_gates(found: Replayed, recorded: Sequence[GateRecord], again: Sequence[GateRecord]) -> None:
+def _hold_gates(found: Comparison, recorded: Sequence[GateRecord], again: Sequence[GateRecord]) -> None:
     own = [one for one in recorded if one.gate != PRODUCTION]  # what was in production then is not in the bundle
-    found.hold("number of gate rows", len(own), len(again))
+    _hold(found, "number of gate rows", len(own), len(again))
     for one, other in zip(own, again, strict=False):
         for name, value in one.model_dump(mode="json").items():
-            found.hold(f"{one.gate}, {one.name}: {name}", value, getattr(other, name))
+            _hold(found, f"{one.gate}, {one.name}: {name}", value, getattr(other, name))
 
 
-def _hold_measures(found: Replayed, recorded: Sequence[Mapping[str, Any]], again: Sequence[Measure]) -> None:
+def _hold_measures(found: Comparison, recorded: Sequence[Mapping[str, Any]], again: Sequence[Measure]) -> None:
     before = [Measure(**one) for one in recorded]
-    found.hold("number of measures", len(before), len(again))
+    _hold(found, "number of measures", len(before), len(again))
     for one, other in zip(before, again, strict=False):
         where = ", ".join(f"{key} {value}" for key, value in one.slice.items())
-        found.hold(f"{one.metric} [{where}]: what it is", (one.metric, one.slice), (other.metric, other.slice))
-        found.hold(f"{one.metric} [{where}]", one.value, other.value)
+        _hold(found, f"{one.metric} [{where}]: what it is", (one.metric, one.slice), (other.metric, other.slice))
+        _hold(found, f"{one.metric} [{where}]", one.value, other.value)
 
 
 def _windows(layout: Layout, plan: ConceptPlan, corpus: Path) -> str:
@@ -146,7 +117,6 @@ def _files(corpus: Path) -> Iterator[Path]:
     return (path for path in sorted(Path(corpus).rglob("*")) if path.is_file())
 
 
-def _same(recorded: object, found: object) -> bool:
-    if isinstance(recorded, float) and isinstance(found, float):
-        return math.isclose(recorded, found, rel_tol=RELATIVE, abs_tol=1e-12)
-    return recorded == found
+def _hold(found: Comparison, what: str, recorded: object, again: object) -> None:
+    numbers = isinstance(recorded, float) and isinstance(again, float)
+    (found.close if numbers else found.exact)("", what, recorded, again)

@@ -5,7 +5,7 @@ data → embed a network each → train a CAV a layer and control each → scan 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -68,15 +68,16 @@ def embed_request(plan: ConceptPlan, network: Network, windows: Content, device:
     )  # fmt: skip
 
 
-def train_requests(plan: ConceptPlan, network: Network, windows: Content, store: Content) -> tuple[TrainCav, ...]:
-    """A request a layer. The untrained network needs no null; layer 0 only where it is the model's."""
-    layers = network.layers if network.role == "model" else [layer for layer in network.layers if layer]
-    return tuple(
-        TrainCav(
-            plan=plan.cav, source=network.name, layer=layer, windows=windows, store=store,
-            null=network.role != "untrained",
-        )
-        for layer in layers
+def trained_layers(network: Network) -> list[int]:
+    """Layers that get a CAV: layer 0 only where it is the model's."""
+    return [layer for layer in network.layers if layer or network.role == "model"]
+
+
+def train_request(plan: ConceptPlan, network: Network, layer: int, windows: Content, store: Content) -> TrainCav:
+    """A CAV of one layer; the untrained network needs no null."""
+    return TrainCav(
+        plan=plan.cav, source=network.name, layer=layer, windows=windows, store=store,
+        null=network.role != "untrained",
     )  # fmt: skip
 
 
@@ -88,11 +89,14 @@ def control_requests(plan: ConceptPlan, windows: Content) -> tuple[TrainCav, ...
     return tuple(TrainCav(plan=plan.cav, source=name, features=name, windows=windows) for name in wanted)
 
 
-def source(role: Role, trained: TrainedCav) -> Source:
-    """A training job's receipt as a source of the evaluation."""
-    return Source(
-        name=trained.source, role=role, layer=trained.layer, cav=trained.cav, scores=trained.scores, null=trained.null
-    )
+def sources(networks: Sequence[Network], trained: Mapping[str, Sequence[TrainedCav]]) -> list[Source]:
+    """Every training's receipt, by the name of its network or control, as a source of the evaluation."""
+    roles: dict[str, Role] = {"bag20": "bag20", "dipeptide": "dipeptide", **{one.name: one.role for one in networks}}
+    return [
+        Source(name=one.source, role=roles[name], layer=one.layer, cav=one.cav, scores=one.scores, null=one.null)
+        for name, found in trained.items()
+        for one in found
+    ]
 
 
 def scan_request(

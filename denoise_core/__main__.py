@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,10 +15,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from typer.exceptions import TyperException
 
 from denoise_core.import_command import import_files
-from study_core.errors import BadInput, NonFiniteLoss
+from study_core.cli import GATE_FAILED, Json, console, quiet, run
+from study_core.errors import BadInput
 from study_core.paths import below
 
 if TYPE_CHECKING:
@@ -28,13 +27,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="denoise_core", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )
-quiet = not sys.stderr.isatty()
-console = Console(stderr=True, quiet=quiet)
-GATE_FAILED, BAD_INPUT, STOPPED = 3, 2, 130
-
 CorpusDir = Annotated[Path, typer.Option("--corpus", help="Corpus folder: the seed's layout, or packed.")]
 OutDir = Annotated[Path, typer.Option("--out", help="Folder to write into; made when missing.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show the whole trace of an error; goes anywhere on the line.")
 ]
@@ -268,31 +262,7 @@ def _show(audit: Any) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; what went wrong is one line on standard error, with `-v` anywhere the whole trace before it."""
-    given = sys.argv[1:] if arguments is None else arguments
-    verbose = any(word in ("-v", "--verbose") for word in given)
-    given = [word for word in given if word not in ("-v", "--verbose")]
-    try:
-        return int(app(given or ["--help"], prog_name="python -m denoise_core", standalone_mode=False) or 0)
-    except (typer.Abort, KeyboardInterrupt):
-        print("stopped; the same command goes on, a training from its last epoch", file=sys.stderr)
-        return STOPPED
-    except (BadInput, NonFiniteLoss, OSError, TyperException) as error:
-        if verbose:
-            traceback.print_exc()
-        print(f"error: {' '.join(_told(error, given).split())}", file=sys.stderr)
-        return BAD_INPUT
-
-
-def _told(error: Exception, given: list[str]) -> str:
-    """What is wrong, and the next step."""
-    if isinstance(error, TyperException):
-        command = f" {given[0]}" if given and given[0] in _names() else ""
-        return f"{error.format_message().rstrip('.')}; see python -m denoise_core{command} --help"
-    return f"{error}; check the path, its rights and the disk" if isinstance(error, OSError) else str(error)
-
-
-def _names() -> set[str]:
-    return {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    return run(app, arguments, "python -m denoise_core")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import sys
 import typer
 
 from ptycho_core.cli import comparison, prepare, reconstruction, training
-from ptycho_core.cli.common import run
+from ptycho_core.cli.common import plain_switches
+from study_core.cli import run
 
 app = typer.Typer(
     name="ptycho_core", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -22,7 +23,7 @@ for part in (prepare, training, reconstruction, comparison):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; what went wrong is one line on standard error, with `-v` anywhere the whole trace before it."""
-    return run(app, arguments, "python -m ptycho_core")
+    return run(app, arguments, "python -m ptycho_core", words=plain_switches)
 
 
 if __name__ == "__main__":

@@ -150,11 +150,6 @@ class StudyDesign(Frozen):
             raise BadInput(f"no view {view!r}", remedy=f"one of {', '.join(self.views)}")
         return (1 - self.views[view]) * self.N
 
-    @property
-    def dose_names(self) -> dict[str, float]:
-        """`dose_<int>` to dose, in order."""
-        return {dose_name(dose): dose for dose in self.doses}
-
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; `StudyDesign.model_validate` takes it back."""
         return self.model_dump(mode="json")

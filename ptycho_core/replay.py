@@ -6,11 +6,9 @@ no solver is needed; ratios of deviance need the patterns outside the lit region
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,68 +22,11 @@ from ptycho_core.report.record import StudyRecord, read_study
 from study_core.bundles import unpacked
 from study_core.errors import BadInput
 from study_core.files import peek_json, sha256_of
+from study_core.replay import Comparison, Replay
 
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 RATIO_RELATIVE = 1e-5
 """Of an amplitude whose image went through single precision and a fitted scale once more."""
-
-
-class Difference(NamedTuple):
-    """One thing that is not as recorded."""
-
-    where: str
-    what: str
-    recorded: str
-    recomputed: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what} was {self.recorded}, is {self.recomputed}"
-
-
-@dataclass(frozen=True)
-class Replay:
-    """How many figures were compared, what differs, what could not be compared."""
-
-    compared: int
-    differences: tuple[Difference, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def equal(self) -> bool:
-        """Nothing differs, and something was compared."""
-        return self.compared > 0 and not self.differences
-
-    def lines(self) -> list[str]:
-        """What to print, the outcome first."""
-        head = (
-            f"equal: {self.compared} figures are as recorded (relative tolerance {RELATIVE:g})"
-            if self.equal
-            else f"DIFFERENT: {len(self.differences)} of {self.compared} figures are not as recorded"
-        )
-        return [head, *(f"  {one}" for one in self.differences), *(f"note: {note}" for note in self.notes)]
-
-
-class _Ledger:
-    def __init__(self) -> None:
-        self.compared = 0
-        self.differences: list[Difference] = []
-        self.notes: list[str] = []
-
-    def close(self, where: str, what: str, recorded: Any, recomputed: Any, relative: float = RELATIVE) -> None:
-        self.compared += 1
-        pair = [value if isinstance(value, int | float) and math.isfinite(value) else None
-                for value in (recorded, recomputed)]  # fmt: skip
-        one, other = pair
-        same = one is other if one is None or other is None else math.isclose(
-            one, other, rel_tol=relative, abs_tol=ABSOLUTE
-        )  # fmt: skip
-        if not same:
-            self.differences.append(Difference(where, what, f"{one}", f"{other}"))
-
-    def exact(self, where: str, what: str, recorded: Any, recomputed: Any) -> None:
-        self.compared += 1
-        if recorded != recomputed:
-            self.differences.append(Difference(where, what, str(recorded), str(recomputed)))
 
 
 def replay_bundle(corpus: Path | None = None, bundle: Path = Path("."), *, controls: bool = False) -> Replay:
@@ -109,17 +50,17 @@ def replay_hub(hub: Path) -> Replay:
     recorded = peek_json(study.layout.verdict)
     if not isinstance(recorded, dict):
         raise BadInput("no verdict on record", file=study.layout.verdict, remedy="run summary first")
-    ledger = _Ledger()
+    ledger = Comparison(RELATIVE, ABSOLUTE)
     for cell in study.cells:
         if cell.state == "lost":
             ledger.notes.append(f"{cell.name}: {cell.reason}")
         elif cell.state == "compared":
             _cell(study, cell, ledger)
     _verdict(study, recorded, ledger)
-    return Replay(ledger.compared, tuple(ledger.differences), tuple(ledger.notes))
+    return ledger.outcome(f"relative tolerance {RELATIVE:g}")
 
 
-def _cell(study: StudyRecord, cell: Cell, ledger: _Ledger) -> None:
+def _cell(study: StudyRecord, cell: Cell, ledger: Comparison) -> None:
     folder = study.layout.comparison(cell.dose, cell.view)
     where = f"{folder.relative_to(study.layout.hub).as_posix()}/{METRICS}"
     for name, file in image_files(dict(cell.record)).items():
@@ -140,7 +81,7 @@ def _cell(study: StudyRecord, cell: Cell, ledger: _Ledger) -> None:
 
 
 def _against_truth(
-    study: StudyRecord, cell: Cell, archived: Any, mask: Any, ledger: _Ledger
+    study: StudyRecord, cell: Cell, archived: Any, mask: Any, ledger: Comparison
 ) -> None:  # fmt: skip
     """The archived truth is a part of the study's own, where that is there."""
     path = study.layout.truth(cell.dose)
@@ -160,7 +101,7 @@ def _framed(archived: Mapping[str, Any], part: Any) -> Any:
 
 
 def _row(
-    study: StudyRecord, cell: Cell, row: Mapping[str, Any], truth: Any, mask: Any, where: str, ledger: _Ledger
+    study: StudyRecord, cell: Cell, row: Mapping[str, Any], truth: Any, mask: Any, where: str, ledger: Comparison
 ) -> None:  # fmt: skip
     try:
         arrays = read_arrays(study.layout.comparison(cell.dose, cell.view) / f"aligned_{row['name']}.npz")[0]
@@ -173,12 +114,12 @@ def _row(
         ledger.close(where, name, row["numbers"].get(name), value)
     ledger.close(where, "scale", row["numbers"].get("scale"), float(arrays["scale"]))
     ratio = float(np.abs(image[mask]).mean() / np.abs(truth[mask]).mean() / arrays["scale"])
-    ledger.close(where, "amplitude_ratio", row["numbers"].get("amplitude_ratio"), ratio, RATIO_RELATIVE)
+    ledger.close(where, "amplitude_ratio", row["numbers"].get("amplitude_ratio"), ratio, relative=RATIO_RELATIVE)
     ledger.close(where, "ring correlation, mean", float(np.mean(row["rings"]["phase"])),
                  float(again.phase_rings.correlation.mean()))  # fmt: skip
 
 
-def _verdict(study: StudyRecord, recorded: Mapping[str, Any], ledger: _Ledger) -> None:
+def _verdict(study: StudyRecord, recorded: Mapping[str, Any], ledger: Comparison) -> None:
     thresholds = StudyThresholds.model_validate(recorded["thresholds"])
     again = judge_study(study.design, study.evidence, thresholds).record()
     ledger.exact("verdict.json", "design_sha256", recorded["design_sha256"], again["design_sha256"])

@@ -5,7 +5,7 @@ They read nothing else, so they know nothing of the science behind a metric.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,3 @@ def own_changes(changed: Sequence[str]) -> tuple[str, ...]:
 
 def read_verdict(path: Path) -> Verdict:
     return Verdict.model_validate(read_json(path))
-
-
-def from_records(records: list[Mapping[str, Any]], **fields: Any) -> Verdict:
-    return Verdict(gates=tuple(GateRecord.model_validate(record) for record in records), **fields)

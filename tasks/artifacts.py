@@ -24,7 +24,8 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.utilities.urls import url_for
 
 from study_core.files import write_json
-from study_core.report.blocks import Page, markdown_table, pieces
+from study_core.markdown import markdown_table
+from study_core.report.blocks import Page, pieces
 from tasks.run import Run, logger
 from tasks.runs import all_runs, table
 

@@ -6,11 +6,11 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from study_core.files import sha256_of
+from study_core.revision import git_hash
 
 ROOT = Path(__file__).resolve().parent.parent
 _RECORDED_PACKAGES = ("prefect", "submitit", "torch", "numpy", "scipy", "pandas", "pydantic")
@@ -24,7 +24,7 @@ def artifacts_root() -> Path:
 def provenance() -> dict[str, Any]:
     """Code, lock file, interpreter and package versions of this process."""
     return {
-        "git_hash": _git_hash(),
+        "git_hash": git_hash(ROOT),
         "code_sha256": code_sha256(),
         "lock_sha256": sha256_of(lock) if (lock := ROOT / "requirements.lock").exists() else None,
         "python": platform.python_version(),
@@ -45,11 +45,3 @@ def code_sha256() -> str:
 def _ours(package: str) -> bool:
     """The house, and every core that there is."""
     return package in ("deployments", "flows", "tasks") or package.endswith("_core")
-
-
-def _git_hash() -> str | None:
-    try:
-        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

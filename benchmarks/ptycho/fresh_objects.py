@@ -20,7 +20,6 @@ import torch
 
 from benchmarks.harness import parser, report
 from ptycho_core.base import with_base
-from ptycho_core.cli.common import LocalContext
 from ptycho_core.comparison import FLAT, LSQML, PINN, SUPERVISED, ArmName, Source, compare_cell, open_cell
 from ptycho_core.contract import read_dataset
 from ptycho_core.design import ALL, StudyDesign, get_study_design
@@ -30,6 +29,7 @@ from ptycho_core.jobs.train import BUNDLE, Train, train
 from ptycho_core.layout import Layout
 from ptycho_core.lsqml import LsqmlOptions
 from ptycho_core.recipes import recipe_for
+from study_core.cli import LocalContext
 from study_core.errors import BadInput
 from study_core.files import peek_json, write_json
 from study_core.job import Content

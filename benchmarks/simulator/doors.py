@@ -24,7 +24,7 @@ import tasks.slurm
 from benchmarks.simulator.disk import Disk, SimulatedLocks, SimulatedOs, SimulatedTime
 from benchmarks.simulator.site import Programs
 from benchmarks.simulator.world import World
-from tasks.slurm import dispatcher, faults, files, poller, runner, snapshot, submit, watching  # noqa: F401  (loaded to be patched)
+from tasks.slurm import dispatcher, faults, files, poller, runner, snapshot, submit, surroundings, watching  # noqa: F401  (loaded to be patched)
 
 
 class _Face:
@@ -139,7 +139,7 @@ def simulated(world: World, disk: Disk, programs: Programs, reach: Callable[[str
         put(dispatcher, "reach", lambda function: SimpleNamespace(identity=IDENTITY))
     put(snapshot, "verify", lambda folder, expected: None)
     put(runner, "Sampler", lambda path, interval_s: _Sampler(path, interval_s, world))
-    put(runner.slurm_id, "__defaults__", (_Environment(world),))
+    put(surroundings.slurm_id, "__defaults__", (_Environment(world),))
     put(
         runner,
         "print",

@@ -23,13 +23,14 @@ from benchmarks.simulator.history import run
 from benchmarks.simulator.plan import UNMENDED, draw
 from tasks.slurm import (
     commands,
-    dispatcher,
     ending,
     files,
     journal,
+    owners,
     placing,
     poller,
     ranks,
+    results,
     runner,
     tracking,
     waiting,
@@ -73,7 +74,7 @@ def _raw_marker(self: Any, entry: Any) -> Any:
 def _hasty_result(self: Any, entry: Any) -> Any:
     if self._journal.marker(entry) is None:
         return None
-    found = runner.read_result(self._journal.folder(entry.key))
+    found = results.read_result(self._journal.folder(entry.key))
     return found.value if found else None
 
 
@@ -109,7 +110,7 @@ GUARDS = (
     Mutant("a marker counts without its result", _patch(journal.Journal, "marker", lambda _: _raw_marker)),
     Mutant("an NFS client's memory of absence is believed", _patch(ending.Ender, "result", lambda _: _hasty_result)),
     Mutant("a result without marker is not certified", _patch(ending.Ender, "certify", lambda _: lambda *_: False)),
-    Mutant("an owner is dead to every sweep", _patch(dispatcher.Dispatcher, "_dead", lambda _: lambda *_: True)),
+    Mutant("an owner is dead to every sweep", _patch(owners.Owners, "dead", lambda _: lambda *_: True)),
     Mutant("a cancellation is asked for once", _patch(tracking.Tracker, "_insist", lambda _: lambda *_: None)),
     Mutant("a job that Slurm is about to put back has ended", _patch(tracking, "meaning", _settled_is_ended)),
 )  # fmt: skip
@@ -195,7 +196,7 @@ def _absence_is_loss(missing: Any) -> Any:
 
 def _clocks_judge(_: Any) -> Any:
     def mutant(self: Any, owner: str, grace_s: float) -> bool:
-        beat = self.journal.last_beat(owner)
+        beat = self.last_beat(owner)
         return beat is None or self._clock() - beat["at"] > max(grace_s, 120.0)
 
     return mutant
@@ -235,7 +236,7 @@ BY_KIND = (
            _put(runner._Run, "record", _unwritable_text(runner._Run.record))), 6),
     Mutant("the environment reaches the reads", _patch(commands.Programs, "run", _leaky), 7),
     Mutant("absence read as loss", _patch(tracking.Tracker, "_missing", _absence_is_loss), 9),
-    Mutant("life judged by clocks", _patch(dispatcher.Dispatcher, "_dead", _clocks_judge), 10),
+    Mutant("life judged by clocks", _patch(owners.Owners, "dead", _clocks_judge), 10),
 )  # fmt: skip
 
 

@@ -47,7 +47,6 @@ class Process:
     stopped: float = 0.0
     status: int | None = None
     body: Any = None
-    files_lost: bool = False
     log: Any = None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from concept_core.cav.direction import Affine
-from concept_core.cav.probe import Probe, Projection
+from concept_core.cav.probe import Probe
 from concept_core.cav.rows import Floats
 from concept_core.layout import CavFiles
 from study_core.errors import UNREADABLE, BadInput
@@ -116,13 +116,6 @@ def _weights(probe: Probe) -> dict[str, Floats]:
     return {"weights": probe.weights_k, "bias": np.array([probe.bias])}
 
 
-def read_probe(files: CavFiles, layer: int) -> Probe:
-    """The plain probe from its three files. It knows no groups: only for proteins from elsewhere."""
-    scaler, pca, probe = (read_tensors(f(layer)) for f in (files.scaler, files.pca, files.probe))
-    projection = Projection(scaler["mean"], scaler["scale"], pca["components"])
-    return Probe(projection, probe["weights"], float(probe["bias"][0]), frozenset())
-
-
 def write_folds(files: CavFiles, layer: int, plain: Mapping[int, Probe], centred: Mapping[int, Probe]) -> Path:
     """The probes of every fold (−1: the final one), in the model's own space."""
     tensors = {"folds": np.array(sorted(plain), dtype=float)}
@@ -152,12 +145,6 @@ def write_manifest(files: CavFiles, layer: int, names: Sequence[Path], facts: Ma
     decisive = [files.scaler(layer), files.pca(layer), files.probe(layer), files.centred(layer)]
     cav = identity({path.name: str(listed[path.name]["sha256"]) for path in decisive})
     return write_json(files.manifest(layer), {"layer": layer, "cav_sha256": cav, "files": listed, **facts})
-
-
-def is_whole(files: CavFiles, layer: int) -> bool:
-    """Whether a layer's manifest stands and its files are as it says."""
-    manifest = peek_json(files.manifest(layer))
-    return manifest is not None and not _damaged(files, manifest)
 
 
 def _damaged(files: CavFiles, manifest: Mapping[str, Any]) -> str | None:

@@ -7,16 +7,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from concept_core.cli.common import (
-    DEFAULT_CONFIG,
-    ConfigOption,
-    DeviceOption,
-    Json,
-    ModelOption,
-    OutOption,
-    say,
-    study,
-)
+from concept_core.cli.common import DEFAULT_CONFIG, ConfigOption, DeviceOption, ModelOption, OutOption, study
+from study_core.cli import Json, say
 from study_core.errors import BadInput
 
 Thresholds = Annotated[Path | None, typer.Option("--thresholds", help="thresholds.json. Default: the study's.")]

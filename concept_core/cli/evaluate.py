@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from concept_core.cli.common import (
-    DEFAULT_CONFIG,
-    GATE_FAILED,
-    ConfigOption,
-    DeviceOption,
-    Json,
-    ModelOption,
-    OutOption,
-    Study,
-    say,
-    study,
-)
+from concept_core.cli.common import DEFAULT_CONFIG, ConfigOption, DeviceOption, ModelOption, OutOption, Study, study
+from study_core.cli import GATE_FAILED, Json, say
 
 if TYPE_CHECKING:
     from study_core.gates import GateRecord

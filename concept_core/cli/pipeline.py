@@ -10,17 +10,8 @@ from typing import Annotated
 
 import typer
 
-from concept_core.cli.common import (
-    DEFAULT_CONFIG,
-    GATE_FAILED,
-    ConfigOption,
-    DeviceOption,
-    Json,
-    ModelOption,
-    OutOption,
-    say,
-    study,
-)
+from concept_core.cli.common import DEFAULT_CONFIG, ConfigOption, DeviceOption, ModelOption, OutOption, study
+from study_core.cli import GATE_FAILED, Json, say
 
 SMOKE_FAILED = 1
 

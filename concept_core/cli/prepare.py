@@ -8,20 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from concept_core.cli.common import (
-    DEFAULT_CONFIG,
-    ConfigOption,
-    DeviceOption,
-    Json,
-    ModelOption,
-    OutOption,
-    Study,
-    console,
-    quiet,
-    say,
-    shown,
-    study,
-)
+from concept_core.cli.common import DEFAULT_CONFIG, ConfigOption, DeviceOption, ModelOption, OutOption, Study, study
+from study_core.cli import Json, console, quiet, say, shown
 from study_core.errors import BadInput
 
 if TYPE_CHECKING:

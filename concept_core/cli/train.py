@@ -6,16 +6,8 @@ from typing import Annotated
 
 import typer
 
-from concept_core.cli.common import (
-    DEFAULT_CONFIG,
-    ConfigOption,
-    DeviceOption,
-    Json,
-    ModelOption,
-    OutOption,
-    say,
-    study,
-)
+from concept_core.cli.common import DEFAULT_CONFIG, ConfigOption, DeviceOption, ModelOption, OutOption, study
+from study_core.cli import Json, say
 
 
 def mount(app: typer.Typer) -> None:

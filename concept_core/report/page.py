@@ -20,8 +20,6 @@ from study_core.files import replacing, write_bytes, write_text
 from study_core.report.blocks import Block, Items, Page, Picture, Section, Text
 from study_core.report.style import drawing, png
 
-SHOWN_TRACKS = 3
-
 
 class Plot(NamedTuple):
     """A figure of the report: file name, title, what it shows to those who cannot see it, and how to read it."""

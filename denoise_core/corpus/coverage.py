@@ -9,6 +9,7 @@ import pandas as pd
 from denoise_core.corpus import layout
 from denoise_core.corpus.study import PUBLISHED
 from study_core.files import replacing
+from study_core.markdown import markdown_table
 
 
 def write_notes(captures: pd.DataFrame, out: Path) -> list[Path]:
@@ -35,6 +36,4 @@ def _counts(frame: pd.DataFrame) -> pd.DataFrame:
 def _note(title: str, frame: pd.DataFrame, table: pd.DataFrame) -> str:
     head = f"# {title}\n\n{len(frame)} spectra, {frame['relative_path'].nunique()} unique, "
     head += f"{frame['group_id'].nunique()} groups.\n\n"
-    lines = [" | ".join(str(value) for value in row) for row in table.itertuples(index=False)]
-    rule = " | ".join("---" for _ in table.columns)
-    return head + "\n".join(f"| {line} |" for line in (" | ".join(table.columns), rule, *lines)) + "\n"
+    return head + markdown_table(list(table.columns), list(table.itertuples(index=False))) + "\n"

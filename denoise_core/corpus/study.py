@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -248,8 +247,3 @@ def write_study(study: Study) -> str:
             name: entry.model_dump(mode="json", exclude_defaults=True) for name, entry in study.treatments.items()
         }
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-
-
-def unknown_doses(study: Study, treatments: Sequence[str]) -> list[str]:
-    """Which of these treatments have no dose in the study, each once."""
-    return [name for name in dict.fromkeys(treatments) if study.dose(name) is None]

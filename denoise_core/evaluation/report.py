@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from denoise_core.evaluation.measurement import Reference
 from denoise_core.evaluation.thresholds import GATES
 from study_core.errors import BadInput
 from study_core.gates import GateRecord, passed
+from study_core.revision import git_hash
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def summarise(
         "manifest": str(best.panel.path) if best.panel.path else None,
         "manifest_hash": best.panel.bytes_sha256,
         "manifest_rows_hash": best.panel.rows_sha256,
-        "git_hash": git_hash(),
+        "git_hash": git_hash(Path(__file__).parent) or "unknown",
         "device": device,
         "args": dict(args or {}),
         "versions": {name: version(name) for name in ("torch", "numpy", "scipy", "pandas")},
@@ -167,16 +167,6 @@ def audit_record(audit: PanelAudit) -> dict[str, Any]:
         "unseen_groups": audit.unseen,
         "notices": list(audit.notices),
     }
-
-
-def git_hash() -> str:
-    """Commit of the code that judges; "unknown" outside a checkout."""
-    here = Path(__file__).resolve().parent
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
 
 
 def _line(audit: PanelAudit) -> dict[str, Any]:

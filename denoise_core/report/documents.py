@@ -17,8 +17,9 @@ from denoise_core.plans import FILM_FEATURES
 from denoise_core.report import provenance, tables
 from denoise_core.report.record import RunRecord, read_run
 from study_core.errors import BadInput
+from study_core.markdown import markdown_table
 from study_core.plan import identity
-from study_core.report.blocks import Table, markdown_table
+from study_core.report.blocks import Table
 
 PLAN = "act_of_god_warm_start_plan.md"
 AUDIT = "validation_panel_audit_results.md"

@@ -7,11 +7,9 @@ counts, verdicts and hashes equal exactly. What cannot be computed again is name
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -20,82 +18,24 @@ from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.evaluation.audit import audit_predictions
 from denoise_core.evaluation.controls import LEFT_OUT, fitted_control_predictions
 from denoise_core.evaluation.measurement import Reference
-from denoise_core.evaluation.report import PanelAudit, git_hash
+from denoise_core.evaluation.report import PanelAudit
 from denoise_core.evaluation.thresholds import GateThresholds
-from denoise_core.report.labels import NO_VALUE
 from denoise_core.report.record import PANEL_EVAL, PANEL_FILE, TRAINING_FILE, RunRecord, read_run
 from study_core.bundles import unpacked
 from study_core.errors import BadInput
+from study_core.replay import Comparison, Difference, Replay
+from study_core.revision import git_hash
 from study_core.verdict import PRODUCTION, changed_thresholds, own_changes
 
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 CAPTURE_DECIMALS, GROUP_DECIMALS = 6, 4
 MOST_NAMED = 5
+WITHIN = f"relative tolerance {RELATIVE:g}; verdicts, counts and hashes exact"
 SLICES = ("group", "treatments")
 
 
-class Difference(NamedTuple):
-    """One thing that is not as recorded. `where`: file and row, gate, or table."""
-
-    where: str
-    what: str
-    recorded: str
-    recomputed: str
-
-    def __str__(self) -> str:
-        values = f" was {self.recorded}, is {self.recomputed}" if self.recorded or self.recomputed else ""
-        return f"{self.where}: {self.what}{values}"
-
-
-@dataclass(frozen=True)
-class Replay:
-    """Outcome: how many figures were compared, what differs, and what could not be compared at all."""
-
-    compared: int
-    differences: tuple[Difference, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def equal(self) -> bool:
-        """Nothing differs, and something was compared."""
-        return self.compared > 0 and not self.differences
-
-    def lines(self) -> list[str]:
-        """What to print: the outcome first."""
-        within = f"(relative tolerance {RELATIVE:g}; verdicts, counts and hashes exact)"
-        head = (
-            f"equal: {self.compared} figures are as recorded {within}"
-            if self.equal
-            else f"DIFFERENT: {len(self.differences)} of {self.compared} figures are not as recorded {within}"
-        )
-        return [head, *(f"  {difference}" for difference in self.differences), *(f"note: {x}" for x in self.notes)]
-
-
-class _Comparison:
-    """Collects differences; a table names its first few rows only."""
-
-    def __init__(self) -> None:
-        self.compared = 0
-        self.differences: list[Difference] = []
-
-    def exact(self, where: str, what: str, recorded: Any, recomputed: Any) -> bool:
-        self.compared += 1
-        if recorded == recomputed:
-            return True
-        self.differences.append(Difference(where, what, _text(recorded), _text(recomputed)))
-        return False
-
-    def close(self, where: str, what: str, recorded: Any, recomputed: Any, tolerance: float = ABSOLUTE) -> bool:
-        """Numbers within the tolerance; missing and not finite (null in the files) are one and the same."""
-        self.compared += 1
-        left, right = _finite(recorded), _finite(recomputed)
-        if left is None or right is None:
-            same = left is None and right is None
-        else:
-            same = math.isclose(left, right, rel_tol=RELATIVE, abs_tol=tolerance)
-        if not same:
-            self.differences.append(Difference(where, what, _text(left), _text(right)))
-        return same
+class _Comparison(Comparison):
+    """Of whole tables and records; a table names its first few rows only."""
 
     def mapping(self, where: str, recorded: Mapping[str, Any], recomputed: Mapping[str, Any]) -> None:
         """Every recorded leaf, nested mappings included; one that is not computed any more differs."""
@@ -124,7 +64,7 @@ class _Comparison:
                     if isinstance(value, str):
                         self.exact(f"{where}, {old[key]}", name, value, new.get(name))
                     else:
-                        self.close(f"{where}, {old[key]}", name, value, new.get(name), 0.51 * 10.0**-decimals)
+                        self.close(f"{where}, {old[key]}", name, value, new.get(name), absolute=0.51 * 10.0**-decimals)
             named += len(self.differences) > before
             if named > MOST_NAMED:
                 self.differences[before:] = [
@@ -145,13 +85,14 @@ def replay(corpus: Path, bundle: Path, *, controls: bool = False) -> Replay:
 
 
 def _replay(corpus: Corpus, record: RunRecord, controls: bool) -> Replay:
-    comparison = _Comparison()
+    comparison = _Comparison(RELATIVE, ABSOLUTE)
     notes = _not_replayed(record, controls)
     try:
         panel, training = _manifests(record, corpus, comparison)
     except BadInput as error:
         comparison.differences.append(_broken(error))
-        return Replay(comparison.compared + 1, tuple(comparison.differences), notes)
+        comparison.compared += 1
+        return comparison.outcome(WITHIN, notes)
     if "changed_thresholds" in record.verdict:
         told = own_changes([str(line) for line in record.verdict["changed_thresholds"] or ()])
         again = changed_thresholds(_thresholds(record), GateThresholds())
@@ -165,7 +106,7 @@ def _replay(corpus: Corpus, record: RunRecord, controls: bool) -> Replay:
         except BadInput as error:
             comparison.differences.append(_broken(error))
             comparison.compared += 1
-    return Replay(comparison.compared, tuple(comparison.differences), notes)
+    return comparison.outcome(WITHIN, notes)
 
 
 def _broken(error: BadInput) -> Difference:
@@ -290,7 +231,7 @@ def _rule(gate: Mapping[str, Any]) -> tuple[str, str, str]:
 def _not_replayed(record: RunRecord, controls: bool) -> tuple[str, ...]:
     """What the archive does not allow to compute again."""
     fitted = [name for name in record.controls if name.endswith(LEFT_OUT)]
-    then, now = str(record.provenance.get("git_hash") or "unknown"), git_hash()
+    then, now = str(record.provenance.get("git_hash") or "unknown"), git_hash(Path(__file__).parent) or "unknown"
     lines = [
         (bool(fitted) and not controls, f"not compared: the refitted controls {', '.join(fitted)} (ask for controls)"),
         (
@@ -303,17 +244,3 @@ def _not_replayed(record: RunRecord, controls: bool) -> tuple[str, ...]:
         (then != now, f"code: the verdict was made by {then[:20]}, replayed by {now[:20]}"),
     ]
     return tuple(text for applies, text in lines if applies)
-
-
-def _finite(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return NO_VALUE
-    return f"{value:.9g}" if isinstance(value, float) else str(value)

@@ -31,8 +31,6 @@ def cross_validation(plan: CrossValidationPlan) -> State[Any]:
     artifacts.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
     asked = folds.prepare(run, recipe, plan, corpus)
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh or not plan.skip_existing) as cluster:
-        for fold in folds.trained(cluster, asked):
-            folds.denoise(cluster, fold, plan)
-        folds.finish(cluster, asked)
+        folds.carry_out(cluster, asked, plan)
         earlier = folds.earlier(cluster, recipe, plan, corpus)
     return review.summarise(run, asked, earlier)

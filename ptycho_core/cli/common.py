@@ -5,29 +5,18 @@ Exit codes: 0 done · 2 bad input · 3 a gate or a guardrail refused.
 
 from __future__ import annotations
 
-import json
 import re
-import sys
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
-from typer.exceptions import TyperException
 
-from study_core.errors import BadInput, NonFiniteLoss, TrainingInterrupted
+from study_core.errors import BadInput
 
 if TYPE_CHECKING:
     from ptycho_core.design import StudyDesign
-
-GATE_FAILED, BAD_INPUT, STOPPED = 3, 2, 130
-quiet = not sys.stderr.isatty()
-console = Console(stderr=True, quiet=quiet)
 
 Hub = Annotated[
     Path | None, typer.Option("--hub", help="Folder of the study. Default: artifacts/fly64/<hash of the design>.")
@@ -38,7 +27,6 @@ SizeOption = Annotated[
 ]
 Doses = Annotated[list[float] | None, typer.Option("--dose", help="Only this dose; may be given again.")]
 ViewOption = Annotated[list[str] | None, typer.Option("--view", help="Only this view; may be given again.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run/--no-dry-run", help="Say what would be done; --dry-run=true and =false are understood."),
@@ -131,55 +119,6 @@ def plain(error: Exception) -> str:
     return f"{place}: {message}" if place else message
 
 
-@dataclass
-class LocalContext:
-    """A job's surroundings on this machine: a folder, no remedies, a progress line."""
-
-    folder: Path
-    told: Any = None
-    adjustments: Mapping[str, Any] = field(default_factory=dict)
-
-    def should_stop(self) -> bool:
-        return False
-
-    def progress(self, **fields: Any) -> None:
-        if self.told is not None:
-            self.told(fields)
-
-
-@contextmanager
-def shown(title: str, folder: Path) -> Iterator[LocalContext]:
-    """A job's context whose progress is a bar on a terminal, and silent elsewhere."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with Progress(console=console, disable=quiet) as bar:
-        task = bar.add_task(title, total=None)
-        yield LocalContext(
-            folder, lambda fields: bar.update(task, completed=fields.get("done"), total=fields.get("total"))
-        )
-
-
-def say(result: Mapping[str, Any], as_json: bool, text: str) -> None:
-    """A command's result: JSON, or a text for people."""
-    print(json.dumps(result, default=str) if as_json else text)
-
-
-def run(app: typer.Typer, arguments: list[str] | None, name: str) -> int:
-    """Run a command; what went wrong is one line on standard error, with `-v` the whole trace before it."""
-    given = sys.argv[1:] if arguments is None else arguments
-    verbose = any(word in ("-v", "--verbose") for word in given)
-    try:
-        given = plain_switches([word for word in given if word not in ("-v", "--verbose")])
-        return int(app(given or ["--help"], prog_name=name, standalone_mode=False) or 0)
-    except (typer.Abort, KeyboardInterrupt, TrainingInterrupted):
-        print("stopped; the same command goes on from the last saved state", file=sys.stderr)
-        return STOPPED
-    except (BadInput, NonFiniteLoss, OSError, TyperException) as error:
-        if verbose:
-            traceback.print_exc()
-        print(f"error: {' '.join(_told(error, name).split())}", file=sys.stderr)
-        return BAD_INPUT
-
-
 def plain_switches(arguments: Sequence[str]) -> list[str]:
     """`--dry-run=true` and `=false` as the switches that they mean.
 
@@ -193,9 +132,3 @@ def plain_switches(arguments: Sequence[str]) -> list[str]:
             raise BadInput(f"--dry-run={match[1]} is neither", remedy="--dry-run or --no-dry-run, =true or =false")
         words.append(word if not match else "--dry-run" if match[1].lower() == "true" else "--no-dry-run")
     return words
-
-
-def _told(error: Exception, name: str) -> str:
-    if isinstance(error, TyperException):
-        return f"{error.format_message().rstrip('.')}; see {name} --help"
-    return f"{error}; check the path, its rights and the disk" if isinstance(error, OSError) else str(error)

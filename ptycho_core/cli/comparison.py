@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ptycho_core.cli.common import GATE_FAILED, Doses, DryRun, Hub, Json, SizeOption, Study, say, shown, study_of
+from ptycho_core.cli.common import Doses, DryRun, Hub, SizeOption, Study, study_of
+from study_core.cli import GATE_FAILED, Json, say, shown
 from study_core.errors import BadInput
 
 if TYPE_CHECKING:

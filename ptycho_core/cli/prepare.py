@@ -9,16 +9,14 @@ from ptycho_core.cli.common import (
     Doses,
     Hub,
     Image,
-    Json,
     ScanOption,
     SizeOption,
     Tile,
     ViewOption,
-    console,
     new_study,
-    say,
     study_of,
 )
+from study_core.cli import Json, console, say
 
 app = typer.Typer()
 

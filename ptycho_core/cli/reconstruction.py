@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ptycho_core.cli.common import GATE_FAILED, Doses, DryRun, Hub, Json, SizeOption, say, shown, study_of
+from ptycho_core.cli.common import Doses, DryRun, Hub, SizeOption, study_of
 from ptycho_core.layout import Layout
 from ptycho_core.lsqml import LsqmlOptions, available
 from ptycho_core.reconstruction_matrix import (
@@ -16,6 +16,7 @@ from ptycho_core.reconstruction_matrix import (
     reconstruction_entry,
     write_reconstruction_manifest,
 )
+from study_core.cli import GATE_FAILED, Json, say, shown
 from study_core.errors import BadInput
 
 app = typer.Typer()

@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ptycho_core.cli.common import (
-    GATE_FAILED,
-    DryRun,
-    Hub,
-    Json,
-    SizeOption,
-    Study,
-    say,
-    shown,
-    study_of,
-)
+from ptycho_core.cli.common import DryRun, Hub, SizeOption, Study, study_of
+from study_core.cli import GATE_FAILED, Json, say, shown
 from study_core.errors import BadInput, NonFiniteLoss
 
 if TYPE_CHECKING:

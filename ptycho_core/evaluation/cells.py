@@ -17,7 +17,6 @@ from ptycho_core.design import ALL, StudyDesign
 from study_core.gates import Measure, Slice
 
 State = Literal["compared", "skipped", "lost"]
-Numbers = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)

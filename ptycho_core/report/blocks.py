@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+from study_core.markdown import markdown_table
 
 NONE = "–"
 
@@ -43,12 +44,8 @@ class Table:
 
     def markdown(self) -> str:
         """The same rows for summary.md."""
-
-        def line(cells: Sequence[str]) -> str:
-            return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-        rule = "|" + "|".join(" --- " if self.is_text(n) else " ---: " for n in range(len(self.columns))) + "|"
-        return "\n".join([line(self.columns), rule, *(line(row) for row in self.rows)])
+        numbers = [column for column in range(len(self.columns)) if not self.is_text(column)]
+        return markdown_table(self.columns, self.rows, numbers)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from study_core.markdown import markdown_table
 
 Status = Literal["pass", "fail", "none"]
 NARROW, WIDE = 3, 12  # columns that a telephone shows side by side, and a page of paper in ordinary print
@@ -172,16 +174,6 @@ def pieces(page: Page) -> list[Piece]:
             key = section.key if len(shown) == 1 and not words else f"{section.key}-{number}"
             found.append(_shown(key, block))
     return found
-
-
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A GitHub-flavoured table; a pipe inside a cell is escaped, a line break becomes a space."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def _shown(key: str, block: Table | Picture) -> Piece:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
-from prefect.futures import PrefectFuture, as_completed
-
 from concept_core import steps
-from concept_core.jobs.concept_eval import Evaluated, ScanSource, Source, concept_eval
+from concept_core.jobs.concept_eval import Evaluated, ScanSource, concept_eval
 from concept_core.jobs.detect import Detected, detect
 from concept_core.jobs.embed import Embedded, embed
 from concept_core.jobs.scan import Scanned, scan
@@ -20,10 +19,11 @@ from concept_core.plans import ControlsPlan, DetectionPlan, EvaluationPlan, Gate
 from concept_core.steps import Network
 from study_core.job import Content, Receipt
 from tasks.concept.inputs import Scan, Study
-from tasks.dispatch import Ask, Cluster, JobLost, job
+from tasks.conditions import Condition, ended, receipts
+from tasks.dispatch import Ask, Cluster
 
 R = TypeVar("R", bound=Receipt)
-Future = PrefectFuture[dict[str, Any]]
+Trainings = list[Condition[TrainedCav]]
 
 
 @dataclass(frozen=True)
@@ -43,28 +43,31 @@ def measure(cluster: Cluster, study: Study, windows: Content, dropped_share: flo
     Raises:
         JobLost: the first one that ended without a result.
     """
-    tested = _sent(cluster, [smoke_test(study)])
-    stores = _sent(cluster, [_embedding(study, network, windows) for network in study.networks], array=True)
-    controls = _sent(cluster, [_training(one) for one in steps.control_requests(study.plan, windows)], array=True)
-    trained: dict[str, list[tuple[Future, Ask[Any]]]] = {one.name: [] for one in study.networks}
-    embedded: dict[str, Content] = {}
-    lost: list[JobLost] = []
-    for network, receipt in _as_they_end(cluster, stores, study.networks, lost):
-        embedded[network.name] = receipt.store
-        requests = steps.train_requests(study.plan, network, windows, receipt.store)
-        trained[network.name] = _sent(cluster, [_training(one) for one in requests], array=True)
-    by_source = {name: _received(cluster, pairs, lost) for name, pairs in trained.items()}
-    by_source |= {one.source: (one,) for one in _received(cluster, controls, lost)}
-    smoked = _received(cluster, tested, lost)
-    if lost:
-        raise lost[0]
-    scans, sensed = _scans(cluster, study, windows, by_source, embedded)
-    request = steps.eval_request(
-        study.plan, _sources(study, by_source), scans, windows,
-        dropped_share=dropped_share, smoke_passed=smoked[0].passed,
-    )  # fmt: skip
-    evaluated = cluster.ask(concept_eval, request, name=f"evaluate-{study.model}", stage="concept_eval")
-    return Measured(smoked[0], by_source, evaluated, sensed)
+    plan, model, name = study.plan, study.networks[0], f"evaluate-{study.model}"
+    smoked = Condition(smoke_test(study))
+    stores = {one.name: Condition(_embedding(study, one, windows)) for one in study.networks}
+    trained = {one.name: _trainings(study, one, windows, stores[one.name]) for one in study.networks}
+    trained |= {one.source: [Condition(_training(one))] for one in steps.control_requests(plan, windows)}
+    scans = [_scan(study, one, windows, trained[one.name]) for one in study.networks]
+    sensed = [_sensitivity(study, windows, stores[model.name], trained[model.name])] if plan.sensitivity.on else []
+    layers = [one for found in trained.values() for one in found]
+
+    def evaluation() -> Ask[Evaluated]:
+        sources = steps.sources(study.networks, {source: receipts(found) for source, found in trained.items()})
+        tracks = [
+            ScanSource(name=network.name, role=network.role, tracks=one.tracks)
+            for network, one in zip(study.networks, receipts(scans), strict=True)
+        ]
+        request = steps.eval_request(
+            plan, sources, tracks, windows, dropped_share=dropped_share, smoke_passed=smoked.receipt.passed
+        )
+        return Ask(concept_eval, request, name, "concept_eval")
+
+    evaluated = Condition(evaluation, name, needs=[smoked, *layers, *scans, *sensed])
+    every: list[Condition[Any]] = [smoked, *stores.values(), *layers, *scans, *sensed, evaluated]
+    _all(cluster, every)
+    by_source = {source: receipts(found) for source, found in trained.items()}
+    return Measured(smoked.receipt, by_source, evaluated.receipt, sensed[0].receipt if sensed else None)
 
 
 def detections(cluster: Cluster, wanted: Scan) -> tuple[Detected, ...]:
@@ -73,12 +76,13 @@ def detections(cluster: Cluster, wanted: Scan) -> tuple[Detected, ...]:
         wanted.plan, wanted.network, wanted.fasta, wanted.proteins, cav=wanted.probe, thresholds=wanted.thresholds,
         layer=wanted.scanner.layer, device=wanted.form.where.device,
     )  # fmt: skip
-    asks = [Ask(detect, one, f"detect-{one.first:06d}", "detect") for one in requests]
-    lost: list[JobLost] = []
-    found: tuple[Detected, ...] = _received(cluster, _sent(cluster, asks, array=True), lost)
-    if lost:
-        raise lost[0]
-    return found
+    return _all(cluster, [Condition(Ask(detect, one, f"detect-{one.first:06d}", "detect")) for one in requests])
+
+
+def _all(cluster: Cluster, conditions: Sequence[Condition[R]]) -> tuple[R, ...]:
+    for _ in ended(cluster, conditions):
+        pass
+    return receipts(conditions)
 
 
 def smoke_test(study: Study) -> Ask[SmokeTested]:
@@ -103,67 +107,33 @@ def _training(request: TrainCav) -> Ask[TrainedCav]:
     return Ask(train_cav, request, f"cav-{request.source}{layer}", "train_cav")
 
 
-def _scans(
-    cluster: Cluster, study: Study, windows: Content, trained: dict[str, tuple[TrainedCav, ...]],
-    stores: dict[str, Content],
-) -> tuple[list[ScanSource], Sensed | None]:  # fmt: skip
-    """Whole proteins through every network, beside it the sensitivity where it is asked for."""
-    requests = [steps.scan_request(study.plan, one, trained[one.name], windows, study.device) for one in study.networks]
-    asks = [Ask(scan, one, f"scan-{one.network.name}", "detect") for one in requests]
-    sent, lost = _sent(cluster, asks, array=True), list[JobLost]()
-    sensing: list[tuple[Future, Ask[Any]]] = []
-    if study.plan.sensitivity.on:
-        model = study.networks[0]
-        request = steps.sensitivity_request(
-            study.plan, model, trained[model.name], windows, stores[model.name], study.device
-        )
-        sensing = _sent(cluster, [Ask(sensitivity, request, f"sensitivity-{model.name}", "embed")])
-    tracks: tuple[Scanned, ...] = _received(cluster, sent, lost)
-    sensed: tuple[Sensed, ...] = _received(cluster, sensing, lost)
-    if lost:
-        raise lost[0]
-    found = [
-        ScanSource(name=network.name, role=network.role, tracks=one.tracks)
-        for network, one in zip(study.networks, tracks, strict=True)
-    ]
-    return found, sensed[0] if sensed else None
+def _trainings(study: Study, network: Network, windows: Content, store: Condition[Embedded]) -> Trainings:
+    """A CAV a layer of a network."""
+
+    def asked(layer: int) -> Ask[TrainedCav]:
+        return _training(steps.train_request(study.plan, network, layer, windows, store.receipt.store))
+
+    layers = steps.trained_layers(network)
+    return [Condition(partial(asked, one), f"cav-{network.name}-L{one}", needs=[store]) for one in layers]
 
 
-def _sources(study: Study, trained: dict[str, tuple[TrainedCav, ...]]) -> list[Source]:
-    """Every training as a source of the evaluation."""
-    found = [steps.source(network.role, one) for network in study.networks for one in trained[network.name]]
-    controls = [steps.source("bag20", one) for one in trained.get("bag20", ())]
-    return found + controls + [steps.source("dipeptide", one) for one in trained.get("dipeptide", ())]
+def _scan(study: Study, network: Network, windows: Content, trained: Trainings) -> Condition[Scanned]:
+    """Whole proteins through a network."""
+
+    def asked() -> Ask[Scanned]:
+        request = steps.scan_request(study.plan, network, receipts(trained), windows, study.device)
+        return Ask(scan, request, name, "detect")
+
+    name = f"scan-{network.name}"
+    return Condition(asked, name, needs=trained)
 
 
-def _sent(cluster: Cluster, asks: Sequence[Ask[Any]], *, array: bool = False) -> list[tuple[Future, Ask[Any]]]:
-    """Submit, as one array or alone; each job's future with what it was asked."""
-    if not asks:
-        return []
-    handles = cluster.send(asks, array=array)
-    return [(job.submit(cluster, handle), ask) for handle, ask in zip(handles, asks, strict=True)]
+def _sensitivity(study: Study, windows: Content, store: Condition[Embedded], trained: Trainings) -> Condition[Sensed]:
+    model = study.networks[0]
 
+    def asked() -> Ask[Sensed]:
+        found = receipts(trained), windows, store.receipt.store
+        return Ask(sensitivity, steps.sensitivity_request(study.plan, model, *found, study.device), name, "embed")
 
-def _received(cluster: Cluster, sent: Sequence[tuple[Future, Ask[Any]]], lost: list[JobLost]) -> tuple[Any, ...]:
-    """Receipts in the order of the questions, once all have ended; what was lost is added to `lost`."""
-    found = (_outcome(cluster, future, ask, lost) for future, ask in sent)
-    return tuple(one for one in found if one is not None)
-
-
-def _as_they_end(
-    cluster: Cluster, sent: Sequence[tuple[Future, Ask[Any]]], networks: Sequence[Network], lost: list[JobLost]
-) -> Iterator[tuple[Network, Embedded]]:
-    known = {future: (ask, network) for (future, ask), network in zip(sent, networks, strict=True)}
-    for future in as_completed(list(known)):
-        ask, network = known[future]
-        if (receipt := _outcome(cluster, future, ask, lost)) is not None:
-            yield network, receipt
-
-
-def _outcome(cluster: Cluster, future: Future, ask: Ask[R], lost: list[JobLost]) -> R | None:
-    try:
-        return ask.receipt(future.result())
-    except JobLost as error:
-        cluster.run.event("lost-step", f"{ask.name} lost: {error.line}", cause=error.outcome.cause)
-        lost.append(error)
-        return None
+    name = f"sensitivity-{model.name}"
+    return Condition(asked, name, needs=[store, *trained])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from study_core.files import read_json, write_text
+from study_core.markdown import markdown_table
 from study_core.verdict import Verdict
 from tasks import artifacts
 from tasks.denoise.judging import PanelReport
@@ -26,8 +27,8 @@ def report(run: Run, judged: PanelReport, *, source: str) -> Path:
     ]
     rows.sort(key=lambda row: row["score"] if row["score"] is not None else float("-inf"), reverse=True)
     lines = ["# Act C: nothing ships", "", "Act of God and Act B both failed a gate. Production is untouched.", ""]
-    lines += ["| rank | what | score | failed gates |", "|---|---|---|---|"]
-    lines += [f"| {n} | {row['what']} | {row['score']} | {row['failed gates']} |" for n, row in enumerate(rows, 1)]
+    ranked = [(rank, *row.values()) for rank, row in enumerate(rows, 1)]
+    lines += [markdown_table(("rank", "what", "score", "failed gates"), ranked)]
     lines += ["", "Next: a person decides. See the gate tables and reports of both runs."]
     path = write_text(run.folder / "act_c_report.md", "\n".join(lines) + "\n")
     artifacts.publish_markdown(run, "act-c", "\n".join(lines), "Ranked report after both acts failed")

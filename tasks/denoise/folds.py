@@ -1,14 +1,13 @@
-"""A cross-validation campaign: folds prepared, trained as one array, denoised as each ends, scored."""
+"""A cross-validation campaign: folds prepared, trained as one array, each denoised and scored as its inputs end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from prefect.futures import PrefectFuture, as_completed
 
 from denoise_core.corpus.folds import fold_numbers
 from denoise_core.corpus.manifest import Manifest
@@ -17,17 +16,15 @@ from denoise_core.jobs.denoise import Denoised
 from denoise_core.jobs.fold import FoldScored
 from denoise_core.jobs.train import Trained
 from denoise_core.plans import TrainingPlan
-from study_core.errors import BadInput
 from study_core.files import place, place_tree, sha256_of, write_json, write_text
-from study_core.job import received
 from study_core.paths import below
+from tasks.conditions import Condition, ended
 from tasks.denoise import steps
 from tasks.denoise.inputs import BEST, fold_data
 from tasks.denoise.parameters import CrossValidationPlan
-from tasks.dispatch import Ask, Cluster, JobLost, job
+from tasks.dispatch import Ask, Cluster, JobLost
 from tasks.provenance import artifacts_root
 from tasks.run import Run
-from tasks.slurm.dispatcher import Job
 
 AUDIT_LOG = "auditing_manifest.log"
 
@@ -42,11 +39,8 @@ class Fold:
     manifests: Mapping[str, Manifest]
     root: Path
     device: str
-    sent: Job | None = None
     trained: Trained | None = None
-    denoising: PrefectFuture[dict[str, Any]] | None = None
     denoised: Denoised | None = None
-    evaluation: PrefectFuture[dict[str, Any]] | None = None
     scored: FoldScored | None = None
     failure: str = ""
 
@@ -181,71 +175,60 @@ def _scoring(fold: Fold, outputs: Denoised) -> Ask[FoldScored]:
     return steps.fold_scoring(f"fold_{fold.number:02d}", fold.corpus, fold.manifests, outputs)
 
 
-def trained(cluster: Cluster, folds: Sequence[Fold]) -> Iterator[Fold]:
-    """Send all trainings as one array; yield each fold as its training ends well. A failed one is noted, not raised."""
-    sent = cluster.send([fold.asked for fold in folds], array=True)
-    for handle, fold in zip(sent, folds, strict=True):
-        fold.sent = handle
-        if handle.key in cluster.reused:
-            fold.note(cluster.run, "Skipping training: a whole checkpoint of this plan and these manifests exists")
-    waits = {job.submit(cluster, handle): fold for handle, fold in zip(sent, folds, strict=True)}
-    for future in as_completed(list(waits)):
-        fold = waits[future]
-        receipt = _result(cluster, fold, future)
-        if receipt is None:
-            continue
-        try:
-            done = fold.asked.receipt(receipt)
-            done.best.checked()
-        except (BadInput, OSError) as error:  # spoilt between its training and now: this fold's loss, no other's
-            fold.fail(cluster.run, str(error), "unreadable_checkpoint")
-            continue
-        fold.trained = done
-        _place_training(fold, done)
-        cluster.run.event("fold", f"fold_{fold.number:02d}: Checkpoint ready", sha256=done.best.sha256)
-        yield fold
+def carry_out(cluster: Cluster, folds: Sequence[Fold], plan: CrossValidationPlan) -> None:
+    """Train all folds as one array; denoise each as its training ends, score it as that does. A failed one is noted."""
+    of = {one: fold for fold in folds for one in _conditions(cluster.run, fold, plan)}
+    for one in ended(cluster, list(of)):
+        if one.state == "lost":
+            _lose(cluster.run, of[one], one)
+        elif isinstance(one.found, FoldScored):
+            of[one].scored = one.found
+            of[one].note(cluster.run, "Fold completed")
 
 
-def denoise(cluster: Cluster, fold: Fold, plan: CrossValidationPlan) -> None:
-    """Start denoising a fold's three splits; nobody waits for the slowest fold."""
-    if fold.trained is None:
-        return
-    (sent,) = cluster.send([_denoising(fold, fold.trained, plan)], inside=fold.sent)
-    what = "Skipping inference, done before:" if sent.key in cluster.reused else "Starting inference for"
-    for split in fold.manifests:
-        fold.note(cluster.run, f"{what} {split} -> {fold.denoised_folder}/{split}")
-    fold.denoising = job.submit(cluster, sent)
+def _conditions(run: Run, fold: Fold, plan: CrossValidationPlan) -> tuple[Condition[Any], ...]:
+    def training(reused: bool) -> None:
+        if reused:
+            fold.note(run, "Skipping training: a whole checkpoint of this plan and these manifests exists")
+
+    def inference(reused: bool) -> None:
+        what = "Skipping inference, done before:" if reused else "Starting inference for"
+        for split in fold.manifests:
+            fold.note(run, f"{what} {split} -> {fold.denoised_folder}/{split}")
+
+    trained = Condition(fold.asked, keep=partial(_keep_training, run, fold), begun=training)
+    denoised = Condition(
+        lambda: _denoising(fold, trained.receipt, plan), f"denoise-fold_{fold.number:02d}",
+        keep=partial(_keep_outputs, fold), needs=[trained], inside=trained, begun=inference,
+    )  # fmt: skip
+    scored = Condition(
+        lambda: _scoring(fold, denoised.receipt), f"evaluate-fold_{fold.number:02d}", needs=[denoised], inside=trained
+    )
+    return trained, denoised, scored
 
 
-def finish(cluster: Cluster, folds: Sequence[Fold]) -> None:
-    """As each fold's denoising ends, put its outputs in the seed's places and score them beside the controls."""
-    waits = {fold.denoising: fold for fold in folds if fold.denoising is not None}
-    for future in as_completed(list(waits)):
-        fold = waits[future]
-        receipt = _result(cluster, fold, future)
-        if receipt is not None:
-            fold.denoised = received(Denoised, receipt)
-            for split, output in fold.denoised.outputs.items():
-                place_tree(output.folder.path, fold.root / fold.denoised_folder / split)
-            fold.evaluation = job.submit(cluster, *cluster.send([_scoring(fold, fold.denoised)], inside=fold.sent))
-    for fold in folds:
-        if fold.evaluation is not None:
-            result = _result(cluster, fold, fold.evaluation)
-            if result is not None:
-                fold.scored = received(FoldScored, result)
-                fold.note(cluster.run, "Fold completed")
+def _keep_training(run: Run, fold: Fold, done: Trained) -> None:
+    done.best.checked()  # spoilt between its training and now: this fold's loss, no other's
+    _place_training(fold, done)
+    fold.trained = done
+    run.event("fold", f"fold_{fold.number:02d}: Checkpoint ready", sha256=done.best.sha256)
 
 
-def _result(cluster: Cluster, fold: Fold, future: PrefectFuture[dict[str, Any]]) -> dict[str, Any] | None:
-    try:
-        return future.result()
-    except JobLost as lost:
-        _place_logs(fold, lost.outcome.folder / "logs" / fold.name)
-        fold.fail(cluster.run, lost.line, lost.outcome.cause)
+def _keep_outputs(fold: Fold, done: Denoised) -> None:
+    for split, output in done.outputs.items():
+        place_tree(output.folder.path, fold.root / fold.denoised_folder / split)
+    fold.denoised = done
+
+
+def _lose(run: Run, fold: Fold, one: Condition[Any]) -> None:
+    """This fold's loss; a job's last words go where the runbook sends a reader."""
+    lost = one.error.outcome if isinstance(one.error, JobLost) else None
+    if lost is not None:
+        _place_logs(fold, lost.folder / "logs" / fold.name)
         log = fold.audit_log.with_name("train.log")
         told = log.read_text(encoding="utf-8") if log.exists() else ""
-        write_text(log, f"{told}{lost.outcome.message.rstrip()}\n")
-        return None
+        write_text(log, f"{told}{lost.message.rstrip()}\n")
+    fold.fail(run, one.reason, one.cause)
 
 
 def _place_logs(fold: Fold, logs: Path) -> None:

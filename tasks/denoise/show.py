@@ -12,6 +12,7 @@ import pandas as pd
 
 from denoise_core.jobs.train import Trained
 from study_core.files import place, place_tree, sha256_of, write_json
+from study_core.markdown import markdown_table
 from study_core.report.blocks import Page
 from tasks import artifacts, compare
 from tasks.bundle import write_bundle
@@ -123,11 +124,8 @@ def model_card(report: PanelReport, trained: Trained | None) -> str:
     ]
     if trained is not None and best.candidate_sha256 in {content.sha256 for content in trained.top}:
         lines += ["", f"Best epoch {trained.best_epoch} of {trained.epochs_run} run."]
-    lines += ["", "| verdict | gate | metric | value | needs |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {row['verdict']} | {row['gate']} | {row['metric']} | {_number(row['value'])} | {row['needs']} |"
-        for row in best.table()
-    ]
+    rows = [(row["verdict"], row["gate"], row["metric"], _number(row["value"]), row["needs"]) for row in best.table()]
+    lines += ["", markdown_table(("verdict", "gate", "metric", "value", "needs"), rows)]
     lines += ["", *(f"- {notice}" for notice in best.facts.get("notices", []))]
     return "\n".join(lines)
 

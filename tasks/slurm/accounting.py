@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.slurm import files
-from tasks.slurm.journal import Entry
+from tasks.slurm.entries import Entry
 from tasks.slurm.resources import Resources
 from tasks.slurm.states import Row
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import secrets
 import socket
@@ -22,15 +21,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from tasks.slurm import faults
 from tasks.slurm.clocks import steady
 from tasks.slurm.ending import Ender
+from tasks.slurm.entries import Entry
 from tasks.slurm.files import damaged
 from tasks.slurm.guests import Guests
-from tasks.slurm.journal import Entry, Journal
+from tasks.slurm.journal import Journal
 from tasks.slurm.local import Local
+from tasks.slurm.owners import Owners
 from tasks.slurm.placing import Placer, chunks, describe
 from tasks.slurm.poller import Slurm
 from tasks.slurm.profiles import Profile
@@ -39,23 +38,20 @@ from tasks.slurm.scheduler import Scheduler
 from tasks.slurm.shared import log
 from tasks.slurm.snapshot import Snapshot
 from tasks.slurm.specs import Job, JobSpec, Outcome
-from tasks.slurm.states import Row, Verdict, meaning
-from tasks.slurm.tracking import Tracker, Watch
+from tasks.slurm.sweeping import Sweeper
+from tasks.slurm.telling import Watch
+from tasks.slurm.tracking import Tracker
 
 __all__ = ["Dispatcher", "Job", "JobSpec", "Outcome"]
 
 TICK_S = 0.25
 TICK_PER_JOB_S = 0.002  # looking at one job's files costs about this much on a shared disk
-BEAT_S = 10.0
 TROUBLE_S = 60.0  # a disk in trouble is told about this often
 # what passes: a disk that is full, away or overloaded, a lock daemon that restarts, a process table at its limit
 PASSING = frozenset({
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOLCK, errno.EAGAIN, errno.EBUSY, errno.EINTR,
     errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
 })  # fmt: skip
-UNHEARD_S = 30.0  # an owner without any sign of life is dead only if none came for so long
-ELSEWHERE_S = 900.0  # an owner on another machine that holds no lease counts as alive this long after its last beat
-CANCEL_LOCK_S = 2.0  # how long a cancellation waits for somebody's sbatch before it goes its own way
 COMPLAIN_S = 10.0  # how long a submission does, before it says for whom
 
 
@@ -89,11 +85,15 @@ class Dispatcher:
         self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._clock, self._sleep, self._events = clock, sleep, events or (lambda event: None)
         self.journal = Journal(Path(root), clock)
+        self.owners = Owners(self.journal.root, self.owner, clock)
         self.scheduler: Scheduler = scheduler or self._own_scheduler()
         self._placer = Placer(self.journal, self.scheduler, profile, self._tell, clock)
         self._ender = Ender(self.journal, self.scheduler, profile, self._tell, clock)
         self._tracker = Tracker(self.journal, self.scheduler, self._placer, self._ender, profile, self._tell, clock)
-        self._beaten = self._troubled = float("-inf")
+        self._sweeper = Sweeper(
+            self.journal, self.scheduler, self._tracker, self._ender, self.owners, profile, self._tell, clock
+        )
+        self._troubled = float("-inf")
 
     def _own_scheduler(self) -> Scheduler:
         if self.profile.executor == "local":
@@ -130,10 +130,10 @@ class Dispatcher:
             inside: a job that is done, whose allocation these may share where the profile says so.
         """
         code = self._code or Snapshot.take(self.journal.root, _packages(specs))
-        self._beat()
+        self.owners.beat()
         reached: dict[str, str] = {}
         keys = [self._key(spec, reached) for spec in specs]
-        with self._alive(), self._lock(keys[0] if keys else "", specs) as lock:
+        with self.owners.alive(), self._lock(keys[0] if keys else "", specs) as lock:
             new = [
                 entry
                 for key, spec in dict(zip(keys, specs, strict=True)).items()
@@ -158,16 +158,6 @@ class Dispatcher:
                 self._events(event)
                 lock = stack.enter_context(self.journal.lock(who=who))
             yield lock
-
-    @contextlib.contextmanager
-    def _alive(self) -> Iterator[None]:
-        """While the block lasts, others can ask the disk whether this process still lives."""
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(self.journal.lease(self.owner))
-            except OSError as error:  # a disk without locks, or full: the heartbeat is left
-                log.info("no lease: %s", error)
-            yield
 
     def known(self, spec: JobSpec) -> dict[str, Any] | None:
         """The result that `submit` would reuse; None where it would run the job. Submits nothing."""
@@ -281,13 +271,13 @@ class Dispatcher:
                 `detach` left alone (the iteration ends).
         """
         watches = {job.key: Watch(job, on_progress, on_log) for job in jobs}
-        with self._alive():
+        with self.owners.alive():
             yield from self._wait(watches, stop)
 
     def _wait(self, watches: dict[str, Watch], stop: Callable[[], bool] | None) -> Iterator[Outcome]:
         stopped = False
         while watches:
-            self._beat()
+            self.owners.beat()
             if stop is not None and not stopped and stop():
                 if self.detach:
                     return
@@ -319,44 +309,7 @@ class Dispatcher:
     # -- cancel, sweep, prune
     def cancel(self, jobs: Sequence[Job]) -> None:
         """End jobs for good: no remedy brings them back. Returns at once; `wait` reports when they are gone."""
-        self._cancel(jobs, lambda entry: True)
-
-    def _cancel(self, jobs: Sequence[Job], still: Callable[[Entry], bool], why: str = "") -> None:
-        """With the journal's lock; behind somebody's slow sbatch without it, by a request that every reader honours."""
-        request = {"at": self._clock(), "by": self.owner, **({"why": why} if why else {})}
-        held = ""
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(self.journal.lock(CANCEL_LOCK_S, who=f"{self.owner}, cancelling"))
-            except TimeoutError as error:
-                held = str(error)
-            ids = [one for job in jobs for one in self._ask_to_end(job, still, request, held)]
-        if ids:
-            self.scheduler.cancel(ids)
-
-    def _ask_to_end(self, job: Job, still: Callable[[Entry], bool], request: dict[str, Any], held: str) -> list[str]:
-        """Put on record that a live job shall end; its Slurm id, where it has one. `held`: who has the lock."""
-        entry = self.journal.read(job.key)
-        if entry is None or entry.state != "live" or not still(entry):
-            return []
-        if (self.journal.marker(entry) or {}).get("state") == "done":
-            return []  # it has its result already: whoever looks next tells so
-        if entry.cancel is None:
-            entry.cancel = request
-            self._tell(
-                "cancelling", entry, cause=request.get("why", ""), by=self.owner, **({"text": held} if held else {})
-            )
-        if held:
-            self.journal.request_cancel(entry, request)
-        elif not entry.attempt.token:
-            self._ender.cancelled_unplaced(entry)
-        else:
-            self.journal.write(entry)
-        if not entry.attempt.token:
-            return []
-        submission = self.journal.submission(entry.attempt.token)
-        base = submission.slurm_id()
-        return [submission.member_id(entry.attempt.index, base)] if base else []
+        self._sweeper.cancel(jobs)
 
     def abandon(self, owner: str) -> list[Job]:
         """Cancel what a dead owner, such as a flow run that crashed, held here and did not detach. Returns it.
@@ -364,13 +317,7 @@ class Dispatcher:
         A job that another owner took over meanwhile is left alone; one cancelled like this goes on from its last
         checkpoint when it is asked for again.
         """
-        left = [self.journal.job(entry) for entry in self._here() if entry.owner == owner and not entry.detach]
-        self._cancel(left, functools.partial(_still_of, owner), f"its owner {owner} is gone")
-        return left
-
-    def _here(self) -> Iterator[Entry]:
-        """Live jobs that this dispatcher's scheduler knows."""
-        return (entry for entry in self.journal.live() if entry.executor == self.profile.executor)
+        return self._sweeper.abandon(owner)
 
     def sweep(self, *, grace_s: float = 60.0) -> list[Job]:
         """Cancel orphans: live jobs, not detached, whose owner has been dead for `grace_s`. Returns them.
@@ -378,71 +325,7 @@ class Dispatcher:
         Also ends, in the journal, what was cancelled earlier while nobody waited for it; and in the queue, what waits
         there though its work is over.
         """
-        orphans: list[Job] = []
-        for entry in self._here():
-            orphaned = not entry.detach and entry.owner != self.owner and self._dead(entry.owner, grace_s)
-            try:
-                if orphaned and self._end_orphan(entry):
-                    orphans.append(self.journal.job(entry))
-            except OSError as error:  # what somebody else's job lacks is no business of the caller's own
-                log.warning("orphan %s not ended: %s", entry.spec["name"], error)
-        if left := self._left_over():
-            self.scheduler.cancel(left)
-        return orphans
-
-    def _left_over(self) -> list[str]:
-        """Slurm ids that wait for a start of which nothing can come: the attempt is over.
-
-        A node that was lost finished it, and Slurm put the job back. It would leave by itself as soon as it starts;
-        held after a failed launch, it never does.
-        """
-        view = self.scheduler.view([])
-        rows = view.rows.values() if view else []
-        return [row.id for row in rows if meaning(row.state).verdict is Verdict.WAITING and self._over(row)]
-
-    def _over(self, row: Row) -> bool:
-        member = self.journal.member(row.name, row.id)
-        entry = self.journal.read(member["key"]) if member else None
-        if member is None or entry is None:
-            return False
-        return entry.state != "live" or entry.attempt.number > int(member["attempt"])
-
-    def _end_orphan(self, entry: Entry) -> bool:
-        """Whether the job was still going, and is told to end now."""
-        job = self.journal.job(entry)
-        if self._tracker.look({entry.key: Watch(job)}):
-            return False
-        # a flow that was started again may take the job over at this very moment
-        beat = self.journal.last_beat(entry.owner) or {}
-        why = f"swept: its owner {entry.owner} on {beat.get('host', 'an unknown host')} is gone"
-        self._cancel([job], functools.partial(_still_of, entry.owner), why)
-        return entry.cancel is None
-
-    def _dead(self, owner: str, grace_s: float) -> bool:
-        """Clocks come last: first the disk's locks are asked, then this host's processes."""
-        if self.journal.leased(owner):
-            return False
-        beat = self.journal.last_beat(owner)
-        if beat is None:  # a cleaner took it, and its owner is about to write it anew; or nobody ever will
-            return self._clock() - self.journal.unheard(owner) > max(grace_s, UNHEARD_S)
-        if beat["host"] != socket.gethostname():  # where locks do not reach, the disk's clock has to do
-            self._beat(now=True)
-            return self.journal.silence(owner, self.owner) > max(grace_s, ELSEWHERE_S)
-        silent = self._clock() - beat["at"]
-        try:
-            alive = abs(psutil.Process(beat["pid"]).create_time() - beat["born"]) < 2
-        except psutil.NoSuchProcess:
-            alive = False
-        return not alive and silent > grace_s
-
-    def _beat(self, *, now: bool = False) -> None:
-        if now or self._clock() - self._beaten >= BEAT_S:
-            self._beaten = self._clock()
-            born = psutil.Process().create_time()
-            try:
-                self.journal.beat(self.owner, {"host": socket.gethostname(), "pid": os.getpid(), "born": born})
-            except OSError as error:
-                log.info("no heartbeat: %s: %s", error.filename, error.strerror)
+        return self._sweeper.sweep(grace_s)
 
     def prune(self, older_than_s: float) -> list[Path]:
         """Remove ended jobs, their submissions and code no job needs any more, older than `older_than_s` seconds."""
@@ -462,10 +345,6 @@ class Dispatcher:
             submission = self.journal.draft(group, array=array and len(group) > 1)
             texts.append(self._placer.script(submission, group))
         return "\n".join(texts)
-
-
-def _still_of(owner: str, entry: Entry) -> bool:
-    return entry.owner == owner
 
 
 def _code_of(code: Snapshot) -> dict[str, str]:

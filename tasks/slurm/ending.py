@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tasks.slurm import accounting, files, remedies, runner
-from tasks.slurm.journal import Attempt, Entry, Journal
+from tasks.slurm import accounting, files, remedies, results
+from tasks.slurm.entries import Attempt, Entry
+from tasks.slurm.journal import Journal
 from tasks.slurm.profiles import Profile
 from tasks.slurm.remedies import Adjustments
 from tasks.slurm.scheduler import Scheduler
@@ -84,20 +85,12 @@ class Ender:
     # -- ends
     def certify(self, entry: Entry, slurm_id: str, node: str) -> bool:
         """A whole result without its marker (the node died in between) becomes a marker; False without a result."""
-        found = runner.read_result(self._journal.folder(entry.key))
+        found = results.read_result(self._journal.folder(entry.key))
         if found is None or found.attempt not in {one.number for one in entry.attempts}:
             return False
-        marker = {
-            "attempt": entry.attempt.number,
-            "state": "done",
-            "cause": "",
-            "message": "",
-            "result_sha256": found.file_sha256,
-            "slurm_id": slurm_id,
-            "node": node,
-            "at": self._clock(),
-        }
-        files.write_json(self._journal.folder(entry.key) / f"marker-{entry.attempt.number}.json", marker)
+        number, folder = entry.attempt.number, self._journal.folder(entry.key)
+        marker = results.marker(number, "done", "", "", found.file_sha256, slurm_id, node)
+        files.write_json(folder / f"marker-{number}.json", {**marker, "at": self._clock()})
         return True
 
     def done(self, entry: Entry, slurm_id: str) -> None:
@@ -202,7 +195,7 @@ class Ender:
             files.refresh(self._journal.folder(entry.key))  # another host saw it: this one may remember its absence
             if self._journal.marker(entry) is None:
                 return None
-        found = runner.read_result(self._journal.folder(entry.key))
+        found = results.read_result(self._journal.folder(entry.key))
         return found.value if found else None
 
     def outcome(self, entry: Entry, history: Sequence[Row] = (), *, reused: bool = False) -> Outcome:

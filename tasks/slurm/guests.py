@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.slurm import files
+from tasks.slurm.entries import Submission
 from tasks.slurm.hosting import ALLOCATION, CANCEL, ENDS, GUEST, GUESTS, LOCK, STATE
-from tasks.slurm.journal import Submission
 from tasks.slurm.profiles import Profile
 from tasks.slurm.resources import Resources
 from tasks.slurm.scheduler import Answer, Controller, Memory, Reply, Scheduler, View

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tasks.slurm import files, runner
+from tasks.slurm import files, surroundings
 
 ALLOCATION, LOCK, GUESTS = "allocation.json", "allocation.lock", "guests"
 GUEST, STATE, CANCEL = "guest.json", "guest-state.json", "guest-cancel.json"
@@ -32,7 +32,7 @@ def announce(folder: Path) -> None:
     if not os.environ.get(LINGER):
         return
     content = {
-        "slurm_id": runner.slurm_id(), "job": os.environ.get("SLURM_JOB_ID", ""),
+        "slurm_id": surroundings.slurm_id(), "job": os.environ.get("SLURM_JOB_ID", ""),
         "until": float(os.environ[UNTIL]), "at": time.time(),
     }  # fmt: skip
     files.make_folder(folder / GUESTS)

@@ -13,134 +13,21 @@ sbatch starts. So after a doubtful sbatch the question "was it accepted?" has an
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import os
-import re
 import secrets
 import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.slurm import files, runner
-from tasks.slurm.remedies import Adjustments
+from tasks.slurm import files, results
+from tasks.slurm.entries import Entry, Submission
 from tasks.slurm.specs import Job, JobSpec
 
-LEASE_S = 2.0
 LOCK_S = 3600.0  # longer than any sbatch: whoever holds it by then is stopped, or on a machine that is
-
-
-@dataclass
-class Attempt:
-    """One try of a job. `token` is empty while it waits for a free place or a dependency."""
-
-    number: int
-    created: float
-    token: str = ""
-    index: int = 0
-    adjustments: dict[str, Any] = field(default_factory=lambda: Adjustments().to_json())
-    exclude: list[str] = field(default_factory=list)
-    memory_bytes: int | None = None  # where a remedy asks for more than the profile
-    remedy: str = ""
-    opens_round: bool = False  # asked for by a person, not by a remedy: counts of remedies begin here
-    restarts_told: int = 0  # Slurm's own requeues that were audited
-    orders: int = 0  # how often sbatch was given this attempt's submission
-    ordered: float = 0.0  # when last
-    said: str = ""  # the site's last words about it
-    refused: bool = False  # and they are a refusal: final once the job is surely not there
-    holds: int = 0  # how often in a row the site put it off
-    held_since: float = 0.0
-    held_until: float = 0.0  # not tried again before
-    releases: int = 0  # how often it was let go after a failed launch
-    end: dict[str, Any] | None = None  # cause, node, slurm_id, at
-
-
-@dataclass
-class Entry:
-    """One job of the journal."""
-
-    key: str
-    spec: dict[str, Any]
-    profile: str
-    executor: str
-    code: dict[str, str]
-    owner: str
-    detach: bool
-    created: float
-    usage_seconds: float = 5.0
-    after: list[str] = field(default_factory=list)
-    inside: str = ""  # key of the job whose allocation it may share
-    state: str = "live"  # live, done, failed, cancelled
-    cause: str = ""
-    message: str = ""
-    cancel: dict[str, Any] | None = None
-    attempts: list[Attempt] = field(default_factory=list)
-    ended: float | None = None
-
-    @property
-    def attempt(self) -> Attempt:
-        """The newest attempt."""
-        return self.attempts[-1]
-
-    def round(self) -> list[Attempt]:
-        """Attempts since a person last asked for the job."""
-        first = max(place for place, one in enumerate(self.attempts) if one.opens_round)
-        return self.attempts[first:]
-
-    def open_round(self, now: float) -> None:
-        """A new first attempt, with fresh remedy counts."""
-        number = self.attempts[-1].number + 1 if self.attempts else 1
-        self.attempts.append(Attempt(number=number, created=now, opens_round=True))
-        self.state, self.cause, self.message, self.cancel, self.ended = "live", "", "", None, None
-
-    def to_json(self) -> dict[str, Any]:
-        """As kept in journal.json, which the runner reads too."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Entry:
-        """Inverse of `to_json`."""
-        return cls(**{**content, "attempts": [Attempt(**one) for one in content["attempts"]]})
-
-
-@dataclass(frozen=True)
-class Submission:
-    """One sbatch, before and after: its token, its folder, its members (key, attempt, job folder)."""
-
-    token: str
-    folder: Path
-    members: tuple[dict[str, Any], ...]
-    array: bool
-    created: float
-    stage: str
-
-    @property
-    def script(self) -> Path:
-        """The exact text given to sbatch."""
-        return self.folder / "script.sh"
-
-    @property
-    def reply(self) -> Path:
-        """Standard output of sbatch: written by sbatch itself, so it survives the death of whoever called it."""
-        return self.folder / "reply.txt"
-
-    def slurm_id(self) -> str | None:
-        """Base id of the Slurm job, None while unknown."""
-        handle = files.peek_json(self.folder / "handle.json")
-        return str(handle["slurm_id"]) if handle else None
-
-    def member_id(self, index: int, base: str) -> str:
-        """Id of one member: "7", or "4_3" in an array."""
-        return f"{base}_{index}" if self.array else base
-
-    def log(self, index: int, base: str) -> Path:
-        """Standard output and error of one member, as the rendered script names it."""
-        return self.folder / f"{self.member_id(index, base)}_0_log.out"
 
 
 class Journal:
@@ -198,7 +85,7 @@ class Journal:
         return entry
 
     def _request(self, entry: Entry) -> Path:
-        return self.folder(entry.key) / runner.cancel_request([one.__dict__ for one in entry.attempts])
+        return self.folder(entry.key) / results.cancel_request([one.__dict__ for one in entry.attempts])
 
     def write(self, entry: Entry, *, durable: bool = True) -> None:
         """Keep an entry, and the index of live jobs with it; what a power loss may undo need not be `durable`."""
@@ -293,54 +180,6 @@ class Journal:
         content = {"slurm_id": slurm_id, "how": how, "at": self._clock()}
         files.write_json(submission.folder / "handle.json", content)
 
-    # -- owners
-    def beat(self, owner: str, content: dict[str, Any]) -> None:
-        """Heartbeat of a dispatcher."""
-        files.make_folder(self._owner(owner).parent)
-        files.write_json(self._owner(owner), {**content, "at": self._clock()}, durable=False)
-        self._owner(owner).with_suffix(".unheard").unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            os.utime(self._owner(owner).with_suffix(".lock"))  # in use: not for `prune`
-
-    def last_beat(self, owner: str) -> dict[str, Any] | None:
-        """Newest heartbeat of a dispatcher."""
-        content: dict[str, Any] | None = files.peek_json(self._owner(owner))
-        return content
-
-    def _owner(self, owner: str) -> Path:
-        return self.root / "owners" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', owner)}.json"
-
-    def unheard(self, owner: str) -> float:
-        """Since when it is known that an owner has no heartbeat: noted down by whoever finds that out first."""
-        path = self._owner(owner).with_suffix(".unheard")
-        files.create_json(path, {"at": self._clock()})
-        return float((files.peek_json(path) or {"at": self._clock()})["at"])
-
-    def lease(self, owner: str) -> AbstractContextManager[int]:
-        """Held, by any number of an owner's threads, while it submits or waits: a stopped process still holds it."""
-        return files.locked(self._owner(owner).with_suffix(".lock"), timeout_s=LEASE_S, shared=True)
-
-    def leased(self, owner: str) -> bool:
-        """Whether a process of `owner` lives, by the word of the disk's lock manager."""
-        path = self._owner(owner).with_suffix(".lock")
-        if not path.exists():
-            return False
-        try:
-            with files.locked(path, timeout_s=0):
-                return False
-        except OSError:  # TimeoutError: it is held. Anything else: nobody can tell
-            return True
-
-    def silence(self, owner: str, beside: str) -> float:
-        """Seconds of the disk's own clock between the last heartbeats of two owners; hosts' clocks may differ."""
-        stamps = []
-        for name in (beside, owner):
-            try:
-                stamps.append(os.stat(self._owner(name)).st_mtime)
-            except OSError:
-                return 0.0
-        return stamps[0] - stamps[1]
-
     # -- markers
     def marker(self, entry: Entry) -> dict[str, Any] | None:
         """The node's marker of the newest attempt, if it is there and, for a result, certifies what is on disk."""
@@ -348,7 +187,7 @@ class Journal:
         marker: dict[str, Any] | None = files.peek_json(folder / f"marker-{entry.attempt.number}.json")
         if marker is None or marker["state"] != "done":
             return marker
-        result = runner.read_result(folder)
+        result = results.read_result(folder)
         return marker if result is not None and result.file_sha256 == marker["result_sha256"] else None
 
     def starts(self, key: str) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from tasks.slurm import accounting, files
 from tasks.slurm.dispatcher import Dispatcher
-from tasks.slurm.journal import Entry, Journal
+from tasks.slurm.entries import Entry
+from tasks.slurm.journal import Journal
 from tasks.slurm.profiles import BadProfile, Profile, load_profile
 from tasks.slurm.scheduler import View
 from tasks.slurm.states import Row, Verdict, meaning

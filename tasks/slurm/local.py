@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from tasks.slurm import faults, files
-from tasks.slurm.journal import Submission
+from tasks.slurm.entries import Submission
 from tasks.slurm.profiles import Profile
 from tasks.slurm.scheduler import Answer, Controller, Memory, Reply, View
 from tasks.slurm.states import Row

@@ -11,7 +11,8 @@ from typing import Any
 
 from tasks.slurm import faults, files
 from tasks.slurm.commands import SUBMIT_TIMEOUT_S
-from tasks.slurm.journal import Attempt, Entry, Journal, Submission
+from tasks.slurm.entries import Attempt, Entry, Submission
+from tasks.slurm.journal import Journal
 from tasks.slurm.profiles import Profile
 from tasks.slurm.scheduler import Answer, Memory, Reply, Scheduler, View
 from tasks.slurm.states import Verdict, meaning

@@ -20,7 +20,7 @@ from typing import Any
 from tasks.slurm import files
 from tasks.slurm.clocks import age
 from tasks.slurm.commands import Commands, Programs, submitted_id
-from tasks.slurm.journal import Submission
+from tasks.slurm.entries import Submission
 from tasks.slurm.replies import answer
 from tasks.slurm.scheduler import Answer, Controller, Memory, Reply, View
 from tasks.slurm.shared import Shared, log

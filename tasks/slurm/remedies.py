@@ -106,3 +106,26 @@ def excluded_nodes(causes: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 def _family(cause: str) -> str:
     remedy = TABLE.get(cause)
     return (remedy.family or cause) if remedy else cause
+
+
+def cause_of(error: BaseException) -> str:
+    """Cause of an exception: its own `job_cause` (or that of what it was raised from), memory, else "exception"."""
+    seen: BaseException | None = error
+    while seen is not None:
+        declared = getattr(seen, "job_cause", None)
+        if declared in TABLE or declared in NO_RETRY:
+            return str(declared)
+        if isinstance(seen, MemoryError):
+            return "oom"
+        if type(seen).__name__ == "OutOfMemoryError" or "CUDA out of memory" in text_of(seen):
+            return "cuda_oom"
+        seen = seen.__cause__ or seen.__context__
+    return "exception"
+
+
+def text_of(error: BaseException) -> str:
+    """Its text; an exception whose own `__str__` fails has none."""
+    try:
+        return str(error)
+    except Exception:
+        return ""

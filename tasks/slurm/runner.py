@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import importlib
 import io
-import math
 import os
 import re
 import shutil
@@ -24,14 +23,11 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tasks.slurm import faults, files, ranks, remedies, snapshot
-from tasks.slurm.surroundings import commands_environment
+from tasks.slurm import faults, files, hosting, ranks, remedies, results, snapshot, surroundings
 from tasks.slurm.usage import Sampler
 
 PROGRESS_SECONDS = 1.0  # at most one progress file a second
@@ -96,7 +92,7 @@ class _Run:
         self.attempts: dict[int, dict[str, Any]] = {one["number"]: one for one in self.entry.get("attempts", [])}
         self.attempt: dict[str, Any] = self.attempts.get(self.number, {})
         self.work = self.folder / "work"
-        self.job_id = slurm_id()
+        self.job_id = surroundings.slurm_id()
         self.incarnation = uuid.uuid4().hex
         self.signal: str | None = None
         self._looked = time.monotonic()
@@ -107,7 +103,7 @@ class _Run:
         entry = files.peek_json(self.folder / "journal.json")
         if not entry or not self.attempt:
             return "the job is no longer in the journal"
-        if entry.get("cancel") or (self.folder / cancel_request(entry["attempts"])).exists():
+        if entry.get("cancel") or (self.folder / results.cancel_request(entry["attempts"])).exists():
             return "the job was cancelled"
         if entry.get("state", "live") != "live":  # a twin that the site accepted late, or scancel by hand and a requeue
             return f"the job ended as {entry['state']}"
@@ -138,7 +134,7 @@ class _Run:
             "event": event,
             "attempt": self.number,
             "slurm_id": self.job_id,
-            "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+            "node": surroundings.node_name(),
             "at": time.time(),
             "incarnation": self.incarnation,
             "pid": os.getpid(),
@@ -154,62 +150,8 @@ class _Run:
         path = self.folder / f"marker-{self.number}.json"
         if state == "failed" and (files.peek_json(path) or {}).get("incarnation") == self.incarnation:
             return  # another rank failed first: what follows from it is no cause
-        files.write_json(
-            path,
-            {
-                "incarnation": self.incarnation,
-                "attempt": self.number,
-                "state": state,
-                "cause": cause,
-                "message": message,
-                "result_sha256": digest,
-                "slurm_id": self.job_id,
-                "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
-                "at": time.time(),
-            },
-        )
-
-
-def cancel_request(attempts: list[dict[str, Any]]) -> str:
-    """Name of the file that asks for the end of a job, of this round of attempts and no other."""
-    first = max(place for place, one in enumerate(attempts) if one["opens_round"])
-    return f"cancel-{attempts[first]['number']}.json"
-
-
-def slurm_id(environment: Mapping[str, str] = os.environ) -> str:
-    """This job's id as squeue prints it: "7", or "4_3" for a task of an array."""
-    if guest := environment.get("GATED_GUEST"):  # in another job's allocation
-        return guest
-    array = environment.get("SLURM_ARRAY_JOB_ID")
-    if array:
-        return f"{array}_{environment['SLURM_ARRAY_TASK_ID']}"
-    return environment.get("SLURM_JOB_ID") or environment.get("GATED_LOCAL_ID", f"pid-{os.getpid()}")
-
-
-def result_bytes(result: Any, attempt: int) -> bytes:
-    """The content of result.json: the result, who made it, and its own sha256, so that the file certifies itself."""
-    content = {"attempt": attempt, "result": result}
-    return files.encode({**content, "sha256": hashlib.sha256(files.encode(content)).hexdigest()}) + b"\n"
-
-
-@dataclass(frozen=True)
-class Result:
-    """A whole result.json."""
-
-    value: dict[str, Any]
-    attempt: int
-    file_sha256: str
-
-
-def read_result(folder: Path) -> Result | None:
-    """The result of a finished job; None where it is missing or damaged."""
-    content = files.peek_json(folder / "result.json")
-    if not isinstance(content, dict) or set(content) != {"attempt", "result", "sha256"}:
-        return None
-    expected = result_bytes(content["result"], content["attempt"])
-    if files.encode(content) + b"\n" != expected:
-        return None
-    return Result(content["result"], content["attempt"], hashlib.sha256(expected).hexdigest())
+        content = results.marker(self.number, state, cause, message, digest, self.job_id, surroundings.node_name())
+        files.write_json(path, {"incarnation": self.incarnation, **content, "at": time.time()})
 
 
 def run_job(submission: Path, index: int) -> int:
@@ -230,7 +172,7 @@ def run_job(submission: Path, index: int) -> int:
     os.chdir(run.work)
     files.write_json(run.folder / "incarnation.json", {"id": run.incarnation, "start": ranks.start()})
     run.record("start", submitted=run.attempt.get("created"))
-    finished = read_result(run.folder)
+    finished = results.read_result(run.folder)
     if finished and finished.attempt in run.attempts:  # killed between result and marker
         return _finish(run, finished.file_sha256)
     _listen(run)
@@ -258,7 +200,7 @@ def _follow(run: _Run) -> int:
     try:
         _call(run, Follower(run))
     except BaseException as error:
-        cause, message = cause_of(error), _bounded("".join(traceback.format_exception(error)))
+        cause, message = remedies.cause_of(error), _bounded("".join(traceback.format_exception(error)))
         print(message, file=sys.stderr, flush=True)
         if run.stop_reason() is not None and cause in ("exception", "interrupted"):
             return 0  # the first rank saves and says how it goes on
@@ -289,33 +231,19 @@ def _call(run: _Run, context: Context) -> Any:
 def _keep(run: _Run, result: Any) -> str:
     if not isinstance(result, dict):
         raise TypeError(f"{run.entry['spec']['function']} returned {type(result).__name__}; expected a JSON dict")
-    if place := not_json(result):
+    if place := results.not_json(result):
         raise ValueError(
             f"{run.entry['spec']['function']} returned {place}, which is no JSON: say None, or leave it out"
         )
     if run.superseded():
         raise Superseded("another attempt has taken over")
-    content = result_bytes(result, run.number)
+    content = results.result_bytes(result, run.number)
     files.write_bytes(run.folder / "result.json", content)
     faults.reach("result_written")
     return hashlib.sha256(content).hexdigest()
 
 
-def not_json(value: Any, place: str = "result") -> str:
-    """Where in a result a number is not finite, as "result.loss is nan"; empty where all are."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{place} is {value}"
-    inner: Iterable[tuple[str, Any]] = ()
-    if isinstance(value, Mapping):
-        inner = ((f"{place}.{key}", one) for key, one in value.items())
-    elif isinstance(value, list | tuple):
-        inner = ((f"{place}[{number}]", one) for number, one in enumerate(value))
-    return next((found for name, one in inner if (found := not_json(one, name))), "")
-
-
 def _finish(run: _Run, digest: str, used: dict[str, Any] | None = None) -> int:
-    from tasks.slurm import hosting  # which asks this module for the job's id
-
     run.record("stop", reason="done", usage=used)
     hosting.announce(run.folder)
     run.mark("done", digest=digest)
@@ -327,12 +255,12 @@ def _failed(run: _Run, error: BaseException, context: Context, sampler: Sampler)
     frames = error.__traceback__
     for _ in range(2):  # this module's own frames tell a reader nothing
         frames = frames.tb_next if frames is not None and frames.tb_next is not None else frames
-    cause, message = cause_of(error), _bounded("".join(traceback.format_exception(type(error), error, frames)))
+    cause, message = remedies.cause_of(error), _bounded("".join(traceback.format_exception(type(error), error, frames)))
     with contextlib.suppress(OSError):
         context.flush()
     used = sampler.finish()
     if run.signal is not None and cause in ("exception", "interrupted"):
-        print(f"runner: stopped in order ({run.signal}): {type(error).__name__}: {_text(error)}", flush=True)
+        print(f"runner: stopped in order ({run.signal}): {type(error).__name__}: {remedies.text_of(error)}", flush=True)
         run.record("stop", reason=run.signal, usage=used)
         return _stopped(run)
     print(message, file=sys.stderr, flush=True)
@@ -380,7 +308,7 @@ def _requeue() -> bool:
                 text=True,
                 timeout=REQUEUE_PATIENCE_S,
                 check=False,
-                env=commands_environment(),
+                env=surroundings.commands_environment(),
             )
             if asked.returncode == 0 or not _UNREACHABLE.search(asked.stderr):
                 return asked.returncode == 0
@@ -398,29 +326,6 @@ def _listen(run: _Run) -> None:
 
     for number in reasons:
         signal.signal(number, handler)
-
-
-def cause_of(error: BaseException) -> str:
-    """Cause of an exception: its own `job_cause` (or that of what it was raised from), memory, else "exception"."""
-    seen: BaseException | None = error
-    while seen is not None:
-        declared = getattr(seen, "job_cause", None)
-        if declared in remedies.TABLE or declared in remedies.NO_RETRY:
-            return str(declared)
-        if isinstance(seen, MemoryError):
-            return "oom"
-        if type(seen).__name__ == "OutOfMemoryError" or "CUDA out of memory" in _text(seen):
-            return "cuda_oom"
-        seen = seen.__cause__ or seen.__context__
-    return "exception"
-
-
-def _text(error: BaseException) -> str:
-    """Its text; an exception whose own `__str__` fails has none."""
-    try:
-        return str(error)
-    except Exception:
-        return ""
 
 
 def main(arguments: list[str]) -> int:

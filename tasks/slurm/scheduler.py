@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from tasks.slurm.journal import Submission
+from tasks.slurm.entries import Submission
 from tasks.slurm.states import Row
 
 

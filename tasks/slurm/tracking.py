@@ -5,66 +5,25 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 from tasks.slurm import files
-from tasks.slurm.ending import Ender, by_whom, restarts
-from tasks.slurm.journal import Entry, Journal, Submission
+from tasks.slurm.ending import Ender, by_whom
+from tasks.slurm.entries import Entry, Submission
+from tasks.slurm.journal import Journal
 from tasks.slurm.placing import SKEW_SECONDS, Placer, claimant
 from tasks.slurm.profiles import Profile
 from tasks.slurm.scheduler import Memory, Scheduler, View
 from tasks.slurm.shared import log
-from tasks.slurm.specs import Job, Outcome
+from tasks.slurm.specs import Outcome
 from tasks.slurm.states import Row, Verdict, meaning
+from tasks.slurm.telling import Teller, Watch, node_says
 from tasks.slurm.waiting import Waiter
-from tasks.slurm.watching import Stamped, Tail
 
 INSIST_S = 10.0
 LOCK_WAIT_S = 0.5  # somebody may be in the middle of a slow sbatch: look again at the next tick
 COMPLAIN_S = 60.0  # a lock that somebody else keeps is told about this often
 LOST_RESULT_PATIENCE = 6  # a job that ended well deserves more patience for its marker than one that was killed
 RUNAWAY_PATIENCE = 5  # accounting says running, the queue has never heard of it: the controller lost its state
-
-
-@dataclass
-class Watch:
-    """What one waiter remembers of one job between two looks."""
-
-    job: Job
-    on_progress: Callable[[Job, dict[str, Any]], None] | None = None
-    on_log: Callable[[Job, str], None] | None = None
-    tail: Tail = field(default_factory=Tail)
-    journal: Stamped = field(default_factory=Stamped)
-    progress: Stamped = field(default_factory=Stamped)
-    starts: Stamped = field(default_factory=lambda: Stamped(files.read_lines))
-    shown: dict[str, Any] = field(default_factory=dict)
-    state: str = ""
-    state_since: float = 0.0
-    missing_since: float | None = None
-    followed: str = ""  # Slurm id that state and absence are about
-    seen_live: bool = False
-    insisted: float = 0.0
-    reason: str = ""  # why it waits, as last seen
-    reason_since: float = 0.0
-    told: set[str] = field(default_factory=set)  # reasons of this Slurm job that were told
-    waited: float | None = None  # when the queue last showed it waiting, and nothing since
-    submitted: float | None = None  # by the controller's clock
-
-    def show(self, fields: dict[str, Any]) -> None:
-        """Tell `on_progress`."""
-        self._call(self.on_progress, fields)
-
-    def say(self, text: str) -> None:
-        """Tell `on_log`."""
-        self._call(self.on_log, text)
-
-    def _call(self, listener: Callable[[Job, Any], None] | None, value: Any) -> None:
-        try:
-            if listener is not None:
-                listener(self.job, value)
-        except Exception:  # who listens must not decide what happens to the job
-            log.exception("what %s shows was not taken", self.job.name)
 
 
 class Tracker:
@@ -82,6 +41,7 @@ class Tracker:
     ) -> None:
         self._journal, self._scheduler, self._placer, self._ender = journal, scheduler, placer, ender
         self._profile, self._clock = profile, clock
+        self._teller = Teller(ender, self._locked_entry, clock)
         self._waiter = Waiter(journal, scheduler, ender, profile, tell, self._locked_entry, clock)
         self._unlocked = clock()
         self._submissions: dict[str, Submission] = {}
@@ -120,12 +80,12 @@ class Tracker:
         last = entry.attempt
         memory: dict[str, Memory] = {}
         if last.token and last.end and last.end["slurm_id"]:
-            self._follow_log(watch, entry, last.end["slurm_id"], last_time=True)
+            self._teller.follow_log(watch, entry, last.end["slurm_id"], last_time=True)
             if entry.state == "failed":
                 memory = self._scheduler.remember([last.end["slurm_id"]], last.created)
         rows = [row for known in memory.values() for row in known.rows if self._ours(entry, row)]
         outcome = self._ender.outcome(entry, rows, reused=not watch.seen_live)
-        self._report_end(watch, outcome)
+        self._teller.end(watch, outcome)
         return outcome
 
     # -- markers
@@ -176,7 +136,7 @@ class Tracker:
         for watch, entry in waiting:
             token = entry.attempt.token
             if not token:
-                self._report_unplaced(watch, entry)
+                self._teller.unplaced(watch, entry)
                 self._try_place(entry)
             elif self._handle(placed[token]) is None:
                 if token not in settled:  # once for all members of an array
@@ -269,15 +229,15 @@ class Tracker:
             watch.followed, watch.state, watch.missing_since, watch.waited = job_id, "", None, None
             watch.reason, watch.told = "", set()
         row = _row_of(view, job_id, entry) if view else None
-        self._report(watch, entry, row, job_id, view.at if view else 0.0)
-        self._tell_restarts(watch, entry, job_id)
+        self._teller.seen(watch, entry, row, job_id, view.at if view else 0.0)
+        self._teller.restarts(watch, entry, job_id)
         if row is None:
             self._missing(watch, entry, job_id, view, memory.get(job_id, Memory()), known_at)
             return
         watch.missing_since = None
         watch.waited = view.at if view and meaning(row.state).verdict is Verdict.WAITING else None
         watch.submitted = row.submitted
-        started = self._node_says(watch, entry, job_id, view.at) if view else None
+        started = node_says(watch, entry, job_id, view.at) if view else None
         self._judge(watch, entry, started or row, job_id)
 
     def _judge(self, watch: Watch, entry: Entry, row: Row, job_id: str) -> None:
@@ -388,70 +348,6 @@ class Tracker:
     def _last_node(self, entry: Entry) -> str:
         own = [line for line in self._journal.starts(entry.key) if line["attempt"] == entry.attempt.number]
         return str(own[-1]["node"]) if own else ""
-
-    # -- what the waiter sees
-    def _report(self, watch: Watch, entry: Entry, row: Row | None, job_id: str, at: float) -> None:
-        self._follow_log(watch, entry, job_id)
-        if watch.on_progress is None:
-            return
-        published = watch.progress.read(watch.job.folder / "progress.json") or {}
-        row = self._node_says(watch, entry, job_id, at) or row or Row(job_id, entry.attempt.token, "SUBMITTED")
-        seen = {
-            "state": row.state,
-            "reason": row.reason if row.state == "PENDING" else "",
-            "node": row.node,
-            "attempt": entry.attempt.number,
-            "slurm_id": job_id,
-            **published.get("fields", {}),
-        }
-        if seen != watch.shown:
-            watch.shown = seen
-            elapsed = self._clock() - row.started if row.started and row.state != "PENDING" else 0.0
-            watch.show({**seen, "elapsed_s": round(max(0.0, elapsed), 1)})
-
-    def _report_unplaced(self, watch: Watch, entry: Entry) -> None:
-        """Not in the queue: for want of a place, or put off by the site, whose words are the reason."""
-        one = entry.attempt
-        state = "HELD" if one.held_until else "WAITING"
-        seen = {"state": state, "reason": one.said, "node": "", "attempt": one.number, "slurm_id": ""}
-        if watch.on_progress is not None and seen != watch.shown:
-            watch.shown = seen
-            watch.show({**seen, "elapsed_s": 0.0})
-
-    def _report_end(self, watch: Watch, outcome: Outcome) -> None:
-        """How it ended, with the last numbers that the job published: it may have ended between two looks."""
-        if watch.on_progress is None:
-            return
-        published = watch.progress.read(watch.job.folder / "progress.json") or {}
-        row = outcome.accounting
-        seen = {"node": row["nodes"], "attempt": outcome.attempts, "slurm_id": row["slurm_ids"].rpartition(" ")[2]}
-        fields = {**watch.shown, **seen, **published.get("fields", {}), "reason": outcome.cause}
-        watch.show({**fields, "state": outcome.state, "elapsed_s": row["elapsed_s"]})
-
-    def _node_says(self, watch: Watch, entry: Entry, job_id: str, at: float) -> Row | None:
-        """A start that the node recorded after the queue was looked at."""
-        own = [line for line in self._starts(watch) if line["attempt"] == entry.attempt.number]
-        if own and own[-1]["event"] == "start" and own[-1]["at"] > at:
-            return Row(job_id, entry.attempt.token, "RUNNING", own[-1]["node"], started=own[-1]["at"])
-        return None
-
-    def _follow_log(self, watch: Watch, entry: Entry, job_id: str, *, last_time: bool = False) -> None:
-        if watch.on_log is None:
-            return
-        text = watch.tail.read(self._ender.log(entry, job_id), last=last_time)
-        if text:
-            watch.say(text)
-
-    def _tell_restarts(self, watch: Watch, entry: Entry, job_id: str) -> None:
-        """Slurm's own requeues are remedies too, and audited as such."""
-        if len(restarts(self._starts(watch), entry.attempt.number)) <= entry.attempt.restarts_told:
-            return
-        with self._locked_entry(entry) as (held, _):
-            if held is not None:
-                self._ender.tell_restarts(held, job_id)
-
-    def _starts(self, watch: Watch) -> list[dict[str, Any]]:
-        return watch.starts.read(watch.job.folder / "starts.jsonl") or []
 
 
 def _row_of(view: View, job_id: str, entry: Entry) -> Row | None:

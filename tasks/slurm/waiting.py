@@ -9,20 +9,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
 
 from tasks.slurm.ending import MOST_RELEASES, Ender, restarts
-from tasks.slurm.journal import Entry, Journal
+from tasks.slurm.entries import Entry
+from tasks.slurm.journal import Journal
 from tasks.slurm.profiles import Profile
 from tasks.slurm.remedies import excluded_nodes
 from tasks.slurm.scheduler import Scheduler
 from tasks.slurm.states import Row
-
-if TYPE_CHECKING:
-    from tasks.slurm.tracking import Watch
-
-Locked = Callable[[Entry], AbstractContextManager[tuple[Entry | None, int]]]
+from tasks.slurm.telling import Locked, Watch
 
 PAUSE_S = 10.0  # between two updates of one waiting job
 RELEASE_S = 30.0  # a failed launch is held this long before the next
@@ -105,7 +100,7 @@ class Waiter:
 
     def _leave_out(self, watch: Watch, entry: Entry, job_id: str) -> None:
         """A job that waits for its next start stays away from a node that failed it twice."""
-        ends = restarts(watch.starts.read(watch.job.folder / "starts.jsonl") or [], entry.attempt.number, waiting=True)
+        ends = restarts(watch.begun(), entry.attempt.number, waiting=True)
         past = [(one.end["cause"], one.end["node"]) for one in entry.round() if one.end]
         bad = [node for node in excluded_nodes([*past, *ends]) if node not in entry.attempt.exclude]
         if not bad or self._clock() - watch.insisted < PAUSE_S:

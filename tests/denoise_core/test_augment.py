@@ -20,7 +20,6 @@ from denoise_core.recipes import named
 
 ROOT = Path(__file__).resolve().parents[2]
 STEP = 0.5
-NO_NOISE = DataPlan(jitter_noise=0.0)
 NO_SD = torch.zeros(601)
 
 

@@ -23,7 +23,8 @@ import httpx
 import psutil
 
 from tasks.channels import named_after
-from tasks.slurm.journal import Entry, Journal
+from tasks.slurm.entries import Entry
+from tasks.slurm.journal import Journal
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-5f1d-of-the-flows"  # a secret of the environment: in no file that a run leaves

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from dispatch_lab import Lab
 
-from tasks.slurm.dispatcher import ELSEWHERE_S, JobSpec
+from tasks.slurm.dispatcher import JobSpec
+from tasks.slurm.owners import ELSEWHERE_S
 
 SCRIPT = """
 import os, sys, time
@@ -48,7 +49,7 @@ def _other(lab: Lab, what: str) -> Iterator[subprocess.Popen[str]]:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         if what == "wait":
-            _until(lambda: lab.dispatcher().journal.leased("other-flow"))
+            _until(lambda: lab.dispatcher().owners.leased("other-flow"))
         process.send_signal(signal.SIGSTOP)
         yield process
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from dispatch_lab import Lab
 
-from tasks.slurm import runner
+from tasks.slurm import remedies, results, runner, surroundings
 from tasks.slurm.dispatcher import Job, JobSpec
 from tasks.slurm.snapshot import CodeChanged, Snapshot, verify
 
@@ -31,7 +31,7 @@ def _marker(job: Job, attempt: int = 1) -> dict[str, Any]:
 def test_result_before_marker_and_the_marker_certifies_it(lab: Lab) -> None:
     job = _job(lab)
     assert lab.fake.launch("1", wait=True) == 0
-    result = runner.read_result(job.folder)
+    result = results.read_result(job.folder)
     assert result is not None
     assert _marker(job)["result_sha256"] == result.file_sha256
     assert (job.folder / "result.json").stat().st_mtime_ns <= (job.folder / "marker-1.json").stat().st_mtime_ns
@@ -136,7 +136,7 @@ def test_a_training_interrupted_five_times_ends_as_an_uninterrupted_one(lab: Lab
         assert lab.fake.launch("2", wait=True) == runner.STOPPED
         lab.fake.set("2", "PENDING")
     assert lab.fake.launch("2", wait=True) == 0
-    uninterrupted, interrupted = runner.read_result(plain.folder), runner.read_result(job.folder)
+    uninterrupted, interrupted = results.read_result(plain.folder), results.read_result(job.folder)
     assert uninterrupted is not None
     assert interrupted is not None
     assert interrupted.value == {"digest": uninterrupted.value["digest"], "stops": 5}
@@ -171,7 +171,7 @@ def _starts(folder: Path) -> int:
 def test_an_exception_after_a_signal_is_no_bug(lab: Lab) -> None:
     """A loader's worker dies of the same SIGTERM and the training raises RuntimeError: an interruption all the same."""
     error = RuntimeError("DataLoader worker is killed by signal: Terminated")
-    assert runner.cause_of(error) == "exception"
+    assert remedies.cause_of(error) == "exception"
     job = _job(lab, "nap", {"seconds": 30})
     _signal_soon(lab, "1", signal.SIGTERM)
     assert lab.fake.launch("1", wait=True) == runner.STOPPED
@@ -205,29 +205,31 @@ def _caused(cause: str) -> Exception:
     ],
 )
 def test_causes(error: BaseException, cause: str) -> None:
-    assert runner.cause_of(error) == cause
+    assert remedies.cause_of(error) == cause
     wrapped = RuntimeError("wrapped")
     wrapped.__cause__ = error
-    assert runner.cause_of(wrapped) == cause
+    assert remedies.cause_of(wrapped) == cause
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"result":{},"sha256":"0"}'])
 def test_a_damaged_result_is_none(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "result.json").write_bytes(damage)
-    assert runner.read_result(tmp_path) is None
+    assert results.read_result(tmp_path) is None
 
 
 @pytest.mark.parametrize("result", [{}, {"a": float("inf"), "b": ["ü", None, 1e-300]}])
 def test_a_result_survives_its_file(tmp_path: Path, result: dict[str, Any]) -> None:
-    (tmp_path / "result.json").write_bytes(runner.result_bytes(result, 1))
-    found = runner.read_result(tmp_path)
+    (tmp_path / "result.json").write_bytes(results.result_bytes(result, 1))
+    found = results.read_result(tmp_path)
     assert found is not None
     assert found.value == result
 
 
 def test_the_ids_slurm_gives() -> None:
-    assert runner.slurm_id({"SLURM_JOB_ID": "17", "SLURM_ARRAY_JOB_ID": "11", "SLURM_ARRAY_TASK_ID": "4"}) == "11_4"
-    assert runner.slurm_id({"SLURM_JOB_ID": "17"}) == "17"
+    assert (
+        surroundings.slurm_id({"SLURM_JOB_ID": "17", "SLURM_ARRAY_JOB_ID": "11", "SLURM_ARRAY_TASK_ID": "4"}) == "11_4"
+    )
+    assert surroundings.slurm_id({"SLURM_JOB_ID": "17"}) == "17"
 
 
 @pytest.mark.parametrize("how", ["surrogate", "long", "no text"])
