@@ -11,6 +11,7 @@ from ptycho_core.report import tables
 from ptycho_core.report.record import StudyRecord, read_study
 from ptycho_core.report.statements import NOT_ALLOWED, READINGS, caveats, findings, scope
 from study_core.files import write_json, write_text
+from study_core.report.blocks import Page
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Written:
     """What was made."""
 
     verdict: StudyVerdict
+    page: Page
     summary: Path
     report: Path
 
@@ -28,14 +30,15 @@ def write_summary(hub: Path, thresholds: StudyThresholds | None = None) -> Writt
     Raises:
         BadInput: no study, or nothing was compared.
     """
-    from ptycho_core.report.page import compose, html
+    from ptycho_core.report.page import compose
 
     study = read_study(hub)
     verdict = judge_study(study.design, study.evidence, thresholds or thresholds_for(study.design))
     write_json(study.layout.verdict, verdict.record())
     write_text(study.layout.summary, summary_text(study, verdict))
-    write_text(study.layout.report, html(compose(study, verdict)))
-    return Written(verdict, study.layout.summary, study.layout.report)
+    page = compose(study, verdict)
+    write_text(study.layout.report, page.html())
+    return Written(verdict, page, study.layout.summary, study.layout.report)
 
 
 def summary_text(study: StudyRecord, verdict: StudyVerdict) -> str:

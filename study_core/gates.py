@@ -35,7 +35,13 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "==": operator.eq,
 }
-_WORDS = {">=": "≥", "<=": "≤", ">": "above", "<": "below"}  # a cell that begins with ">" is a quotation in markdown
+_WORDS = {
+    ">=": "≥",
+    "<=": "≤",
+    ">": "above",
+    "<": "below",
+    "==": "=",
+}  # a cell that begins with ">" is a quotation in markdown
 
 
 class Measure(BaseModel):
@@ -107,8 +113,10 @@ class GateRecord(BaseModel):
 
     @property
     def needs(self) -> str:
-        """The comparison and its threshold, for a cell of a table."""
-        return f"{_WORDS.get(self.comparison, self.comparison)} {self.threshold}" if self.comparison else ""
+        """The comparison and its threshold, for a cell of a table; empty where nothing was compared."""
+        if not self.comparison or self.threshold is None:
+            return ""
+        return f"{_WORDS.get(self.comparison, self.comparison)} {self.threshold}"
 
     def record(self) -> dict[str, Any]:
         """JSON-ready, keys in the order of the fields; slice, baseline and vacuity only where there is one."""

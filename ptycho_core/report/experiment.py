@@ -7,10 +7,10 @@ import numpy as np
 from ptycho_core.contract import Dataset, read_dataset
 from ptycho_core.design import ALL
 from ptycho_core.probes import probe_facts
-from ptycho_core.report.blocks import Grid, Picture
 from ptycho_core.report.record import StudyRecord
-from ptycho_core.report.style import BLUE, GREY, SKY, VERMILION, axes, drawing, picture
 from study_core.errors import BadInput
+from study_core.report.blocks import Grid, Picture
+from study_core.report.style import BLUE, GREY, SKY, VERMILION, drawing, figure, png
 
 
 def _opened(study: StudyRecord, dose: float, view: str, split: str) -> Dataset | None:
@@ -31,7 +31,7 @@ def dose_strip(study: StudyRecord) -> Grid:
         row = np.array([len(data.y) // 2])
         counts = data.counts_of(row)[0]
         with drawing():
-            drawn, (ax,) = axes(3.4, 3.0)
+            drawn, (ax,) = figure(width=3.4, height=3.0)
             shown = ax.imshow(np.sqrt(counts), cmap="cividis", interpolation="nearest")
             ax.set_axis_off()
             ticks = np.linspace(0, np.sqrt(counts.max()), 4)
@@ -39,7 +39,8 @@ def dose_strip(study: StudyRecord) -> Grid:
             bar.set_ticklabels([f"{value:.0f}" for value in ticks**2])
             caption = f"{counts.sum()} photons in this pattern, at most {counts.max()} in a pixel, "
             caption += f"{(counts == 0).mean():.0%} of the pixels empty"
-            pictures.append(picture(drawn, f"{dose:g} photons", f"A diffraction pattern at {dose:g} photons", caption))
+            title = f"{dose:g} photons"
+            pictures.append(Picture(title, png(drawn), f"A diffraction pattern at {title}", caption))
     return Grid("One pattern at every dose", tuple(pictures))
 
 
@@ -56,11 +57,11 @@ def probe_pictures(study: StudyRecord) -> Grid:
         ("Pupil |FT P|", np.abs(far), "cividis"),
     ):  # fmt: skip
         with drawing():
-            drawn, (ax,) = axes(3.4, 3.0)
+            drawn, (ax,) = figure(width=3.4, height=3.0)
             shown = ax.imshow(values, cmap=colours, interpolation="nearest")
             ax.set_axis_off()
             drawn.colorbar(shown, ax=ax, shrink=0.85)
-            pictures.append(picture(drawn, title, f"The probe: {title}"))
+            pictures.append(Picture(title, png(drawn), f"The probe: {title}", ""))
     return Grid("Probe, known and fixed", tuple(pictures), note=probe_facts(data.probe).sentence() + ".")
 
 
@@ -73,7 +74,7 @@ def scan_picture(study: StudyRecord) -> Grid:
     pictures = []
     for view in study.design.views:
         with drawing():
-            drawn, (ax,) = axes(4.6, 4.4)
+            drawn, (ax,) = figure(width=4.6, height=4.4)
             rows = []
             for split, everywhere in halves.items():
                 assert everywhere is not None
@@ -89,7 +90,7 @@ def scan_picture(study: StudyRecord) -> Grid:
             ax.set(xlabel="x, px", ylabel="y, px", aspect="equal")
             ax.invert_yaxis()
             title = f"{view}: groups of neighbouring positions"
-            pictures.append(picture(drawn, title, f"The scan with the groups of view {view}",
+            pictures.append(Picture(title, png(drawn), f"The scan with the groups of view {view}",
                                     "above: train half; hatched: guard band; below: test half"))  # fmt: skip
     return Grid("Scan and groups", tuple(pictures))
 

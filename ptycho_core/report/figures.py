@@ -8,10 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from ptycho_core.comparison import ARMS, FLAT
-from ptycho_core.report.blocks import Grid
 from ptycho_core.report.record import StudyRecord, view_label
-from ptycho_core.report.style import BLACK, BLUE, GREEN, MARKS, VERMILION, axes, drawing, picture
 from ptycho_core.report.tables import SHORT
+from study_core.report.blocks import Grid, Picture
+from study_core.report.style import BLACK, BLUE, GREEN, GREY, SKY, VERMILION, Mark, drawing, figure, png
+
+MARKS = {
+    "PtychoPINN": Mark(BLUE, "", "-"), "PtychoPINN-gs1": Mark(SKY, "", "-."), "Baseline": Mark(GREEN, "", "--"),
+    "PtyChi": Mark(VERMILION, "", "-"), "flat": Mark(GREY, "", ":"),
+}  # fmt: skip
+"""How each arm is drawn: smooth curves, so no markers."""
+WIDTH_IN, HEIGHT_IN = 4.0, 2.8
 
 
 def ring_curves(study: StudyRecord) -> Grid:
@@ -22,7 +29,7 @@ def ring_curves(study: StudyRecord) -> Grid:
         if cell.state != "compared":
             continue
         with drawing():
-            drawn, (ax,) = axes()
+            drawn, (ax,) = figure(width=WIDTH_IN, height=HEIGHT_IN)
             for arm in ARMS:
                 row = next((row for row in cell.rows(arm) if row["rings"]), None)
                 if row is None or arm == FLAT:
@@ -36,7 +43,9 @@ def ring_curves(study: StudyRecord) -> Grid:
                 ax.legend(loc="lower left")
             blocks = next((row["rings"]["blocks"] for row in cell.record["arms"] if row["rings"]), 0)
             title = f"{cell.dose:g} photons, {view_label(cell.view)}"
-            pictures.append(picture(drawn, title, f"Ring correlation of the phase, {title}", f"{blocks} lit blocks"))
+            pictures.append(
+                Picture(title, png(drawn), f"Ring correlation of the phase, {title}", f"{blocks} lit blocks")
+            )
     side = study.design.metrics.frc_block
     return Grid(
         "Fourier ring correlation of the phase", tuple(pictures),
@@ -50,7 +59,7 @@ def spacing_histograms(study: StudyRecord) -> Grid:
     pictures = []
     for (view, split), one in study.spacing.items():
         with drawing():
-            drawn, (ax,) = axes(height=2.5)
+            drawn, (ax,) = figure(width=WIDTH_IN, height=2.5)
             edges, counts = np.array(one["histogram"]["edges"]), one["histogram"]["counts"]
             ax.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BLUE if split == "test" else GREEN)
             ax.axvline(one["threshold"], color=VERMILION, linestyle="--", label=f"S = {one['threshold']:.1f} px")
@@ -61,7 +70,7 @@ def spacing_histograms(study: StudyRecord) -> Grid:
                 f"rule on positions keeps {one['point_mask_accepted']} of {one['n_positions']}"
             )
             title = f"{view}, {split} half"
-            pictures.append(picture(drawn, title, f"Histogram of group distances, {title}", caption))
+            pictures.append(Picture(title, png(drawn), f"Histogram of group distances, {title}", caption))
     return Grid("Spacing of the views", tuple(pictures))
 
 
@@ -75,7 +84,7 @@ def training_curves(study: StudyRecord) -> Grid:
         if not curves:
             continue
         with drawing():
-            drawn, (ax,) = axes()
+            drawn, (ax,) = figure(width=WIDTH_IN, height=HEIGHT_IN)
             for (job, points), mark in zip(curves, list(MARKS.values()) * 3, strict=False):
                 ax.plot(points[:, 0], points[:, 1], color=mark.colour, linestyle=mark.line,
                         label=f"{view_label(job['view'])} gs{job['gridsize']}")  # fmt: skip
@@ -87,7 +96,8 @@ def training_curves(study: StudyRecord) -> Grid:
             caption = f"Deviance ratio on the test view: {', '.join(ends)}" if ends else ""
             if flat and flat[0] is not None:
                 caption += f"; a flat object {flat[0]:.3f}"
-            pictures.append(picture(drawn, f"{dose:g} photons", f"Loss of the trainings at {dose:g} photons", caption))
+            title = f"{dose:g} photons"
+            pictures.append(Picture(title, png(drawn), f"Loss of the trainings at {title}", caption))
     return Grid("Trainings", tuple(pictures))
 
 

@@ -62,9 +62,11 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def figure(rows: int = 1, columns: int = 1, *, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of the page's width, `height` inches, and its axes row by row."""
-    drawn = Figure(figsize=(WIDTH_IN, height), layout="constrained")
+def figure(
+    rows: int = 1, columns: int = 1, *, height: float, width: float = WIDTH_IN, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure in inches, of the page's width if not told otherwise, and its axes row by row."""
+    drawn = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(drawn)
     axes = drawn.subplots(rows, columns, squeeze=False, **options)
     return drawn, [axis for row in axes for axis in row]

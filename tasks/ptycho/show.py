@@ -60,15 +60,14 @@ def publish(run: Run, study: Study) -> StudyVerdict:
     written = write_summary(layout.hub, study.thresholds)
     verdict, record = written.verdict, read_study(layout.hub)
     run.event("verdict", verdict.sentence(), failed_cells=list(verdict.failed_cells), lost=list(verdict.lost))
-    artifacts.publish_markdown(run, "report", written.summary.read_text(encoding="utf-8"), "Start here")
+    artifacts.publish_page(run, "report", written.page, "Start here")
     for what, table, said in (
         ("matrix", tables.matrix(record), "Phase MS-SSIM by dose, view and arm"),
         ("gates", tables.gates(verdict), verdict.sentence()),
         ("views", tables.views(record), "Views, their groups and measured overlap"),
         ("numbers", tables.numbers(record), "Every number of every arm"),
     ):
-        rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-        artifacts.publish_table(run, what, rows, said)
+        artifacts.publish_table(run, what, table.records(), said)
     for path in archived(layout):
         place(path, run.folder / HUB / path.relative_to(layout.hub))
     write_json(run.folder / "verdict.json", {**verdict.record(), **origin(layout), "judge": JUDGE})

@@ -99,6 +99,7 @@ def test_a_study_nobody_set_floors_for_is_refused(hub: Path, capsys: pytest.Capt
     verdict = read_json(hub / "verdict.json")
     assert verdict["passed"] is False
     assert any("has no threshold" in gate["reason"] for gate in verdict["gates"])
+    assert "None" not in (hub / "report.html").read_text()
 
 
 def test_the_page_and_the_summary_say_the_same(hub: Path):
