@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.slurm import files
+from tasks.slurm import files, user_defaults
 from tasks.slurm.clocks import age
 from tasks.slurm.commands import Commands, Programs, submitted_id
 from tasks.slurm.entries import Submission
@@ -94,13 +94,16 @@ class Slurm:
         self.commands: Commands = commands or Programs()
         self._folder = folder or poll_folder()
         self._history, self._config = Shared(self._folder, "history.json"), Shared(self._folder, "config.json")
-        self._clock = clock
+        self._clock, self._defaults = clock, user_defaults.path()
         self._poll, self._floor, self._memory = poll_seconds, min(floor_seconds, poll_seconds), memory_seconds
         self._accounting = accounting
 
     # -- writing
     def order(self, submission: Submission, environment: dict[str, str], lock: int) -> Answer:
-        """One sbatch."""
+        """One sbatch, unless the user's own defaults would make another job of it."""
+        why = user_defaults.refusal(self._defaults, submission.script.read_text())
+        if why and user_defaults.PLUGIN in self._configuration().get("CliFilterPlugins", ""):
+            return Answer(Reply.REJECTED, text=why, gist=why)
         return answer(self.commands.sbatch(submission.script, submission.reply, environment, lock))
 
     def recall(self, submission: Submission) -> Answer | None:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,3 +89,22 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     yield Cluster(root, environment)
     subprocess.run([str(LAB / "slurm-down.sh"), "--wipe"], env=environment, capture_output=True, check=False)
     patch.undo()
+
+
+@contextmanager
+def small_cluster(folder: Path, extra: str) -> Iterator[None]:
+    """One node without accounting, with further lines in its slurm.conf; this process's Slurm as long as it lasts."""
+    root = folder / "bare"
+    environment = {
+        "SLURM_ROOT": str(root), "SLURM_DBD": "0", "SLURM_NODES": "1", "SLURM_EXTRA": extra,
+        "SLURM_CONF": str(root / "slurm.conf"), "GATED_POLL_DIR": str(folder / "poll"),
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        up = subprocess.run([str(LAB / "slurm-up.sh")], capture_output=True, text=True, check=False)
+        assert up.returncode == 0, up.stderr
+        try:
+            yield
+        finally:
+            subprocess.run([str(LAB / "slurm-down.sh"), "--wipe"], capture_output=True, check=False)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Cluster
+from conftest import Cluster, small_cluster
 from slurm_day import ARRAY, SINGLES, Day, what_happens
 
 from tasks.slurm.dispatcher import Dispatcher, JobSpec
@@ -198,21 +198,8 @@ def test_twenty_kills_lose_and_duplicate_nothing(cluster: Cluster, day: Day, tmp
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Dispatcher]:
     """A door to a second cluster beside the first one: without slurmdbd, and with arrays of at most three."""
-    root = tmp_path / "bare"
-    lab = Path(__file__).resolve().parents[3] / "slurm_templates" / "lab"
-    environment = {
-        "SLURM_ROOT": str(root), "SLURM_DBD": "0", "SLURM_NODES": "1", "SLURM_EXTRA": "MaxArraySize=3",
-        "SLURM_CONF": str(root / "slurm.conf"), "GATED_POLL_DIR": str(tmp_path / "poll"),
-    }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        up = subprocess.run([str(lab / "slurm-up.sh")], capture_output=True, text=True, check=False)
-        assert up.returncode == 0, up.stderr
-        try:
-            yield Dispatcher(load_profile("slurm-dev"), tmp_path / "root")
-        finally:
-            subprocess.run([str(lab / "slurm-down.sh"), "--wipe"], capture_output=True, check=False)
+    with small_cluster(tmp_path, "MaxArraySize=3"):
+        yield Dispatcher(load_profile("slurm-dev"), tmp_path / "root")
 
 
 def test_without_accounting_a_silent_death_is_noticed_arrays_are_split_and_dependencies_hold(bare: Dispatcher) -> None:
