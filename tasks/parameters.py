@@ -29,7 +29,7 @@ def _profiles(schema: dict[str, Any]) -> None:
     schema["enum"] = sorted({*profile_names(), _default_profile()})
 
 
-DEVICES = ["auto", "cpu", "cuda", *(f"cuda:{number}" for number in range(8))]
+DEVICES = ["auto", "cpu", "cuda", *(f"cuda:{number}" for number in range(16))]
 
 
 class Where(Frozen):

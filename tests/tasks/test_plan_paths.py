@@ -39,7 +39,7 @@ UNPRINTABLE = {
 # an Inside of study_core.paths, or has its line here.
 ONLY_READ = {
     "label", "corpus", "checkpoint", "checkpoints", "manifest", "training_manifest", "expected_hash", "config", "fasta",
-    "probe", "npz", "device",
+    "probe", "npz", "device", "Approval.by",
     "ProbePlan.model", "ProbePlan.concept_free", "ModelPlan.name", "ModelPlan.concept_free",  # a registry's key is one
     "ConceptSpec.pattern", "ConceptSpec.ligand_residues", "Detect.pattern", "Scan.pattern",
     "MeasureSensitivity.ligands",
@@ -52,8 +52,8 @@ ONLY_READ = {
 MADE_HERE = {
     "ProbePlan.changes", "Training.changes", "DoseOverlapPlan.gates", "StudyDesign.views", "BaseDesign.sha256",
     "Content.path", "Content.sha256", "ModelEntry.checkpoint_path", "ModelEntry.tokenizer_path", "ModelEntry.sha256",
-    "ModelEntry.licence", "ModelEntry.note", "AuditPanel.expected_hash", "AuditPanel.selected_on", "ArmFile.missing",
-    *(f"{job}.device" for job in ("Train", "AuditPanel", "Denoise", "Detect", "Embed", "SmokeTest", "Compare",
+    "ModelEntry.licence", "ModelEntry.note", "ArmFile.missing",
+    *(f"{job}.device" for job in ("Train", "MeasurePanel", "Denoise", "Detect", "Embed", "SmokeTest", "Compare",
                                   "Reconstruct")),
 }  # fmt: skip
 
