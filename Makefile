@@ -62,9 +62,9 @@ $(ready): requirements.lock pyproject.toml
 	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(ready)
 
-$(tenants): $(ready) requirements-concept.lock requirements-ptycho.lock
+$(tenants): $(ready) requirements-concept.lock requirements-ptycho.lock requirements-exports.lock
 	$(bin)/python -m pip install --quiet --disable-pip-version-check -r requirements-concept.lock
-	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-ptycho.lock
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-ptycho.lock -r requirements-exports.lock
 	touch $(tenants)
 
 clean:                 ## everything that can be made again
