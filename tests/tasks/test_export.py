@@ -85,7 +85,8 @@ def test_mlflows_client_finds_what_the_folders_say(
     found = stored(store)
     one, other = found[good.folder.name], found[bad.folder.name]
     assert one.data.metrics == {
-        "score": 54.25, "aggregate/psnr mean": 54.25, "tail/psnr _group T1/_ _1": 54.25, "tail/psnr _group T1/_ _1 2": 54.25, "x": 54.25,
+        "score": 54.25, "aggregate/psnr mean": 54.25, "tail/psnr _group T1/_ _1": 54.25,
+        "tail/psnr _group T1/_ _1 2": 54.25, "x": 54.25,
     }  # fmt: skip
     assert other.data.metrics == {}, "what was not measured is no figure"
     assert one.data.params["gates.psnr_min"] == "50.0"
