@@ -50,7 +50,7 @@ slurm-up:              ## a real Slurm on this machine (root only for apt)
 slurm-down:            ## stop it and wipe its state
 	slurm_templates/lab/slurm-down.sh --wipe
 
-verify: $(ready)       ## check the hash chain of every audit log in artifacts/
+verify: $(ready)       ## the house checked: logs, files, signatures, registry
 	$(bin)/gated verify artifacts
 
 picture: $(ready)      ## docs/architecture.svg, drawn from the code's own imports
