@@ -50,7 +50,7 @@ slurm-up:              ## a real Slurm on this machine (root only for apt)
 slurm-down:            ## stop it and wipe its state
 	slurm_templates/lab/slurm-down.sh --wipe
 
-verify: $(ready)       ## check the hash chain of every audit log in artifacts/
+verify: $(ready)       ## the house checked: logs, files, signatures, registry
 	$(bin)/gated verify artifacts
 
 picture: $(ready)      ## docs/architecture.svg, drawn from the code's own imports
@@ -62,9 +62,9 @@ $(ready): requirements.lock pyproject.toml
 	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(ready)
 
-$(tenants): $(ready) requirements-concept.lock requirements-ptycho.lock
+$(tenants): $(ready) requirements-concept.lock requirements-ptycho.lock requirements-exports.lock
 	$(bin)/python -m pip install --quiet --disable-pip-version-check -r requirements-concept.lock
-	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-ptycho.lock
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-ptycho.lock -r requirements-exports.lock
 	touch $(tenants)
 
 clean:                 ## everything that can be made again

@@ -14,8 +14,8 @@ from typing import Any
 from study_core.files import parse_json, peek_json, sha256_of, write_json
 from study_core.gates import GateRecord, passed
 from study_core.verdict import Verdict
-from tasks import signing
-from tasks.audit_log import LOG
+from tasks import model_card, signing
+from tasks.audit_log import LOG, readable
 from tasks.signing import PublicKey
 from tasks.terminal import printable
 
@@ -37,15 +37,27 @@ def attest(folder: Path, files: Mapping[str, str], head: Mapping[str, Any]) -> P
 
 
 def cover(folder: Path, signer: PublicKey) -> dict[str, str]:
-    """The documents that lie on top of every bundle: what it is, how it is checked, and the signer's public key."""
-    said = _sentence(_mapping(folder / VERDICT)) or "no verdict on record"
-    names = {"sentence": printable(said), "statement": STATEMENT, "pem": SIGNER}
-    return {SIGNER: signer.pem, README: _README.format(**names, line=signer.line, id=signer.id)}
+    """The documents that lie on top of every bundle: what it is, how it is checked, the model card, and the signer's
+    public key."""
+    verdict = _mapping(folder / VERDICT)
+    said = sentence(folder)
+    opened = next(iter(readable(folder / LOG)), {})
+    card = model_card.text(said, _gates(verdict), verdict, _mapping(folder / PROVENANCE), opened, signer)
+    names = {"sentence": printable(said), "statement": STATEMENT, "pem": SIGNER, "card": model_card.CARD}
+    cover = _README.format(**names, line=signer.line, id=signer.id)
+    return {SIGNER: signer.pem, README: cover, model_card.CARD: card}
+
+
+def sentence(folder: Path) -> str:
+    """The verdict of a run's folder in a line, in the study's own words where it has some."""
+    return _sentence(_mapping(folder / VERDICT)) or "no verdict on record"
 
 
 _README = """# An auditor's bundle
 
 {sentence}
+
+`{card}` has the figures; `ro-crate-metadata.json` tells the run in the terms of the Provenance Run Crate.
 
 Signed with the key `{line}` (id `{id}`). The statement is `{statement}`: in-toto v1, test-result predicate, in a DSSE
 envelope. The key lies here as `{pem}` too; whose it is only its owner can say: check against what the owner gave you.

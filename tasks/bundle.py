@@ -47,6 +47,8 @@ def write_bundle(run_folder: Path, documents: Mapping[str, str], out: Path) -> P
     naming every file's SHA-256; the log travels up to that line or later. Then what the verdict says, and all that, is
     signed. Equal content gives equal bytes. A document replaces a file of the same name.
     """
+    from tasks import crate  # half a second of imports that only a bundle pays, none that is checked
+
     run_folder, out = Path(run_folder), Path(out)
     signer = signing.own_key()
     documents = {**documents, **attestation.cover(run_folder, signer)}
@@ -58,16 +60,19 @@ def write_bundle(run_folder: Path, documents: Mapping[str, str], out: Path) -> P
     with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         sums = {name: _add_file(archive, name, path) for name, path in files.items() if name not in documents}
         sums |= {name: _add(archive, name, io.BytesIO(text.encode())) for name, text in sorted(documents.items())}
+        told = crate.metadata(run_folder, sums, signer, attestation.sentence(run_folder))
+        sums[crate.METADATA] = _add(archive, crate.METADATA, io.BytesIO(told.encode()))
+        beside = sorted([*documents, crate.METADATA])  # these lie in the bundle alone
         sums = dict(sorted(sums.items()))
         text = f"Auditor's bundle {out.name} of {len(sums)} files"
-        record = AuditLog(run_folder).append(EVIDENCE, text, files=sums, documents=sorted(documents), signer=signer.id)
+        record = AuditLog(run_folder).append(EVIDENCE, text, files=sums, documents=beside, signer=signer.id)
         anchor.tell_head(run_folder, record)
         sums[STATEMENT] = _add_file(archive, STATEMENT, attestation.attest(run_folder, sums, record))
         with open(run_folder / LOG, "rb") as log:
             fcntl.flock(log, fcntl.LOCK_SH)  # the log and its head as of one moment: no writer comes between the two
             sums[LOG] = _add(archive, LOG, log)
-            beside = (name for name in (HEAD, LINES) if (run_folder / name).exists())
-            sums |= {name: _add_file(archive, name, run_folder / name) for name in beside}
+            heads = (name for name in (HEAD, LINES) if (run_folder / name).exists())
+            sums |= {name: _add_file(archive, name, run_folder / name) for name in heads}
         listed = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
         _add(archive, SUMS, io.BytesIO(listed.encode()))
     return out

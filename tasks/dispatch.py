@@ -234,13 +234,15 @@ def _conclude(cluster: Cluster, outcome: Outcome) -> dict[str, Any]:
     cluster.rows.append(dict(outcome.accounting))
     if outcome.state != "done" or outcome.result is None:
         cluster.run.event(
-            "lost", f"{outcome.spec.name} {outcome.state}: {outcome.cause}", message=outcome.message,
+            "lost", f"{outcome.spec.name} {outcome.state}: {outcome.cause}", job=outcome.spec.name, key=outcome.key,
+            function=outcome.spec.function, message=outcome.message,
             attempts=outcome.attempts, remedies=list(outcome.remedies), slurm_ids=list(outcome.slurm_ids),
         )  # fmt: skip
         raise JobLost(outcome)
     how = "reused" if outcome.reused else "received"
     cluster.run.log.append(
-        "receipt", f"{outcome.spec.name}: result {how}", result=outcome.result,
+        "receipt", f"{outcome.spec.name}: result {how}", job=outcome.spec.name, function=outcome.spec.function,
+        result=outcome.result,
         key=outcome.key, attempts=outcome.attempts, slurm_ids=list(outcome.slurm_ids),
     )  # fmt: skip
     return outcome.result

@@ -13,6 +13,7 @@ from study_core.files import sha256_of
 from study_core.revision import git_hash
 
 ROOT = Path(__file__).resolve().parent.parent
+FLOW = "flow.py"  # in a run's folder: the source of the flow that opened it
 _RECORDED_PACKAGES = ("prefect", "submitit", "torch", "numpy", "scipy", "pandas", "pydantic")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import inspect
 import os
 import re
 from collections.abc import Mapping
@@ -13,16 +14,17 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from prefect.context import FlowRunContext
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
-from study_core.files import write_json
+from study_core.files import copy, write_json
 from study_core.paths import LONGEST_PART
 from tasks import anchor, signing
 from tasks.audit_log import CLOSED, LIVE, OPENED, AuditLog
-from tasks.provenance import artifacts_root, provenance
+from tasks.provenance import FLOW, artifacts_root, provenance
 from tasks.terminal import printable
 
 
@@ -95,6 +97,7 @@ def open_run(
     )  # fmt: skip
     write_json(folder / "plan.json", plan.model_dump(mode="json"))
     write_json(folder / "provenance.json", run.provenance)
+    _keep_flow(folder)
     _current.set(run)
     _hold(folder)
     record = run.log.append(
@@ -105,6 +108,14 @@ def open_run(
     anchor.tell(anchor.head_of(folder, record))
     run.event("provenance", f"Code {run.provenance['code_sha256'][:12]}", **run.provenance)
     return run
+
+
+def _keep_flow(folder: Path) -> None:
+    """A copy of the source of the flow that opened the run: the workflow of its record."""
+    context = FlowRunContext.get()
+    source = inspect.getsourcefile(inspect.unwrap(context.flow.fn)) if context and context.flow else None
+    if source is not None:
+        copy(Path(source), folder / FLOW)
 
 
 def _hold(folder: Path) -> None:
