@@ -82,7 +82,9 @@ def train(
     corpus: CorpusDir,
     out: OutDir,
     method: Annotated[str, typer.Option(help="mamba, or linear for a fitted filter alone.")] = "mamba",
-    plan: Annotated[str, typer.Option(help="Named plan, or a JSON file of a TrainingPlan.")] = "act_of_god_mini",
+    plan: Annotated[
+        str, typer.Option(help="Named plan, or a JSON file of options over act_of_god_mini (over another by its name).")
+    ] = "act_of_god_mini",
     kind: Annotated[str, typer.Option(help="Linear filter: f, g or lmmse.")] = "f",
     train_manifest: Annotated[Path | None, typer.Option(help="Default: the corpus's manifest_train.csv.")] = None,
     val_manifest: Annotated[Path | None, typer.Option(help="Default: the corpus's validation_panel.csv.")] = None,
@@ -117,27 +119,42 @@ def train(
         print(json.dumps({"checkpoint": str(path)}) if as_json else path)
         return
     chosen = fitted(chosen, opened.wavelength_nm.tolist(), opened.study.roi_nm)
-    receipt = _train_mamba(chosen, opened, training, validation, init_checkpoint, out, device)
+    where = _device(device)
+    _tell_estimate(chosen, opened, len(training), where)
+    receipt = _train_mamba(chosen, opened, training, validation, init_checkpoint, out, where)
     print(json.dumps(receipt) if as_json else receipt["checkpoint"])
 
 
 def _plan(name: str) -> TrainingPlan:
     """A named plan, or the one in a JSON file."""
-    from pydantic import ValidationError
-
-    from denoise_core.plans import TrainingPlan
-    from denoise_core.recipes import named
+    from denoise_core.recipes import completed, named
 
     if not name.endswith(".json"):
         return named(name)
     try:
-        return TrainingPlan.model_validate_json(Path(name).read_text(encoding="utf-8"))
+        content = json.loads(Path(name).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise BadInput("holds no options", remedy='as in {"optimiser": {"epochs": 2}}')
+        return completed(content)
     except OSError as error:
         raise BadInput(f"cannot read the plan ({error.strerror})", file=name, remedy="check the path") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise BadInput(f"{place}: {first['msg']}", file=name, remedy="fields: denoise_core/plans.py") from error
+    except BadInput as error:
+        raise BadInput(error.what, file=name, remedy=error.remedy) from error
+    except ValueError as error:
+        told = f"not JSON ({error})"
+        raise BadInput(told, file=name, remedy="write it as python -m json.tool would") from error
+
+
+def _tell_estimate(plan: TrainingPlan, opened: Any, rows: int, device: str) -> None:
+    """How much memory and time it will take; BadInput where this machine has not enough."""
+    from denoise_core.estimate import available_memory, gigabytes, training_seconds, verify_memory
+
+    needs = ""
+    if device == "cpu":
+        needs = f", about {gigabytes(verify_memory(plan, len(opened), available_memory(), 'free here are'))} of memory"
+    minutes = training_seconds(plan, rows, opened.wavelength_nm, device) / 60
+    lasts = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+    print(f"{plan.name} on {device}: up to {plan.optimiser.epochs} epochs, {lasts}{needs}", file=sys.stderr)
 
 
 def _device(name: str) -> str:
@@ -173,7 +190,7 @@ def _train_mamba(
             chosen,
             TrainingInputs(opened, training, validation, init),
             out,
-            device=_device(device),
+            device=device,
             hooks=Hooks(progress=lambda fields: bar.update(task, completed=fields.get("epoch", 0))),
         )
     result: dict[str, Any] = receipt.to_json()

@@ -21,14 +21,16 @@ from denoise_core.corpus.manifest import (
 )
 from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.corpus.usable import verify_training
+from denoise_core.estimate import available_memory, gigabytes, memory, verify_memory
 from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
 from study_core.files import copy, read_json, sha256_of
 from study_core.job import Content
 from study_core.plan import changed
 from tasks import promotion
+from tasks.denoise.parameters import trains_full_size
 from tasks.provenance import ROOT
-from tasks.run import Run, artifacts_root
+from tasks.run import Run, artifacts_root, logger
 from tasks.slurm.profiles import load_profile
 
 BEST = "mamba_tiny_uv_best.pt"
@@ -91,10 +93,23 @@ def verify_panel(corpus: str, manifest: str, expected_hash: str, training_manife
 def recipe(
     name: str, default: str, profile: str, changes: Mapping[str, Mapping[str, Any]], corpus: Corpus
 ) -> TrainingPlan:
-    """A named plan with changes, on the corpus's grid; `recommended` is the default, mini without a GPU."""
-    sized = default if load_profile(profile).section(f"{TENANT}/train").gpus else f"{default}_mini"
-    chosen = sized if name == "recommended" else name
-    return recipes.fitted(changed(recipes.named(chosen), changes), corpus.wavelength_nm.tolist(), corpus.study.roi_nm)
+    """A named plan with changes, on the corpus's grid; `recommended` is the default, mini without a GPU that computes.
+
+    BadInput, before anything is sent, where it trains on a CPU whose memory cannot hold it.
+    """
+    site = load_profile(profile)
+    section = site.section(f"{TENANT}/train")
+    computes = trains_full_size(profile)
+    sized = default if computes else f"{default}_mini"
+    chosen = recipes.named(sized if name == "recommended" else name)
+    plan = recipes.fitted(changed(chosen, changes), corpus.wavelength_nm.tolist(), corpus.study.roi_nm)
+    if not computes and section.memory_bytes is not None:
+        verify_memory(plan, len(corpus), section.memory_bytes, f"the stage train of profile {site.name} has")
+    if not computes and site.executor == "local":
+        verify_memory(plan, len(corpus), available_memory(), "free here are")
+    needs = "" if computes else f", about {gigabytes(memory(plan, len(corpus)).of(plan.optimiser.bs))} of memory"
+    logger().info("Recipe %s: up to %d epochs%s", plan.name, plan.optimiser.epochs, needs)
+    return plan
 
 
 def fold_data(corpus: Corpus, fold: int) -> dict[str, Manifest]:
