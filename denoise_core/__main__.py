@@ -105,6 +105,10 @@ def train(
         raise BadInput("no such checkpoint", file=init_checkpoint, remedy="check the path")
     opened = open_corpus(corpus)
     validation = read_manifest(val_manifest) if val_manifest else opened.manifest("validation_panel")
+    if init_checkpoint is not None:
+        from denoise_core.model.checkpoints import verify_checkpoint
+
+        verify_checkpoint(init_checkpoint, opened.wavelength_nm)
     training = read_manifest(train_manifest) if train_manifest else opened.training_beside(validation)
     verify_training(opened, training, validation)
     if method == "linear":
@@ -212,12 +216,15 @@ def denoise(
     from denoise_core.corpus.manifest import read_manifest
     from denoise_core.corpus.stream import open_stream
     from denoise_core.inference import denoise_manifest
+    from denoise_core.model.checkpoints import verify_checkpoint
     from denoise_core.model.neural import load_denoiser
 
     rows = read_manifest(manifest)
     model = load_denoiser(checkpoint, device=_device(device))
+    opened = open_stream(corpus)
+    verify_checkpoint(checkpoint, opened.wavelength_nm)
     with console.status(f"denoising {len(rows.unique())} spectra"):
-        denoise_manifest(open_stream(corpus), rows, model, out, layout=layout, batch_size=batch_size)
+        denoise_manifest(opened, rows, model, out, layout=layout, batch_size=batch_size)
     told = {"rows": len(rows), "spectra": len(rows.unique()), "out": str(out)}
     print(json.dumps(told) if as_json else f"{told['spectra']} spectra of {told['rows']} rows: {out}")
 

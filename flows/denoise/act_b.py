@@ -1,5 +1,6 @@
 """Act B: calibrator head + loss rebalance from the warm checkpoint → the same gates → ship, or Act C's report."""
 
+from dataclasses import replace
 from typing import Any
 
 from prefect import flow
@@ -31,7 +32,8 @@ def act_b(plan: ActBPlan) -> State[Any]:
     if (other := outcome.claim(run, plan.source_run)) is not None:
         return outcome.duplicate(run, f"Act B for {plan.source_run} is {other}")
     data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
-    seed = inputs.checkpoint_file(plan.checkpoint)
+    run = replace(run, tenant=inputs.registry_of(data.corpus))
+    seed = inputs.checkpoint_file(plan.checkpoint, data.corpus)
     base = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes, data.corpus)
     stages, multipliers = inputs.act_b_stages(base, plan.failed_gates)
     run.event("rebalance", f"Rebalanced for {', '.join(plan.failed_gates) or 'no gate'}", multipliers=multipliers)

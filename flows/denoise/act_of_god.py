@@ -1,5 +1,6 @@
 """Act of God: warm start → train on everything but the panel → panel QA → ship, or Failed and Act B."""
 
+from dataclasses import replace
 from typing import Any
 
 from prefect import flow
@@ -27,6 +28,7 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
     where = plan.where
     run = open_run("act-of-god", plan, tenant=inputs.TENANT, label=plan.label)
     data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
+    run = replace(run, tenant=inputs.registry_of(data.corpus))
     recipe = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes, data.corpus)
     artifacts.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from denoise_core.corpus.manifest import (
     write_manifest,
 )
 from denoise_core.corpus.store import Corpus, open_corpus
+from denoise_core.corpus.study import PUBLISHED
 from denoise_core.corpus.usable import verify_training
 from denoise_core.estimate import available_memory, gigabytes, memory, verify_memory
 from denoise_core.plans import TrainingPlan
@@ -133,7 +135,7 @@ def existing_start(run: Run, checkpoint: str | None, fold: int, corpus: Corpus) 
     is passed over: its receipt beside it says so.
     """
     if checkpoint:
-        return checkpoint_file(checkpoint)
+        return checkpoint_file(checkpoint, corpus)
     name = f"checkpoints/prod/Track_H_fold_{fold:02d}/{BEST}"
     for path in (artifacts_root() / name, ROOT / name):
         if not path.exists():
@@ -142,7 +144,13 @@ def existing_start(run: Run, checkpoint: str | None, fold: int, corpus: Corpus) 
         if receipt is None and path.with_suffix(".json").exists():
             run.event("start", f"Passed over {path}: not the file that its campaign placed")
             continue
-        if receipt is None or receipt["corpus"] == corpus.sha256:
+        if receipt is None:
+            try:
+                return checkpoint_file(str(path), corpus)
+            except BadInput as error:
+                run.event("start", f"Passed over {error}")
+            continue
+        if receipt["corpus"] == corpus.sha256:
             return path
         run.event("start", f"Passed over {path}: trained on another corpus", trained_on=receipt["corpus"])
     return None
@@ -169,23 +177,33 @@ def record_start(run: Run, checkpoint: Path) -> None:
     run.event("start", f"Warm start from {checkpoint}", checkpoint=str(checkpoint), sha256=sha256_of(checkpoint))
 
 
-def checkpoints_of(paths: Sequence[str]) -> list[Path]:
-    """Checkpoint files, folders taken as all the .pt below them."""
+def checkpoints_of(paths: Sequence[str], corpus: Corpus) -> list[Path]:
+    """Checkpoint files of the corpus's grid, folders taken as all the .pt below them."""
     found: list[Path] = []
     for text in paths:
         path = Path(text) if Path(text).is_absolute() else ROOT / text
         found += sorted(path.rglob("*.pt")) if path.is_dir() else [path]
     if not found:
         raise BadInput("no checkpoint to audit", file=", ".join(paths) or None, remedy="name .pt files or their folder")
-    return [checkpoint_file(str(path)) for path in found]
+    return [checkpoint_file(str(path), corpus) for path in found]
 
 
-def model_or_production(checkpoint: str | None) -> Path:
+def registry_of(corpus: Corpus) -> str:
+    """Whose production a model of this corpus replaces: studies do not compete, and theirs may have other grids."""
+    study = corpus.study
+    return TENANT if study == PUBLISHED else f"{TENANT}-{re.sub('[^A-Za-z0-9]+', '-', study.name)[:40].strip('-')}"
+
+
+def model_or_production(checkpoint: str | None, corpus: Corpus) -> Path:
+    """The model that is named, else the one that the corpus's study has in production; of the corpus's grid."""
     if checkpoint:
-        return checkpoint_file(checkpoint)
-    model = promotion.production_model(TENANT)
+        return checkpoint_file(checkpoint, corpus)
+    model = promotion.production_model(registry_of(corpus))
     if model is None:
-        raise BadInput("nothing is in production", remedy="name a checkpoint, or run act-of-god/warm-start first")
+        raise BadInput(
+            f"{registry_of(corpus)} has nothing in production",
+            remedy="name a checkpoint, or run act-of-god/warm-start first",
+        )
     return model
 
 
@@ -211,12 +229,12 @@ def act_b_stages(
     }, multipliers
 
 
-def checkpoint_file(text: str) -> Path:
-    """A checkpoint that must exist and be one: BadInput before a job is sent, not an hour later on a node."""
+def checkpoint_file(text: str, corpus: Corpus) -> Path:
+    """A checkpoint that must exist and be one of the corpus's grid: BadInput now, not an hour later on a node."""
     path = _file(text)
     from denoise_core.model.checkpoints import verify_checkpoint  # torch: seconds that only a named checkpoint costs
 
-    verify_checkpoint(path)
+    verify_checkpoint(path, corpus.wavelength_nm)
     return path
 
 
