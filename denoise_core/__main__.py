@@ -76,7 +76,9 @@ def train(
     corpus: CorpusDir,
     out: OutDir,
     method: Annotated[str, typer.Option(help="mamba, or linear for a fitted filter alone.")] = "mamba",
-    plan: Annotated[str, typer.Option(help="Named plan, or a JSON file of a TrainingPlan.")] = "act_of_god_mini",
+    plan: Annotated[
+        str, typer.Option(help="Named plan, or a JSON file of options over act_of_god_mini (over another by its name).")
+    ] = "act_of_god_mini",
     kind: Annotated[str, typer.Option(help="Linear filter: f, g or lmmse.")] = "f",
     train_manifest: Annotated[Path | None, typer.Option(help="Default: the corpus's manifest_train.csv.")] = None,
     val_manifest: Annotated[Path | None, typer.Option(help="Default: the corpus's validation_panel.csv.")] = None,
@@ -97,6 +99,10 @@ def train(
         raise BadInput("no such checkpoint", file=init_checkpoint, remedy="check the path")
     opened = open_corpus(corpus)
     validation = read_manifest(val_manifest) if val_manifest else opened.manifest("validation_panel")
+    if init_checkpoint is not None:
+        from denoise_core.model.checkpoints import verify_checkpoint
+
+        verify_checkpoint(init_checkpoint, opened.wavelength_nm)
     training = read_manifest(train_manifest) if train_manifest else opened.training_beside(validation)
     verify_training(opened, training, validation)
     if method == "linear":
@@ -111,27 +117,42 @@ def train(
         print(json.dumps({"checkpoint": str(path)}) if as_json else path)
         return
     chosen = fitted(chosen, opened.wavelength_nm.tolist(), opened.study.roi_nm)
-    receipt = _train_mamba(chosen, opened, training, validation, init_checkpoint, out, device)
+    where = _device(device)
+    _tell_estimate(chosen, opened, len(training), where)
+    receipt = _train_mamba(chosen, opened, training, validation, init_checkpoint, out, where)
     print(json.dumps(receipt) if as_json else receipt["checkpoint"])
 
 
 def _plan(name: str) -> TrainingPlan:
     """A named plan, or the one in a JSON file."""
-    from pydantic import ValidationError
-
-    from denoise_core.plans import TrainingPlan
-    from denoise_core.recipes import named
+    from denoise_core.recipes import completed, named
 
     if not name.endswith(".json"):
         return named(name)
     try:
-        return TrainingPlan.model_validate_json(Path(name).read_text(encoding="utf-8"))
+        content = json.loads(Path(name).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise BadInput("holds no options", remedy='as in {"optimiser": {"epochs": 2}}')
+        return completed(content)
     except OSError as error:
         raise BadInput(f"cannot read the plan ({error.strerror})", file=name, remedy="check the path") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise BadInput(f"{place}: {first['msg']}", file=name, remedy="fields: denoise_core/plans.py") from error
+    except BadInput as error:
+        raise BadInput(error.what, file=name, remedy=error.remedy) from error
+    except ValueError as error:
+        told = f"not JSON ({error})"
+        raise BadInput(told, file=name, remedy="write it as python -m json.tool would") from error
+
+
+def _tell_estimate(plan: TrainingPlan, opened: Any, rows: int, device: str) -> None:
+    """How much memory and time it will take; BadInput where this machine has not enough."""
+    from denoise_core.estimate import available_memory, gigabytes, training_seconds, verify_memory
+
+    needs = ""
+    if device == "cpu":
+        needs = f", about {gigabytes(verify_memory(plan, len(opened), available_memory(), 'free here are'))} of memory"
+    minutes = training_seconds(plan, rows, opened.wavelength_nm, device) / 60
+    lasts = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+    print(f"{plan.name} on {device}: up to {plan.optimiser.epochs} epochs, {lasts}{needs}", file=sys.stderr)
 
 
 def _device(name: str) -> str:
@@ -167,7 +188,7 @@ def _train_mamba(
             chosen,
             TrainingInputs(opened, training, validation, init),
             out,
-            device=_device(device),
+            device=device,
             hooks=Hooks(progress=lambda fields: bar.update(task, completed=fields.get("epoch", 0))),
         )
     result: dict[str, Any] = receipt.to_json()
@@ -189,12 +210,15 @@ def denoise(
     from denoise_core.corpus.manifest import read_manifest
     from denoise_core.corpus.stream import open_stream
     from denoise_core.inference import denoise_manifest
+    from denoise_core.model.checkpoints import verify_checkpoint
     from denoise_core.model.neural import load_denoiser
 
     rows = read_manifest(manifest)
     model = load_denoiser(checkpoint, device=_device(device))
+    opened = open_stream(corpus)
+    verify_checkpoint(checkpoint, opened.wavelength_nm)
     with console.status(f"denoising {len(rows.unique())} spectra"):
-        denoise_manifest(open_stream(corpus), rows, model, out, layout=layout, batch_size=batch_size)
+        denoise_manifest(opened, rows, model, out, layout=layout, batch_size=batch_size)
     told = {"rows": len(rows), "spectra": len(rows.unique()), "out": str(out)}
     print(json.dumps(told) if as_json else f"{told['spectra']} spectra of {told['rows']} rows: {out}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from denoise_core.evaluation.thresholds import GATES
@@ -103,6 +103,18 @@ def named(name: str) -> TrainingPlan:
     if name not in _PLANS:
         raise BadInput(f"no plan {name!r}", remedy=f"one of {', '.join(_PLANS)}")
     return _PLANS[name]()
+
+
+DEFAULT = "act_of_god_mini"  # of the command line: what every machine can train
+
+
+def completed(content: Mapping[str, Any]) -> TrainingPlan:
+    """A plan of a few options: the others are those of the plan that its `name` says, or of the command's default.
+
+    BadInput for an option that no plan has.
+    """
+    name = content.get("name")
+    return changed(named(name if name in _PLANS else DEFAULT), content)
 
 
 def fitted(plan: TrainingPlan, wavelength_nm: Sequence[float], roi_nm: tuple[float, float]) -> TrainingPlan:

@@ -20,13 +20,13 @@ Number = Annotated[int, BeforeValidator(lambda value: value or 0)]
 Rate = Annotated[float, BeforeValidator(lambda value: value or 0.0)]
 
 
-def _default_profile() -> str:
+def default_profile() -> str:
     return os.environ.get("GATED_PROFILE", "local")
 
 
 def _profiles(schema: dict[str, Any]) -> None:
     """The form's choice; read when a deployment is registered."""
-    schema["enum"] = sorted({*profile_names(), _default_profile()})
+    schema["enum"] = sorted({*profile_names(), default_profile()})
 
 
 DEVICES = ["auto", "cpu", "cuda", *(f"cuda:{number}" for number in range(16))]
@@ -36,7 +36,7 @@ class Where(Frozen):
     """Which computer does the work. Changing it changes no result's name."""
 
     profile: Name = Field(
-        default_factory=_default_profile,
+        default_factory=default_profile,
         title="Site profile",
         description="A file of slurm_templates/. One that you add is offered once the house is up again.",
         json_schema_extra=_profiles,

@@ -209,11 +209,34 @@ def read_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str,
     return content
 
 
-def verify_checkpoint(path: Path) -> None:
-    """BadInput unless the file can be read and holds a network's weights or a linear filter."""
+def verify_checkpoint(path: Path, wavelength_nm: NDArray[np.floating[Any]] | None = None) -> None:
+    """BadInput unless the file can be read and holds a network's weights or a linear filter.
+
+    `wavelength_nm` (L,): the grid that it must have been trained on.
+    """
     content = read_checkpoint(path)
     if content.get("kind") != "linear":
         _verify_weights(content, path)
+    if wavelength_nm is None:
+        return
+    own = _grid_of(content)
+    if len(own) != len(wavelength_nm) or not np.allclose(own, wavelength_nm, rtol=0, atol=1e-3):
+        told, asked = (f"{len(grid)} wavelengths from {grid[0]:g} to {grid[-1]:g} nm" for grid in (own, wavelength_nm))
+        raise BadInput(
+            f"was trained on {told}, the corpus has {asked}",
+            file=path,
+            remedy="name a model of this grid, or leave it out: the fold's is trained first",
+        )
+
+
+def _grid_of(content: Mapping[str, Any]) -> NDArray[np.float64]:
+    """The wavelengths (L,) of a checkpoint's content; a published one has those of the published study."""
+    holder = content.get("base_state") or content if content.get("kind") == "linear" else content
+    grid = holder.get("wavelength_nm")
+    if grid is None:
+        points = int((content.get("config") or {}).get("sequence_length") or ModelPlan().sequence_length)
+        return np.linspace(300.0, 600.0, points)
+    return np.asarray(grid, dtype=np.float64)
 
 
 def _verify_weights(content: Mapping[str, Any], path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import artifacts, channels, comparison, orphans, outcome, promotion, trigger
+from tasks import artifacts, channels, comparison, orphans, outcome, trigger
 from tasks.denoise import act_c, fallback, inputs, show, steps
 from tasks.denoise.parameters import ActBPlan
 from tasks.dispatch import on_cluster
@@ -32,7 +32,8 @@ def act_b(plan: ActBPlan) -> State[Any]:
         return outcome.duplicate(run, f"Act B for {plan.source_run} is {other}")
     data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
     run = channels.settled(run, data.line)
-    seed = inputs.checkpoint_file(plan.checkpoint)
+    inputs.incumbent(run, data.corpus)  # one of another grid is refused now, not after the training
+    seed = inputs.checkpoint_file(plan.checkpoint, data.corpus)
     base = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes, data.corpus)
     stages, multipliers = inputs.act_b_stages(base, plan.failed_gates)
     run.event("rebalance", f"Rebalanced for {', '.join(plan.failed_gates) or 'no gate'}", multipliers=multipliers)
@@ -50,7 +51,7 @@ def act_b(plan: ActBPlan) -> State[Any]:
             checkpoint = trained.best.path
         report = steps.audit(
             cluster, data, [*(content.path for content in trained.top[: plan.top_k]), seed], plan.gates,
-            incumbent=promotion.production_model(run), margin=plan.production.margin,
+            incumbent=inputs.incumbent(run, data.corpus), margin=plan.production.margin,
             expected_hash=plan.panel.expected_hash,
             selected_on=data.panel.groups, device=where.device,
         )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks import artifacts, channels, comparison, orphans, outcome, promotion
+from tasks import artifacts, channels, comparison, orphans, outcome
 from tasks.denoise import fallback, inputs, show, steps
 from tasks.denoise.parameters import WarmStartPlan
 from tasks.dispatch import on_cluster
@@ -28,6 +28,7 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
     run = open_run("act-of-god", plan, tenant=inputs.TENANT, label=plan.label)
     data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash)
     run = channels.settled(run, data.line)
+    inputs.incumbent(run, data.corpus)  # one of another grid is refused now, not after the training
     recipe = inputs.recipe(plan.training.recipe, "act_of_god", where.profile, plan.training.changes, data.corpus)
     inside = inputs.inside(data, plan.epoch_chosen_on, plan.start.fold)
     artifacts.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
@@ -53,7 +54,7 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
         own_filter = inputs.own_filter(trained.best.path) if plan.unresolved == "filter" else None
         report = steps.audit(
             cluster, data, [content.path for content in trained.top[: plan.top_k]], plan.gates,
-            incumbent=promotion.production_model(run), margin=plan.production.margin, own_filter=own_filter,
+            incumbent=inputs.incumbent(run, data.corpus), margin=plan.production.margin, own_filter=own_filter,
             expected_hash=plan.panel.expected_hash,
             selected_on=(inside.chosen_on if inside else data.panel).groups, device=where.device,
             unseen=inputs.unseen_of(start.checkpoint, start.fold, data.corpus, checkpoint),

@@ -22,7 +22,7 @@ def denoise_manifest(plan: DenoisePlan) -> State[Any]:
     where = plan.where
     run = open_run("denoise", plan, label=plan.label)
     corpus, manifest = inputs.manifest_named(plan.corpus, plan.manifest)
-    checkpoint = inputs.model_or_production(plan.checkpoint, plan.channel, plan.corpus)
+    checkpoint = inputs.model_or_production(plan.checkpoint, plan.channel, corpus)
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
         asked = steps.denoising(
             plan.manifest, corpus, {"spectra": manifest}, checkpoint,

@@ -25,7 +25,7 @@ def panel_qa(plan: PanelQAPlan) -> State[Any]:
     where = plan.where
     run = open_run("panel-qa", plan, label=plan.label)
     data = inputs.verify_panel(plan.corpus, plan.panel.manifest, plan.panel.expected_hash, plan.training_manifest)
-    checkpoints = inputs.checkpoints_of(plan.checkpoints)[: plan.top_k]
+    checkpoints = inputs.checkpoints_of(plan.checkpoints, data.corpus)[: plan.top_k]
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
         report = steps.audit(
             cluster, data, checkpoints, plan.gates, expected_hash=plan.panel.expected_hash,

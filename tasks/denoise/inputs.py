@@ -21,6 +21,7 @@ from denoise_core.corpus.manifest import (
 )
 from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.corpus.usable import verify_training
+from denoise_core.estimate import available_memory, gigabytes, memory, verify_memory
 from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
@@ -30,8 +31,9 @@ from study_core.plan import changed
 from study_core.verdict import changed_thresholds
 from tasks import channels, promotion
 from tasks.channels import Line
+from tasks.denoise.parameters import trains_full_size
 from tasks.provenance import ROOT, artifacts_root
-from tasks.run import Run
+from tasks.run import Run, logger
 from tasks.slurm.profiles import load_profile
 
 BEST = "mamba_tiny_uv_best.pt"
@@ -104,10 +106,23 @@ def verify_panel(corpus: str, manifest: str, expected_hash: str, training_manife
 def recipe(
     name: str, default: str, profile: str, changes: Mapping[str, Mapping[str, Any]], corpus: Corpus
 ) -> TrainingPlan:
-    """A named plan with changes, on the corpus's grid; `recommended` is the default, mini without a GPU."""
-    sized = default if load_profile(profile).section(f"{TENANT}/train").gpus else f"{default}_mini"
-    chosen = sized if name == "recommended" else name
-    return recipes.fitted(changed(recipes.named(chosen), changes), corpus.wavelength_nm.tolist(), corpus.study.roi_nm)
+    """A named plan with changes, on the corpus's grid; `recommended` is the default, mini without a GPU that computes.
+
+    BadInput, before anything is sent, where it trains on a CPU whose memory cannot hold it.
+    """
+    site = load_profile(profile)
+    section = site.section(f"{TENANT}/train")
+    computes = trains_full_size(profile)
+    sized = default if computes else f"{default}_mini"
+    chosen = recipes.named(sized if name == "recommended" else name)
+    plan = recipes.fitted(changed(chosen, changes), corpus.wavelength_nm.tolist(), corpus.study.roi_nm)
+    if not computes and section.memory_bytes is not None:
+        verify_memory(plan, len(corpus), section.memory_bytes, f"the stage train of profile {site.name} has")
+    if not computes and site.executor == "local":
+        verify_memory(plan, len(corpus), available_memory(), "free here are")
+    needs = "" if computes else f", about {gigabytes(memory(plan, len(corpus)).of(plan.optimiser.bs))} of memory"
+    logger().info("Recipe %s: up to %d epochs%s", plan.name, plan.optimiser.epochs, needs)
+    return plan
 
 
 def fold_data(corpus: Corpus, fold: int) -> dict[str, Manifest]:
@@ -147,7 +162,7 @@ def existing_start(run: Run, checkpoint: str | None, fold: int, corpus: Corpus) 
     is passed over: its receipt beside it says so.
     """
     if checkpoint:
-        return checkpoint_file(checkpoint)
+        return checkpoint_file(checkpoint, corpus)
     name = f"checkpoints/prod/Track_H_fold_{fold:02d}/{BEST}"
     for path in (artifacts_root() / name, ROOT / name):
         if not path.exists():
@@ -156,7 +171,13 @@ def existing_start(run: Run, checkpoint: str | None, fold: int, corpus: Corpus) 
         if receipt is None and path.with_suffix(".json").exists():
             run.event("start", f"Passed over {path}: not the file that its campaign placed")
             continue
-        if receipt is None or receipt["corpus"] == corpus.sha256:
+        if receipt is None:
+            try:
+                return checkpoint_file(str(path), corpus)
+            except BadInput as error:
+                run.event("start", f"Passed over {error}")
+            continue
+        if receipt["corpus"] == corpus.sha256:
             return path
         run.event("start", f"Passed over {path}: trained on another corpus", trained_on=receipt["corpus"])
     return None
@@ -196,25 +217,34 @@ def record_start(run: Run, checkpoint: Path) -> None:
     run.event("start", f"Warm start from {checkpoint}", checkpoint=str(checkpoint), sha256=sha256_of(checkpoint))
 
 
-def checkpoints_of(paths: Sequence[str]) -> list[Path]:
-    """Checkpoint files, folders taken as all the .pt below them."""
+def checkpoints_of(paths: Sequence[str], corpus: Corpus) -> list[Path]:
+    """Checkpoint files of the corpus's grid, folders taken as all the .pt below them."""
     found: list[Path] = []
     for text in paths:
         path = Path(text) if Path(text).is_absolute() else ROOT / text
         found += sorted(path.rglob("*.pt")) if path.is_dir() else [path]
     if not found:
         raise BadInput("no checkpoint to audit", file=", ".join(paths) or None, remedy="name .pt files or their folder")
-    return [checkpoint_file(str(path)) for path in found]
+    return [checkpoint_file(str(path), corpus) for path in found]
 
 
-def model_or_production(checkpoint: str | None, channel: str, corpus: str) -> Path:
-    """The checkpoint named, else what a channel has in production: the one named, the corpus's own, or the only one."""
+def model_or_production(checkpoint: str | None, channel: str, corpus: Corpus) -> Path:
+    """The checkpoint named, else what a channel has in production: the one named, the corpus's own, or the only one.
+
+    Of the corpus's grid in any case.
+    """
     if checkpoint:
-        return checkpoint_file(checkpoint)
-    model = promotion.checked_model(channels.in_use(TENANT, channel, data=corpus))
+        return checkpoint_file(checkpoint, corpus)
+    model = promotion.checked_model(channels.in_use(TENANT, channel, data=str(corpus.root)))
     if model is None:
         raise BadInput("nothing is in production", remedy="name a checkpoint, or run act-of-god/warm-start first")
-    return model
+    return checkpoint_file(str(model), corpus)
+
+
+def incumbent(run: Run, corpus: Corpus) -> Path | None:
+    """What the run's channel has in production, of the corpus's grid; None where it has nothing."""
+    model = promotion.production_model(run)
+    return None if model is None else checkpoint_file(str(model), corpus)
 
 
 def manifest_named(corpus: str, name: str) -> tuple[Corpus, Manifest]:
@@ -239,12 +269,12 @@ def act_b_stages(
     }, multipliers
 
 
-def checkpoint_file(text: str) -> Path:
-    """A checkpoint that must exist and be one: BadInput before a job is sent, not an hour later on a node."""
+def checkpoint_file(text: str, corpus: Corpus) -> Path:
+    """A checkpoint that must exist and be one of the corpus's grid: BadInput now, not an hour later on a node."""
     path = _file(text)
     from denoise_core.model.checkpoints import verify_checkpoint  # torch: seconds that only a named checkpoint costs
 
-    verify_checkpoint(path)
+    verify_checkpoint(path, corpus.wavelength_nm)
     return path
 
 

@@ -6,6 +6,7 @@ Nothing here names a path of results or a cluster's detail: a profile is named, 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -13,7 +14,8 @@ from pydantic import BeforeValidator, Field
 from denoise_core.evaluation.thresholds import GateThresholds
 from study_core.paths import Name, Words
 from study_core.plan import Frozen
-from tasks.parameters import Approval, Common, Folder, Number, OneName, Production, Rate, Text
+from tasks.parameters import Approval, Common, Folder, Number, OneName, Production, Rate, Text, default_profile
+from tasks.slurm.profiles import BadProfile, load_profile
 
 RecipeName = Literal[
     "recommended", "act_of_god", "act_of_god_mini", "act_of_god_seed", "act_of_god_seed_mini", "track_h", "track_h_mini"
@@ -48,6 +50,26 @@ class OnCorpus(Common):
     )
 
 
+_SIZES = {
+    True: "the full size, up to 400 epochs on a GPU",
+    False: "the mini size, six epochs at most, minutes on two cores",
+}
+
+
+def trains_full_size(profile: str) -> bool:
+    """Whether a profile's trainings have a GPU that computes. BadProfile for one that cannot be read."""
+    site = load_profile(profile)
+    return site.section("denoise/train").gpus > 0 and not site.fake_gpus
+
+
+def _recommended(schema: dict[str, Any]) -> None:
+    """Which recipe will run, and how long, by the profile that the form starts with; read when it is registered."""
+    profile = default_profile()
+    with suppress(BadProfile):
+        size = _SIZES[trains_full_size(profile)]
+        schema["description"] += f" With profile {profile}: {size}. The run's log says memory and epochs."
+
+
 class Training(Frozen):
     """A named recipe and what to change in it."""
 
@@ -55,6 +77,7 @@ class Training(Frozen):
         "recommended",
         title="Recipe",
         description="recommended: what measurement favours for this flow, at mini size where the profile has no GPU.",
+        json_schema_extra=_recommended,
     )
     changes: dict[str, dict[str, Any]] = Field(
         default_factory=dict,

@@ -43,6 +43,10 @@ class Profile(Strict):
     hold_seconds: float = Field(7 * 86400.0, gt=0, description="A job that the site puts off is given up after this.")
     marker_grace_seconds: float = Field(5.0, ge=0, description="A shared disk may show the node's marker this late.")
     vanish_seconds: float = Field(60.0, ge=0, description="Absent from queue and accounting this long means lost.")
+    fake_gpus: bool = Field(
+        False,
+        description="Its GPUs are counted and compute nothing, as a test cluster's: trainings take a CPU's size.",
+    )
     usage_seconds: float = Field(5.0, gt=0, description="Interval of the samples of GPU and memory use on the node.")
     resources: Resources
     stages: dict[str, Resources] = Field(description="By `tenant/stage`, and by class.")

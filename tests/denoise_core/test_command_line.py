@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from denoise_core.__main__ import main
+from denoise_core.corpus.store import corpus_of, open_corpus, pack
 from denoise_core.recipes import named
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,6 +144,23 @@ def test_json_where_a_script_wants_it(
         "evaluate", "--corpus", corpus, "--panel", panel, "--predictions", str(out), "--out", str(tmp_path / "audit")
     )
     assert judged["manifest"] == panel
+
+
+def test_a_model_of_another_grid_is_refused_before_anything_is_written(
+    work: Path, mini_corpus_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mini = open_corpus(mini_corpus_root)
+    theirs = pack(corpus_of(mini.captures, mini.spectra_NL[:, ::2], mini.wavelength_nm[::2]), tmp_path / "theirs")
+    model, panel = str(work / "linear_lmmse.pt"), str(mini_corpus_root / "validation_panel.csv")
+    for call in (
+        ["denoise", "--corpus", str(theirs), "--manifest", panel, "--checkpoint", model],
+        ["train", "--corpus", str(theirs), "--init-checkpoint", model],
+    ):
+        capsys.readouterr()
+        assert main([*call, "--out", str(tmp_path / "out")]) == 2
+        told = capsys.readouterr().err
+        assert "was trained on 601 wavelengths from 300 to 600 nm, the corpus has 301" in told, told
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_panel_with_other_line_ends_says_so(

@@ -40,3 +40,11 @@ def test_where_it_runs_is_chosen_not_typed(flow: str, monkeypatch: pytest.Monkey
     where = plan_of(flow).model_json_schema()["$defs"]["Where"]["properties"]
     assert where["profile"]["enum"] == sorted([*profile_names(), "elsewhere"])
     assert where["device"]["enum"][:3] == ["auto", "cpu", "cuda"]
+
+
+@pytest.mark.parametrize(("profile", "size"), [("local", "mini"), ("slurm-dev", "mini"), ("a100", "full")])
+def test_a_form_says_which_recipe_will_run(profile: str, size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATED_PROFILE", profile)
+    schema = plan_of("flows.denoise.act_of_god:act_of_god").model_json_schema()
+    told = schema["$defs"]["Training"]["properties"]["recipe"]["description"]
+    assert f"With profile {profile}: the {size} size" in told

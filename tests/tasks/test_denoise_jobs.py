@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from denoise_core import recipes
-from denoise_core.corpus.store import Corpus, open_corpus
+from denoise_core.corpus.store import Corpus, corpus_of, open_corpus
 from denoise_core.model.checkpoints import save_linear, save_plain
 from denoise_core.model.linear import fit_lmmse
 from denoise_core.model.neural import load_denoiser
 from study_core.errors import BadInput
 from study_core.files import sha256_of, write_json
 from study_core.plan import changed
+from tasks import promotion
 from tasks.denoise import inputs, steps
 from tasks.run import Run
 
@@ -49,8 +50,46 @@ def test_a_fold_whose_file_is_not_the_one_placed_is_no_start(run: Run, corpus: C
     best.write_bytes(b"whole")
     assert inputs.existing_start(run, None, 2, corpus) is None
     assert "not the file that its campaign placed" in run.log.records()[-1]["text"]
-    best.with_suffix(".json").unlink()  # a stranger's file: a fold trained elsewhere
+    best.with_suffix(".json").unlink()
+    assert inputs.existing_start(run, None, 2, corpus) is None
+    assert "truncated or no checkpoint" in run.log.records()[-1]["text"]
+    save_linear(best, {"kind": "f"})  # a stranger's file: a fold trained elsewhere
     assert inputs.existing_start(run, None, 2, corpus) == best
+
+
+def test_a_checkpoint_of_another_grid_is_refused_or_passed_over(run: Run, corpus: Corpus, tmp_path: Path) -> None:
+    coarse = corpus_of(corpus.captures, corpus.spectra_NL[:, ::2], corpus.wavelength_nm[::2])
+    shifted = corpus_of(corpus.captures, corpus.spectra_NL, corpus.wavelength_nm + 20)
+    named = tmp_path / "theirs.pt"
+    save_linear(named, {"kind": "f", "wavelength_nm": coarse.wavelength_nm})
+    assert inputs.existing_start(run, str(named), 2, coarse) == named
+    asked = (
+        r"theirs\.pt: was trained on 301 wavelengths from 300 to 600 nm, the corpus has 601 wavelengths from 3[02]0 to"
+    )
+    for door in (
+        lambda corpus: inputs.existing_start(run, str(named), 2, corpus),
+        lambda corpus: inputs.checkpoints_of([str(named)], corpus),
+        lambda corpus: inputs.model_or_production(str(named), "", corpus),
+    ):
+        for other in (corpus, shifted):
+            with pytest.raises(BadInput, match=asked):
+                door(other)
+    best = Path(run.folder.parents[1]) / "checkpoints" / "prod" / "Track_H_fold_02" / inputs.BEST
+    save_linear(best, {"kind": "f"})
+    assert inputs.existing_start(run, None, 2, coarse) is None, "nobody named it: the fold is trained on this grid"
+    assert "Passed over" in run.log.records()[-1]["text"]
+
+
+def test_what_is_in_production_on_another_grid_is_no_incumbent(
+    run: Run, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = tmp_path / "held.pt"
+    save_linear(held, {"kind": "f", "wavelength_nm": corpus.wavelength_nm})
+    monkeypatch.setattr(promotion, "production_model", lambda run: held)
+    assert inputs.incumbent(run, corpus) == held
+    coarse = corpus_of(corpus.captures, corpus.spectra_NL[:, ::2], corpus.wavelength_nm[::2])
+    with pytest.raises(BadInput, match=r"held\.pt: was trained on 601 wavelengths"):
+        inputs.incumbent(run, coarse)
 
 
 def test_staging_is_read_from_the_corpus_of_its_own(run: Run, mini_corpus_root: Path) -> None:
@@ -64,16 +103,18 @@ def test_staging_is_read_from_the_corpus_of_its_own(run: Run, mini_corpus_root: 
 
 
 @pytest.mark.parametrize("name", ["cut.pt", "state.pt"])
-def test_a_file_that_is_no_checkpoint_is_refused_before_a_job_is_sent(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused_before_a_job_is_sent(
+    tmp_path: Path, name: str, corpus: Corpus
+) -> None:
     good = tmp_path / "models" / "good.pt"
     save_linear(good, {"kind": "f"})
-    assert inputs.checkpoints_of([str(good.parent)]) == [good]
+    assert inputs.checkpoints_of([str(good.parent)], corpus) == [good]
     (good.parent / "cut.pt").write_bytes(good.read_bytes()[:200])
     save_plain(good.parent / "state.pt", {"optimiser": {}, "epoch": 3})
     (good.parent / ({"cut.pt", "state.pt"} - {name}).pop()).unlink()
-    for asked in (inputs.checkpoints_of, lambda paths: inputs.checkpoint_file(f"{paths[0]}/{name}")):
+    for asked in (inputs.checkpoints_of, lambda paths, corpus: inputs.checkpoint_file(f"{paths[0]}/{name}", corpus)):
         with pytest.raises(BadInput) as error:
-            asked([str(good.parent)])
+            asked([str(good.parent)], corpus)
         assert error.value.file == good.parent / name
 
 
