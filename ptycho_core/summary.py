@@ -28,13 +28,13 @@ def write_summary(hub: Path, thresholds: StudyThresholds | None = None) -> Writt
     Raises:
         BadInput: no study, or nothing was compared.
     """
-    from ptycho_core.report.page import compose, html
+    from ptycho_core.report.page import compose
 
     study = read_study(hub)
     verdict = judge_study(study.design, study.evidence, thresholds or thresholds_for(study.design))
     write_json(study.layout.verdict, verdict.record())
     write_text(study.layout.summary, summary_text(study, verdict))
-    write_text(study.layout.report, html(compose(study, verdict)))
+    write_text(study.layout.report, compose(study, verdict).html())
     return Written(verdict, study.layout.summary, study.layout.report)
 
 

@@ -7,10 +7,11 @@ import numpy as np
 from ptycho_core.contract import Dataset, read_dataset
 from ptycho_core.design import ALL
 from ptycho_core.probes import probe_facts
-from ptycho_core.report.blocks import Grid, Picture
 from ptycho_core.report.record import StudyRecord
-from ptycho_core.report.style import BLUE, GREY, SKY, VERMILION, axes, drawing, picture
+from ptycho_core.report.style import axes, picture
 from study_core.errors import BadInput
+from study_core.report.blocks import Grid, Picture
+from study_core.report.style import BLUE, GREY, SKY, VERMILION, drawing
 
 
 def _opened(study: StudyRecord, dose: float, view: str, split: str) -> Dataset | None:

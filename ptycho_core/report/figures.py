@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ptycho_core.comparison import ARMS, FLAT
-from ptycho_core.report.blocks import Grid
 from ptycho_core.report.record import StudyRecord, view_label
-from ptycho_core.report.style import BLACK, BLUE, GREEN, MARKS, VERMILION, axes, drawing, picture
+from ptycho_core.report.style import MARKS, axes, picture
 from ptycho_core.report.tables import SHORT
+from study_core.report.blocks import Grid
+from study_core.report.style import BLACK, BLUE, GREEN, VERMILION, drawing
 
 
 def ring_curves(study: StudyRecord) -> Grid:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ptycho_core.comparison import LSQML
 from ptycho_core.evaluation.gates import StudyVerdict
 from ptycho_core.report import experiment, figures, panels, tables
-from ptycho_core.report.blocks import Block, Grid, Items, Page, Section, Table, Text
 from ptycho_core.report.record import StudyRecord
 from ptycho_core.report.statements import NOT_ALLOWED, READINGS, caveats, findings, scope
+from study_core.report.blocks import Block, Grid, Items, Page, Section, Table, Text
 
 
 def compose(study: StudyRecord, verdict: StudyVerdict) -> Page:
@@ -39,17 +39,6 @@ def compose(study: StudyRecord, verdict: StudyVerdict) -> Page:
         sections=tuple(section for section in kept if section.blocks),
         footer="Made from the files of this study's hub alone; `replay` computes its numbers and verdict again.",
     )
-
-
-def html(page: Page) -> str:
-    """The page as one file."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("ptycho_core.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("page.html.j2").render(page=page, kind=lambda block: type(block).__name__)
 
 
 def facts(study: StudyRecord) -> dict[str, str]:
@@ -98,7 +87,7 @@ def _provenance(study: StudyRecord) -> Table:
     rows += [(name, value) for name, value in study.versions().items()]
     branches = {str(one["branch"]) for one in study.spacing.values()}
     rows.append(("oversampling branch", ", ".join(sorted(branches)) or "none"))
-    return Table("What the numbers came from", ("what", "value"), tuple(rows), texts=2)
+    return Table("What the numbers came from", ("what", "value"), tuple(rows), text_columns=2)
 
 
 def _says_something(block: Block) -> bool:

@@ -20,10 +20,10 @@ from ptycho_core.evaluation.cells import Cell
 from ptycho_core.jobs.compare import TRUTH
 from ptycho_core.metrics.align import phase_and_amplitude
 from ptycho_core.npz import read_arrays
-from ptycho_core.report.blocks import Grid, Picture
 from ptycho_core.report.record import StudyRecord
 from ptycho_core.report.tables import SHORT, three
 from study_core.errors import BadInput
+from study_core.report.blocks import Grid, Picture
 
 GREYS = 96
 """Levels of a panel: noise in 256 of them doubles the page and shows nothing more."""
@@ -168,7 +168,7 @@ def _grey(
 ) -> Picture:
     ramp = [(round(255 * level / (GREYS - 1)),) * 3 for level in range(GREYS)]
     png = _png(_placed(_levels(values, *scale), one, frame, GREYS - 1), ramp)
-    return Picture(png, title, f"{title}: grey scale image of the reconstruction", said)
+    return Picture(title, png, f"{title}: grey scale image of the reconstruction", said)
 
 
 def _error(title: str, one: _Shown, frame: tuple[int, int, int, int]) -> Picture:
@@ -179,7 +179,7 @@ def _error(title: str, one: _Shown, frame: tuple[int, int, int, int]) -> Picture
         ramp.append(tuple(round(white + share * (colour - white)) for white, colour in zip(_WHITE, end, strict=True)))
     png = _png(_placed(_levels(one.error, -ERROR_RAD, ERROR_RAD), one, frame, GREYS // 2), ramp)
     mae = float(np.abs(one.error[one.mask]).mean())
-    return Picture(png, title, f"{title}: map of the phase error", f"MAE {mae:.3f} rad")
+    return Picture(title, png, f"{title}: map of the phase error", f"MAE {mae:.3f} rad")
 
 
 def _png(levels: NDArray[np.uint8], ramp: Sequence[tuple[int, ...]]) -> bytes:

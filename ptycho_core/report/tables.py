@@ -9,14 +9,15 @@ from ptycho_core.comparison import ARMS, FLAT, LSQML
 from ptycho_core.evaluation.cells import Cell
 from ptycho_core.evaluation.gates import StudyVerdict
 from ptycho_core.evaluation.thresholds import GATES
-from ptycho_core.report.blocks import NONE, Table
 from ptycho_core.report.record import StudyRecord, view_label
 from ptycho_core.report.statements import FINDING
 from study_core.gates import GateRecord
+from study_core.report.blocks import Shade, Table
 
 SHORT = {"PtychoPINN": "PINN groups", "PtychoPINN-gs1": "PINN single", "Baseline": "Baseline", "PtyChi": "LSQML",
          "flat": "flat object"}  # fmt: skip
 """Arms for people."""
+NONE = "–"
 _FIGURES = {
     "ph_ms_ssim": "phase MS-SSIM", "am_ms_ssim": "amplitude MS-SSIM", "ph_mae": "phase MAE, rad", "ph_psnr":
     "phase PSNR, dB", "am_mae": "amplitude MAE", "ph_frc50": "phase FRC50", "am_frc50": "amplitude FRC50",
@@ -32,7 +33,7 @@ def three(value: float | None, sign: bool = False) -> str:
 
 def matrix(study: StudyRecord) -> Table:
     """Dose × view: phase MS-SSIM of every arm, coloured by its difference to LSQML."""
-    rows, marks = [], []
+    rows, shades = [], list[tuple[Shade, ...]]()
     for cell in study.cells:
         record = cell.record
         overlap = study.overlap(cell.view)
@@ -41,17 +42,17 @@ def matrix(study: StudyRecord) -> Table:
             NONE if overlap is None else f"{study.design.views[cell.view]:.1f} / {overlap:.2f}",
             f"{record['lit_fraction']:.0%}" if record else NONE,
         ]  # fmt: skip
+        scores, left_out = [NONE] * len(ARMS), f"{cell.state}: {cell.reason}"
+        colours: list[Shade] = ["empty"] * len(ARMS)
         if cell.state == "compared":
-            scores, colours = [_score(cell, arm) for arm in ARMS], [_mark(cell, arm) for arm in ARMS]
-            left_out = _empty_arms(cell)
-        else:
-            scores, colours, left_out = [NONE] * len(ARMS), ["empty"] * len(ARMS), f"{cell.state}: {cell.reason}"
+            scores, left_out = [_score(cell, arm) for arm in ARMS], _empty_arms(cell)
+            colours = [_shade(cell, arm) for arm in ARMS]
         rows.append((f"{cell.dose:g}", view_label(cell.view), *scores, *facts, left_out))
-        marks.append(("", "", *colours, *[""] * (len(facts) + 1)))
+        shades.append(("", "", *colours, "", "", "", ""))
     return Table(
         "Phase MS-SSIM by dose and view",
         ("photons", "view", *(SHORT[arm] for arm in ARMS), "images", "overlap f / measured", "lit", "left out"),
-        tuple(rows), tuple(marks), texts=2, last_is_text=True,
+        tuple(rows), shades=tuple(shades), text_columns=2, last_is_text=True,
         note=f"In brackets the difference to LSQML. Blue: ahead of it by {FINDING} or more; orange: behind it by "
         f"{FINDING} or more; grey: no finding. Overlap: nominal f, and what neighbouring groups of the test half "
         "share of the probe's disc. Lit: share of the field's lit pixels that the view saw. ± is the standard "
@@ -68,7 +69,7 @@ def _score(cell: Cell, arm: str) -> str:
     return text if difference is None else f"{text} ({difference:+.2f})"
 
 
-def _mark(cell: Cell, arm: str) -> str:
+def _shade(cell: Cell, arm: str) -> Shade:
     difference = cell.difference(arm, LSQML)
     if cell.mean(arm, "ph_ms_ssim") is None:
         return "empty"
@@ -91,7 +92,7 @@ def numbers(study: StudyRecord) -> Table:
                 values = [three(cell.mean(arm, name)) for name in _FIGURES]
                 rows.append((f"{cell.dose:g}", view_label(cell.view), SHORT[arm], *values))
     return Table(
-        "Every number", ("photons", "view", "arm", *_FIGURES.values()), tuple(rows), texts=3,
+        "Every number", ("photons", "view", "arm", *_FIGURES.values()), tuple(rows), text_columns=3,
         note="One complex scale is fitted to each image; its size is printed. A shift is measured and never applied. "
         "Deviance ratio: 1 explains the photons, below 1 fits their noise, above 1 leaves something unexplained.",
     )  # fmt: skip
@@ -108,10 +109,10 @@ def gates(verdict: StudyVerdict, *, failed_only: bool = False) -> Table:
         (one.gate, _place(one), _what(one), one.state, three(one.value, bool(one.against)), one.needs, one.reason)
         for one in chosen
     )
-    marks = tuple(("", "", "", "bad" if not one.passed else "good", "", "", "") for one in chosen)
+    shades: list[tuple[Shade, ...]] = [("", "", "", "good" if one.passed else "bad", "", "", "") for one in chosen]
     title = "Rules that were refused" if failed_only else "Every rule"
-    return Table(title, ("gate", "cell", "number", "verdict", "value", "needs", "because"), rows, marks, texts=4,
-                 last_is_text=True)  # fmt: skip
+    return Table(title, ("gate", "cell", "number", "verdict", "value", "needs", "because"), rows,
+                 shades=tuple(shades), text_columns=4, last_is_text=True)  # fmt: skip
 
 
 def _place(record: GateRecord) -> str:
@@ -136,15 +137,16 @@ _GATE_WORDS = {
 
 def gate_titles(verdict: StudyVerdict) -> Table:
     """One line a gate: how many of its rules passed."""
-    rows, marks = [], []
+    rows, shades = [], list[tuple[Shade, ...]]()
     for gate, title in GATES.items():
         mine = [one for one in verdict.gates if one.gate == gate]
         good = sum(one.passed for one in mine)
         state = "not asked" if not mine else "pass" if good == len(mine) else "FAIL"
         rows.append((gate, title, state, f"{good} of {len(mine)}" if mine else NONE))
-        marks.append(("", "", {"pass": "good", "FAIL": "bad"}.get(state, "empty"), ""))
+        shade: Shade = "good" if state == "pass" else "bad" if state == "FAIL" else "empty"
+        shades.append(("", "", shade, ""))
     columns = ("gate", "it asks whether", "verdict", "rules passed")
-    return Table("Gate by gate", columns, tuple(rows), tuple(marks), texts=3)
+    return Table("Gate by gate", columns, tuple(rows), shades=tuple(shades), text_columns=3)
 
 
 def skips(records: Iterable[Mapping[str, Any]]) -> Table:
@@ -155,7 +157,7 @@ def skips(records: Iterable[Mapping[str, Any]]) -> Table:
         for one in records
     )  # fmt: skip
     columns = ("photons", "view", "half", "groups", "needed", "packing estimate", "reason")
-    return Table("Skipped views", columns, rows, texts=3, last_is_text=True)
+    return Table("Skipped views", columns, rows, text_columns=3, last_is_text=True)
 
 
 def views(study: StudyRecord) -> Table:
@@ -171,7 +173,7 @@ def views(study: StudyRecord) -> Table:
         ))  # fmt: skip
     columns = ("view", "half", "S, px", "groups kept", "images", "spacing min", "median", "max", "nominal f",
                "overlap in a group", "of images", "of groups", "point mask keeps", "branch")  # fmt: skip
-    return Table("Views of the scan", columns, tuple(rows), texts=2, last_is_text=True)
+    return Table("Views of the scan", columns, tuple(rows), text_columns=2, last_is_text=True)
 
 
 def trainings(study: StudyRecord) -> Table:
@@ -189,7 +191,7 @@ def trainings(study: StudyRecord) -> Table:
         ))  # fmt: skip
     columns = ("photons", "view", "arm", "gs", "seed", "status", "deviance ratio", "patch", "flat", "iterations", "s",
                "bundle sha256, or error")  # fmt: skip
-    return Table("Trainings", columns, tuple(rows), texts=3, last_is_text=True)
+    return Table("Trainings", columns, tuple(rows), text_columns=3, last_is_text=True)
 
 
 def reconstructions(study: StudyRecord) -> Table:
@@ -204,4 +206,4 @@ def reconstructions(study: StudyRecord) -> Table:
             str(job.get("error") or (job.get("output_sha256") or NONE)[:12]),
         ))  # fmt: skip
     columns = ("photons", "view", "half", "status", "epochs", "deviance ratio", "s", "sha256, or error")
-    return Table("LSQML reconstructions", columns, tuple(rows), texts=3, last_is_text=True)
+    return Table("LSQML reconstructions", columns, tuple(rows), text_columns=3, last_is_text=True)

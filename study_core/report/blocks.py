@@ -84,7 +84,8 @@ class Table:
 
     def markdown(self) -> str:
         """The table as GitHub-flavoured markdown, pipes in cells escaped."""
-        return markdown_table(self.columns, self.rows)
+        numbers = [column for column in range(len(self.columns)) if not self.is_text(column)]
+        return markdown_table(self.columns, self.rows, numbers)
 
     def records(self) -> list[dict[str, str]]:
         """One mapping a row, for a table widget."""
