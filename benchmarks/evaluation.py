@@ -10,8 +10,6 @@ difference between the two results: a fast audit that judges otherwise is no aud
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.signal import find_peaks
 from scipy.stats import spearmanr
 
-from benchmarks.harness import parser, report
+from benchmarks.harness import best, parser, report
 from denoise_core.corpus.manifest import Manifest, manifest_of
 from denoise_core.corpus.store import Corpus, corpus_of, open_corpus
 from denoise_core.evaluation.audit import audit_predictions
@@ -143,7 +141,7 @@ def measure(corpus: Corpus, panel: Manifest, training: Manifest, repeats: int) -
             rival_metrics(spectra_ML, again_ML, wavelength_nm)
         return rival_downstream(raw_ML, prediction_ML, panel, wavelength_nm)
 
-    ours_s, rival_s = _best(ours, repeats), _best(rival, max(1, repeats // 3))
+    ours_s, rival_s = best(ours, repeats), best(rival, max(1, repeats // 3))
     return {
         "benchmark": "evaluation",
         "what": "panel audit with gates 0-5 and the controls raw and Savitzky-Golay, one core",
@@ -170,15 +168,6 @@ def _differences(prediction_ML: Floats, reference_ML: Floats, wavelength_nm: Flo
         "spurious": ours.spurious_M,
     }
     return {name: float(np.max(np.abs(mine - theirs[name]))) for name, mine in pairs.items()}
-
-
-def _best(work: Callable[[], object], repeats: int) -> float:
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 def main() -> None:

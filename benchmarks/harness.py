@@ -1,9 +1,11 @@
-"""What every benchmark's command line has in common: --smoke, --json, and its result as JSON."""
+"""What benchmarks have in common: --smoke, --json, the result as JSON, the fastest of some runs."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import timeit
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,11 @@ def parser(description: str | None, smoke: str) -> argparse.ArgumentParser:
     made.add_argument("--smoke", action="store_true", help=smoke)
     made.add_argument("--json", type=Path, help="write the result here too")
     return made
+
+
+def best(work: Callable[[], object], repeats: int) -> float:
+    """Seconds of the fastest of `repeats` runs."""
+    return min(timeit.repeat(work, number=1, repeat=repeats))
 
 
 def report(result: Any, options: argparse.Namespace) -> None:

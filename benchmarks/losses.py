@@ -10,14 +10,13 @@ operations on one window at a time, autograd included.
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.harness import parser, report
+from benchmarks.harness import best, parser, report
 from denoise_core.losses import detect_dips, dip_loss, total_loss
 from denoise_core.plans import LossPlan
 
@@ -81,15 +80,6 @@ def _gradient(loss: Loss, pred_BL: Tensor, target_BL: Tensor) -> tuple[float, Te
     return value.item(), gradient_BL
 
 
-def _best(work: Callable[[], object], repeats: int) -> float:
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
-
-
 def measure(batch: int, repeats: int) -> dict[str, Any]:
     """Both ways on the same batch, and the whole loss of the seed's recipe beside them."""
     plan, weights_L = LossPlan(), torch.full((601,), 200.0)
@@ -105,8 +95,8 @@ def measure(batch: int, repeats: int) -> dict[str, Any]:
         return total_loss(p, t, plan, weights_L, STEP_NM, ROI_L)[0]
 
     (value, gradient_BL), (expected, expected_BL) = (_gradient(f, pred_BL, target_BL) for f in (ours, loop))
-    ours_s = _best(lambda: _gradient(ours, pred_BL, target_BL), repeats)
-    loop_s = _best(lambda: _gradient(loop, pred_BL, target_BL), max(1, repeats // 3))
+    ours_s = best(lambda: _gradient(ours, pred_BL, target_BL), repeats)
+    loop_s = best(lambda: _gradient(loop, pred_BL, target_BL), max(1, repeats // 3))
     return {
         "benchmark": "losses",
         "what": "dip loss, forward and backward, one core",
@@ -114,7 +104,7 @@ def measure(batch: int, repeats: int) -> dict[str, Any]:
         "dip_loss_s": ours_s,
         "loop_s": loop_s,
         "speedup": loop_s / ours_s,
-        "total_loss_s": _best(lambda: _gradient(whole, pred_BL, target_BL), repeats),
+        "total_loss_s": best(lambda: _gradient(whole, pred_BL, target_BL), repeats),
         "value": value,
         "value_difference": abs(value - expected),
         "largest_gradient_difference": float((gradient_BL - expected_BL).abs().max()),
