@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from study_core.gates import GateRecord
-from study_core.report.blocks import markdown_table
+from study_core.markdown import markdown_table
 from tasks.signing import PublicKey
 from tasks.terminal import printable
 
