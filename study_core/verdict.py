@@ -25,8 +25,13 @@ def changed_thresholds(used: BaseModel, standard: BaseModel) -> tuple[str, ...]:
 
 def under(changed: Sequence[str]) -> str:
     """The end of a verdict's sentence that names changed thresholds, the first few of them; empty where none is."""
+    return f"; under changed thresholds: {few(changed)}" if changed else ""
+
+
+def few(changed: Sequence[str]) -> str:
+    """The first few of changed thresholds, and how many there are beside them."""
     more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
-    return f"; under changed thresholds: {', '.join(changed[:MOST_NAMED])}{more}" if changed else ""
+    return f"{', '.join(changed[:MOST_NAMED])}{more}"
 
 
 PRODUCTION = "production"

@@ -41,6 +41,9 @@ class Blessing(BaseModel):
     model_sha256: str
     replaces: str | None
     channel: str = DEFAULT
+    other_data: str = (
+        ""  # what the model that it replaces was judged on, where the plan let the channel go on with this
+    )
     verdict: Verdict
     incumbent_score: float | None
     report: str

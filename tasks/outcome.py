@@ -121,15 +121,15 @@ def ship(
             approved_by=signer,
         )  # fmt: skip
     except promotion.PromotionRefused as refusal:
-        return _withheld(run, NOT_SHIPPED, str(refusal), told)
+        return _withheld(run, NOT_SHIPPED, str(refusal), told, verdict.under())
     told()
     return conclude(run, f"{verdict.sentence()}; in production as {promotion.told(shipped)}")
 
 
-def _withheld(run: Run, name: str, message: str, told: Callable[[], None]) -> State[Any]:
+def _withheld(run: Run, name: str, message: str, told: Callable[[], None], aside: str = "") -> State[Any]:
     run.event("withheld", message)
     told()
-    return failed(run, name, message)
+    return failed(run, name, f"{message}{aside}")
 
 
 def claim(run: Run, source: str) -> str | None:

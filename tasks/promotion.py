@@ -16,8 +16,8 @@ from tasks.provenance import artifacts_root
 from tasks.run import Run
 
 SIGN_OFF = (
-    "To sign it off, run it again with your name in the plan (approval.by), or with approval.ask, and answer on the "
-    "run's page; nothing is trained twice"
+    "what passed under changed thresholds ships only with a named person's sign-off: run it again with your name in "
+    "the plan (approval.by), or with approval.ask and answer on the run's page; nothing is trained twice"
 )
 
 
@@ -43,7 +43,7 @@ def ship(
     if reason := verdict.facts.get("may_not_ship"):
         raise PromotionRefused(str(reason))
     if verdict.changed_thresholds and not approved_by:
-        raise PromotionRefused(f"{verdict.sentence()}: ships only with a named person's sign-off. {SIGN_OFF}")
+        raise PromotionRefused(SIGN_OFF)
     candidate = Path(verdict.candidate)
     if sha256_of(candidate) != verdict.candidate_sha256:
         raise PromotionRefused(f"{candidate}: changed since it was judged; audit it again")
@@ -63,6 +63,7 @@ def ship(
             model_sha256=verdict.candidate_sha256,
             replaces=current.id if current else None,
             channel=run.channel or DEFAULT,
+            other_data=str(before or ""),
             verdict=verdict,
             incumbent_score=incumbent.score if incumbent else None,
             report=str(report),
@@ -84,7 +85,8 @@ def ship(
 def told(blessed: Blessing) -> str:
     """What was shipped where, what it replaced, and who signed it off."""
     signed = f", signed off by {blessed.approved_by}" if blessed.approved_by else ""
-    return f"{blessed.id}, channel {blessed.channel}, replacing {blessed.replaces or 'nothing'}{signed}"
+    before = f", which was judged on other data ({blessed.other_data})" if blessed.other_data else ""
+    return f"{blessed.id}, channel {blessed.channel}, replacing {blessed.replaces or 'nothing'}{before}{signed}"
 
 
 def _kept(candidate: Path, folder: Path) -> Path:

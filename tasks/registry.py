@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from study_core.verdict import few
 from tasks import blessings, promotion
 from tasks.terminal import Json, call, group, printable
 
@@ -47,7 +48,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         "missing" if row["score"] is None else f"{row['score']:.5g}",
         data or "not recorded",
         row["panel_sha256"][:8],
-        f"CHANGED: {', '.join(changed)}" if changed else "the study's own",
+        f"CHANGED: {few(changed)}" if changed else "the study's own",
         ", ".join(part for part in signed if part),
         row["replaces"] or "nothing",
         "in production" if row["production"] else "",

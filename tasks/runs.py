@@ -25,6 +25,7 @@ from tasks.provenance import artifacts_root
 from tasks.terminal import Json
 
 VERDICTS = ("verdict.json", "hub/verdict.json")  # the second: a study that keeps its records in a hub
+REGISTRIES = "registry"  # beside the studies: its folders have logs too, and are no runs
 OPEN, COMPLETED, SHIPPED = "open", "Completed", "shipped"
 
 
@@ -150,7 +151,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def all_runs(study: str = "") -> list[RunFacts]:
     """Every run below the artifacts, or every run of a study; the newest first."""
     logs = artifacts_root().glob(f"{study or '*'}/*/audit.jsonl")
-    return sorted((RunFacts(log.parent) for log in logs), key=lambda run: run.began, reverse=True)
+    found = (RunFacts(log.parent) for log in logs if log.parent.parent.name != REGISTRIES)
+    return sorted(found, key=lambda run: run.began, reverse=True)
 
 
 def named(what: str) -> RunFacts:

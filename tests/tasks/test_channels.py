@@ -97,7 +97,8 @@ def test_a_person_who_names_the_channel_lets_it_go_on_with_other_data_and_it_is_
     assert blessings.blessing("denoise", own).replaces is None
     second = shipped(run, tmp_path, "next", OTHER_PANEL, channel="corpus", score=1.0)
     blessed = blessings.blessing("denoise", second)
-    assert (blessed.replaces, blessed.channel) == (first, "corpus")
+    assert (blessed.replaces, blessed.channel, blessed.other_data) == (first, "corpus", str(REAL))
+    assert f"which was judged on other data ({REAL})" in promotion.told(blessed)
     row = blessed.verdict.gates[-1]
     assert (row.gate, row.state) == ("production", "vacuous"), "nothing was compared, and nothing counts as compared"
     assert "another panel" in row.vacuous

@@ -13,6 +13,7 @@ from deployments.comparing import own_blocks
 from study_core.report.blocks import Table
 from tasks import cli, compare
 from tasks.audit_log import AuditLog
+from tasks.provenance import artifacts_root
 from tasks.runs import RunFacts, all_runs, named, table
 
 Make = Callable[..., RunFacts]
@@ -52,6 +53,7 @@ def test_the_list_tells_runs_apart_and_shows_refusals(make: Make, capsys: pytest
     make("aaaa1111", gate("m", 2.0), label="first", corpus="data/mini", score=52.25, shipped=True)
     make("bbbb2222", gate("m", 0.5), label="strict", corpus="data/nostoc", state="GateFailed", end="FAILED gate skill")
     make("cccc3333", study="panel-qa", end="")
+    AuditLog(artifacts_root() / "registry" / "denoise").append("registry", "Registry of denoise")  # no run
     rows = table(all_runs())
     assert [(row["run"][-8:], row["label"], row["corpus"], row["state"]) for row in rows] == [
         ("cccc3333", "", "", "open"), ("bbbb2222", "strict", "nostoc", "GateFailed"),

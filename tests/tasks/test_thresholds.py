@@ -39,6 +39,7 @@ def test_unattended_it_ends_as_refused_and_says_how_to_sign_off(run: Run, tmp_pa
     assert (state.type.value, state.name) == ("FAILED", "PromotionRefused")
     for word in (CHANGED[0], "approval.by", "approval.ask"):
         assert word in str(state.message)
+    assert str(state.message).count(CHANGED[0]) == 1
     assert blessings.production("study") is None
     assert [record["kind"] for record in run.log.records()][-2:] == ["withheld", "closed"]
 
