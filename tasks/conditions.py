@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Generic, Literal, TypeVar
 
-from prefect.futures import PrefectFuture
-
 from study_core.errors import BadInput
 from study_core.job import Receipt
-from tasks.dispatch import Ask, Cluster, JobLost, job
+from tasks.dispatch import Ask, Cluster, Future, JobLost
 from tasks.slurm.dispatcher import Job
 
 R = TypeVar("R", bound=Receipt)
@@ -79,10 +77,13 @@ def ended(cluster: Cluster, conditions: Sequence[Condition[Any]]) -> Iterator[Co
     Raises:
         ValueError: some wait for one another, or for a condition that is not among them.
     """
-    waiting, under_way = list(conditions), dict[PrefectFuture[Any], tuple[Condition[Any], Ask[Any]]]()
-    ends: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
+    waiting, open_ = list(conditions), set(conditions)  # an end is one once the caller is through with it
+    under_way: dict[Future, tuple[Condition[Any], Ask[Any]]] = {}
+    ends: SimpleQueue[Future] = SimpleQueue()
     while waiting or under_way:
-        ready = [one for one in waiting if all(before.state for before in (*one.needs, *one.after))]
+        ready = [
+            one for one in waiting if all(before.state and before not in open_ for before in (*one.needs, *one.after))
+        ]
         waiting = [one for one in waiting if one not in ready]
         asks = {one: asked for one in ready if (asked := _put(cluster, one)) is not None}
         for host in dict.fromkeys(one.inside for one in asks):
@@ -91,11 +92,13 @@ def ended(cluster: Cluster, conditions: Sequence[Condition[Any]]) -> Iterator[Co
             for one, sent in zip(group, jobs, strict=True):
                 one.job = sent
                 one.begun(sent.key in cluster.reused)
-                future = job.submit(cluster, sent)
+                future = cluster.begin(sent)
                 under_way[future] = one, asks[one]
                 future.add_done_callback(ends.put)
-        if len(asks) < len(ready):
-            yield from (one for one in ready if one not in asks)
+        if unasked := [one for one in ready if one not in asks]:
+            for one in unasked:
+                yield one
+                open_.discard(one)
             continue  # they may be all that others waited for
         if not under_way:
             raise ValueError(f"waiting for what never ends: {', '.join(one.name for one in waiting)}")
@@ -103,6 +106,7 @@ def ended(cluster: Cluster, conditions: Sequence[Condition[Any]]) -> Iterator[Co
             one, asked = under_way.pop(future)
             _receive(cluster, one, asked, future)
             yield one
+            open_.discard(one)
 
 
 def receipts(conditions: Sequence[Condition[R]]) -> tuple[R, ...]:
@@ -127,7 +131,7 @@ def _put(cluster: Cluster, one: Condition[R]) -> Ask[R] | None:
     return asked
 
 
-def _receive(cluster: Cluster, one: Condition[R], asked: Ask[R], future: PrefectFuture[dict[str, Any]]) -> None:
+def _receive(cluster: Cluster, one: Condition[R], asked: Ask[R], future: Future) -> None:
     try:
         result = future.result()
     except JobLost as lost:  # is in the log already

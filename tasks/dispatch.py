@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
+from prefect.futures import PrefectFuture
 from prefect.runtime import deployment, task_run
 
 from study_core.job import Receipt, Request, receipt_type, received
@@ -31,6 +32,7 @@ __all__ = ["Ask", "Cluster", "JobLost", "JobSpec", "job", "on_cluster"]
 
 Q = TypeVar("Q", bound=Request)
 R = TypeVar("R", bound=Receipt)
+Future = PrefectFuture[dict[str, Any]]
 
 WITHDRAW_S = 15.0  # Prefect kills a cancelled run's process after 30
 
@@ -131,6 +133,10 @@ class Cluster:
             for orphan in door.sweep():
                 self.run.event("orphan", f"Cancelled orphan {orphan.name} of a run that died", key=orphan.key)
         return jobs
+
+    def begin(self, sent: Job) -> Future:
+        """Wait for a sent job beside others; shown as one task run."""
+        return job.submit(self, sent)
 
     def known(self, asked: Ask[R]) -> R | None:
         """The receipt of a job that was done before, by this code on these inputs; None where there is none."""

@@ -63,7 +63,7 @@ def measure(cluster: Cluster, study: Study, windows: Content, dropped_share: flo
         )
         return Ask(concept_eval, request, name, "concept_eval")
 
-    evaluated = Condition(evaluation, name, needs=[smoked, *layers, *scans, *sensed])
+    evaluated = Condition(evaluation, name, needs=[smoked, *layers, *scans])
     every: list[Condition[Any]] = [smoked, *stores.values(), *layers, *scans, *sensed, evaluated]
     _all(cluster, every)
     by_source = {source: receipts(found) for source, found in trained.items()}

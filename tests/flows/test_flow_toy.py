@@ -62,40 +62,6 @@ def run(house: Path, text: str, *, code: int = 0, margin: float = 0.0, by: str =
     return dict(json.loads(gated(house, "run", "toy", "--plan", plan, "--json", code=code)))
 
 
-def test_one_lost_condition_costs_those_that_need_it(house: Path) -> None:
-    """Six texts as one array: one is spoilt, one's counts are unusable, one is never asked for; all others end."""
-    plan: dict[str, Any] = {"spoilt": ["b"], "unwanted": ["c"], "unasked": ["d"], "texts": []}
-    for name in "abcdef":
-        (house / f"{name}.txt").write_text(f"words of {name}")
-        plan["texts"].append(str(house / f"{name}.txt"))
-    gated(house, "run", "toy/each", "--plan", json.dumps(plan))
-    (folder,) = (house / "artifacts" / "toy-each").glob("*-*")
-    ends = json.loads((folder / "ends.json").read_text())
-    how = {name: (state, reason) for name, state, reason in ends}
-    assert len(ends) == len(how) == 13
-    assert {name for name, (state, _) in how.items() if state == "done"} == {
-        "count-a", "count-e", "count-f", "again-count-a", "again-count-e", "again-count-f", "last",
-    }  # fmt: skip
-    lost, unwanted, unasked = how["count-b"], how["count-c"], how["count-d"]
-    assert lost[0] == unwanted[0] == "lost"
-    assert "b.txt" in lost[1]
-    assert unwanted[1].endswith("nobody wants this")
-    assert unasked == ("skipped", "nobody asks for it")
-    assert [how[f"again {name}"] for name in "bcd"] == [
-        ("skipped", "it needs count-b, which was lost"),
-        ("skipped", "it needs count-c, which was lost"),
-        ("skipped", "it needs count-d, which was skipped"),
-    ]
-    events = [json.loads(line) for line in (folder / "audit.jsonl").read_text().splitlines()]
-    sent = [event["data"] for event in events if event["kind"] == "job-submitted"]
-    places = (house / "artifacts" / "jobs" / "submissions").iterdir()
-    arrays = [len(json.loads((place / "submission.json").read_text())["members"]) for place in places]
-    assert (len(sent), max(arrays)) == (8, 5), "what is ready together is one array; the last asks what count-a did"
-    order = [name for name, *_ in ends]
-    assert order.index("last") > max(order.index(f"count-{name}") for name in "abcdef")
-    assert {event["text"] for event in events if event["kind"] == "skip"} >= {"count-d skipped: nobody asks for it"}
-
-
 def test_a_tenant_is_a_matter_of_new_files(house: Path) -> None:
     first = run(house, "a b a c")
     assert [record["passed"] for record in first["gates"]] == [True, True, True]
