@@ -20,12 +20,11 @@ from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
 from study_core.files import place, place_tree, sha256_of, write_json, write_text
 from study_core.job import received
-from study_core.paths import below
 from tasks.denoise import steps
-from tasks.denoise.inputs import BEST, fold_data
+from tasks.denoise.inputs import BEST, campaign_root, fold_data
 from tasks.denoise.parameters import CrossValidationPlan
 from tasks.dispatch import Ask, Cluster, JobLost, job
-from tasks.run import Run, artifacts_root
+from tasks.run import Run
 from tasks.slurm.dispatcher import Job
 
 AUDIT_LOG = "auditing_manifest.log"
@@ -112,15 +111,11 @@ def _checkpoint(root: Path, number: int) -> Path:
     return root / "checkpoints" / _name(number) / BEST
 
 
-def _root(plan: CrossValidationPlan) -> Path:
-    return below(artifacts_root(), plan.output_root) if plan.output_root else artifacts_root()
-
-
 def _fold(number: int, recipe: TrainingPlan, plan: CrossValidationPlan, corpus: Corpus) -> Fold:
     """A fold with its manifests counted and checked."""
     manifests = fold_data(corpus, number)
     asked = steps.fold_training(number, recipe, corpus, manifests, plan.where.device)
-    return Fold(number, asked, corpus, manifests, _root(plan), plan.where.device)
+    return Fold(number, asked, corpus, manifests, campaign_root(corpus, plan.output_root), plan.where.device)
 
 
 def _numbers(plan: CrossValidationPlan, corpus: Corpus) -> list[int]:
@@ -155,7 +150,7 @@ def earlier(cluster: Cluster, recipe: TrainingPlan, plan: CrossValidationPlan, c
     """
     found = []
     for number in sorted(set(fold_numbers(corpus.captures, corpus.study)) - set(_numbers(plan, corpus))):
-        if not _checkpoint(_root(plan), number).exists():
+        if not _checkpoint(campaign_root(corpus, plan.output_root), number).exists():
             continue  # before its manifests are made: a first fold has no others
         fold = _fold(number, recipe, plan, corpus)
         fold.trained = cluster.known(fold.asked)

@@ -26,8 +26,9 @@ from denoise_core.corpus.usable import verify_training
 from denoise_core.estimate import available_memory, gigabytes, memory, verify_memory
 from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
-from study_core.files import copy, read_json, sha256_of
+from study_core.files import copy, peek_json, read_json, sha256_of
 from study_core.job import Content
+from study_core.paths import below
 from study_core.plan import changed
 from tasks import promotion
 from tasks.denoise.parameters import trains_full_size
@@ -128,6 +129,22 @@ def differences(plan: TrainingPlan) -> list[str]:
     return recipes.difference(plan, recipes.named(seed))
 
 
+def campaign_root(corpus: Corpus, output_root: str = "") -> Path:
+    """Where a campaign's files lie under the runbook's names: `artifacts/`, or a folder below it that was asked for.
+
+    Those of another corpus are never written over: then they lie in `artifacts/corpora/<name>-<hash>`, and a folder
+    that was asked for is a BadInput.
+    """
+    root = below(artifacts_root(), output_root) if output_root else artifacts_root()
+    placed = [peek_json(path) for path in sorted(root.glob(f"checkpoints/*/{Path(BEST).with_suffix('.json')}"))]
+    if all(one is None or one.get("corpus") == corpus.sha256 for one in placed):
+        return root
+    if output_root:
+        raise BadInput("holds folds of another corpus", file=root, remedy="name another output_root")
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", corpus.root.resolve().name)[:40].strip("-")
+    return root / "corpora" / f"{name}-{corpus.sha256[:8]}"
+
+
 def existing_start(run: Run, checkpoint: str | None, fold: int, corpus: Corpus) -> Path | None:
     """The warm start's checkpoint: the file asked for, else the fold's in `checkpoints/prod/`, else None.
 
@@ -137,7 +154,7 @@ def existing_start(run: Run, checkpoint: str | None, fold: int, corpus: Corpus) 
     if checkpoint:
         return checkpoint_file(checkpoint, corpus)
     name = f"checkpoints/prod/Track_H_fold_{fold:02d}/{BEST}"
-    for path in (artifacts_root() / name, ROOT / name):
+    for path in dict.fromkeys((campaign_root(corpus) / name, artifacts_root() / name, ROOT / name)):
         if not path.exists():
             continue
         receipt = receipt_of(path)

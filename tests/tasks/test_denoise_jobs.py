@@ -12,6 +12,9 @@ from denoise_core import recipes
 from denoise_core.corpus.store import Corpus, corpus_of, open_corpus
 from denoise_core.corpus.study import Study
 from denoise_core.model.checkpoints import save_linear, save_plain
+from deployments.tenancy import Asked
+from deployments.tenants.denoise import FOLD_02
+from deployments.tenants.denoise import steps as steps_of
 from study_core.errors import BadInput
 from study_core.files import sha256_of, write_json
 from study_core.paths import plain
@@ -111,3 +114,45 @@ def test_a_file_that_is_no_checkpoint_is_refused_before_a_job_is_sent(
         with pytest.raises(BadInput) as error:
             asked([str(good.parent)], corpus)
         assert error.value.file == good.parent / name
+
+
+def test_folds_of_another_corpus_are_never_written_over(
+    run: Run, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts = run.folder.parents[1]
+    other = corpus_of(corpus.captures[:80], corpus.spectra_NL[:80], corpus.wavelength_nm, corpus.root)
+
+    def placed(root: Path, of: Corpus) -> Path:
+        best = root / "checkpoints" / "prod" / "Track_H_fold_02" / inputs.BEST
+        beside = root / "checkpoints" / "Track_H_fold_02" / inputs.BEST
+        for path in (best, beside):
+            save_linear(path, {"kind": "f", "corpus": of.sha256})
+            write_json(
+                path.with_suffix(".json"), {"sha256": sha256_of(path), "corpus": of.sha256, "path": str(of.root)}
+            )
+        return best
+
+    assert inputs.campaign_root(corpus) == artifacts, "the first corpus has the runbook's own names"
+    first = placed(artifacts, corpus)
+    assert inputs.campaign_root(corpus) == artifacts
+    apart = inputs.campaign_root(other)
+    assert apart == artifacts / "corpora" / f"mini-corpus-{other.sha256[:8]}"
+    assert inputs.existing_start(run, None, 2, other) is None
+    second = placed(apart, other)
+    assert inputs.existing_start(run, None, 2, other) == second
+    assert inputs.existing_start(run, None, 2, corpus) == first
+    assert inputs.campaign_root(other, "mine") == artifacts / "mine"
+    placed(artifacts / "mine", corpus)
+    with pytest.raises(BadInput, match="holds folds of another corpus; name another output_root"):
+        inputs.campaign_root(other, "mine")
+
+
+def test_the_main_job_finds_a_fold_that_stands_apart(run: Run, corpus: Corpus) -> None:
+    artifacts = run.folder.parents[1]
+    asked = Asked(str(corpus.root), artifacts, Path("/"))
+    best = artifacts / "corpora" / "x-12345678" / FOLD_02
+    save_linear(best, {"kind": "f"})
+    write_json(best.with_suffix(".json"), {"path": str(corpus.root.resolve())})
+    assert [step.deployment for step in steps_of(asked)] == ["act-of-god/warm-start"]
+    write_json(best.with_suffix(".json"), {"path": "/another"})
+    assert [step.deployment for step in steps_of(asked)] == ["cross-validation/five-fold", "act-of-god/warm-start"]
