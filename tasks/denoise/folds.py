@@ -21,7 +21,7 @@ from study_core.errors import BadInput
 from study_core.files import place, place_tree, sha256_of, write_json, write_text
 from study_core.job import received
 from tasks.denoise import steps
-from tasks.denoise.inputs import BEST, campaign_root, fold_data
+from tasks.denoise.inputs import BEST, campaign_root, claimed_root, fold_data
 from tasks.denoise.parameters import CrossValidationPlan
 from tasks.dispatch import Ask, Cluster, JobLost, job
 from tasks.run import Run
@@ -126,6 +126,7 @@ def _numbers(plan: CrossValidationPlan, corpus: Corpus) -> list[int]:
 def prepare(run: Run, recipe: TrainingPlan, plan: CrossValidationPlan, corpus: Corpus) -> list[Fold]:
     """Write and check every fold's manifests before anything is submitted."""
     folds = []
+    claimed_root(run, corpus, plan.output_root)
     for number in _numbers(plan, corpus):
         opening = [_stamped(f"Starting fold_{number:02d}"), _stamped("Generating manifests")]
         run.event("fold", f"fold_{number:02d}: Generating manifests", fold=number)

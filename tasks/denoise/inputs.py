@@ -26,7 +26,7 @@ from denoise_core.corpus.usable import verify_training
 from denoise_core.estimate import available_memory, gigabytes, memory, verify_memory
 from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
-from study_core.files import copy, peek_json, read_json, sha256_of
+from study_core.files import copy, create_json, peek_json, read_json, sha256_of
 from study_core.job import Content
 from study_core.paths import below
 from study_core.plan import changed
@@ -37,6 +37,7 @@ from tasks.run import Run, artifacts_root, logger
 from tasks.slurm.profiles import load_profile
 
 BEST = "mamba_tiny_uv_best.pt"
+OWNER = "checkpoints/corpus.json"  # below a campaign's folder: whose it is
 TENANT = "denoise"  # whose models its runs ship
 
 
@@ -129,6 +130,17 @@ def differences(plan: TrainingPlan) -> list[str]:
     return recipes.difference(plan, recipes.named(seed))
 
 
+def claimed_root(run: Run, corpus: Corpus, output_root: str) -> Path:
+    """`campaign_root`, taken by this corpus for good: two campaigns that start at once get a folder each."""
+    root = campaign_root(corpus, output_root)
+    (root / OWNER).parent.mkdir(parents=True, exist_ok=True)
+    create_json(root / OWNER, {"corpus": corpus.sha256, "path": str(corpus.root)})
+    root = campaign_root(corpus, output_root)  # somebody else's, where they were a moment faster
+    if root != artifacts_root():
+        run.event("folder", f"The campaign's files lie in {root}")
+    return root
+
+
 def campaign_root(corpus: Corpus, output_root: str = "") -> Path:
     """Where a campaign's files lie under the runbook's names: `artifacts/`, or a folder below it that was asked for.
 
@@ -136,7 +148,8 @@ def campaign_root(corpus: Corpus, output_root: str = "") -> Path:
     that was asked for is a BadInput.
     """
     root = below(artifacts_root(), output_root) if output_root else artifacts_root()
-    placed = [peek_json(path) for path in sorted(root.glob(f"checkpoints/*/{Path(BEST).with_suffix('.json')}"))]
+    receipts = sorted(root.glob(f"checkpoints/*/{Path(BEST).with_suffix('.json')}"))
+    placed = [peek_json(path) for path in (root / OWNER, *receipts)]
     if all(one is None or one.get("corpus") == corpus.sha256 for one in placed):
         return root
     if output_root:

@@ -147,6 +147,15 @@ def test_folds_of_another_corpus_are_never_written_over(
         inputs.campaign_root(other, "mine")
 
 
+def test_two_campaigns_that_start_at_once_get_a_folder_each(run: Run, corpus: Corpus) -> None:
+    other = corpus_of(corpus.captures[:80], corpus.spectra_NL[:80], corpus.wavelength_nm, corpus.root)
+    first, second = inputs.claimed_root(run, corpus, ""), inputs.claimed_root(run, other, "")
+    assert first == run.folder.parents[1]
+    assert second == first / "corpora" / f"mini-corpus-{other.sha256[:8]}", "before either has placed anything"
+    assert str(second) in run.log.records()[-1]["text"]
+    assert (inputs.claimed_root(run, corpus, ""), inputs.claimed_root(run, other, "")) == (first, second)
+
+
 def test_the_main_job_finds_a_fold_that_stands_apart(run: Run, corpus: Corpus) -> None:
     artifacts = run.folder.parents[1]
     asked = Asked(str(corpus.root), artifacts, Path("/"))
