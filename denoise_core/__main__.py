@@ -20,6 +20,7 @@ from denoise_core.import_command import import_files
 from study_core.cli import GATE_FAILED, Json, console, quiet, run
 from study_core.errors import BadInput
 from study_core.paths import below
+from study_core.plan import changed
 
 if TYPE_CHECKING:
     from denoise_core.plans import TrainingPlan
@@ -79,6 +80,7 @@ def train(
     plan: Annotated[
         str, typer.Option(help="Named plan, or a JSON file of options over act_of_god_mini (over another by its name).")
     ] = "act_of_god_mini",
+    epochs: Annotated[int | None, typer.Option(min=1, help="So many epochs at most, instead of the plan's.")] = None,
     kind: Annotated[str, typer.Option(help="Linear filter: f, g or lmmse.")] = "f",
     train_manifest: Annotated[Path | None, typer.Option(help="Default: the corpus's manifest_train.csv.")] = None,
     val_manifest: Annotated[Path | None, typer.Option(help="Default: the corpus's validation_panel.csv.")] = None,
@@ -95,6 +97,8 @@ def train(
     if method not in ("mamba", "linear"):
         raise BadInput(f"no method {method!r}", remedy="mamba or linear")
     chosen = _plan(plan)
+    if epochs is not None:
+        chosen = changed(chosen, {"optimiser": {"epochs": epochs}})
     if init_checkpoint is not None and not init_checkpoint.exists():
         raise BadInput("no such checkpoint", file=init_checkpoint, remedy="check the path")
     opened = open_corpus(corpus)
@@ -271,13 +275,13 @@ def replay(
 
 
 def _show(audit: Any) -> None:
+    from denoise_core.report.labels import gate_row
+
     table = Table(title="Readiness gates")
-    for column in ("gate", "metric", "needs", "value", "verdict"):
+    for column in ("gate", "measure", "needs", "value", "verdict"):
         table.add_column(column)
     for result in audit.gates:
-        value = "missing" if result.value is None else f"{result.value:.6g}"
-        needs = f"{result.comparison} {result.threshold}"
-        table.add_row(str(result.gate), escape(result.metric), needs, value, "pass" if result.passed else "FAIL")
+        table.add_row(*map(escape, gate_row(result)), "pass" if result.passed else "FAIL")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     for result in audit.gates:
         if result.gate == "integrity" and not result.passed:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,15 @@ def planned(plan: str, changes: Sequence[str] = ()) -> dict[str, Any]:
                 raise ValueError(f"--set {change}: {section} is no section of the plan; see the deployment's form")
         place[name] = yaml.safe_load(value)
     return made
+
+
+def shortened(job: Job, epochs: int) -> Job:
+    """A main job whose trainings end after so many epochs. ValueError where it has no such thing."""
+    if job.deployment or not job.tenant.epochs:
+        known = ", ".join(name for name, tenant in tenants().items() if tenant.epochs)
+        raise ValueError(f"--epochs: only for the main jobs of {known}; name the field by --set FIELD=VALUE")
+    plan = planned(json.dumps(job.asked.plan), [f"{job.tenant.epochs}={epochs}"])
+    return replace(job, asked=replace(job.asked, plan=plan, epochs=epochs))
 
 
 def job_for(what: str, corpus: str, plan: Mapping[str, Any]) -> Job:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deployments import server
-from deployments.asking import Job, check, job_for, make_corpus, planned
+from deployments.asking import Job, check, job_for, make_corpus, planned, shortened
 from deployments.house import House, house
 from deployments.server import Address
 from deployments.telling import Terminal
@@ -38,6 +38,9 @@ def run(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="One field of it: gates.psnr_mean_min=60; again for another.")
     ] = None,
+    epochs: Annotated[
+        int, typer.Option("--epochs", min=0, show_default=False, help="End every training of a main job after so many.")
+    ] = 0,
     port: Port = 0,
     as_json: Json = False,
 ) -> int:
@@ -48,6 +51,8 @@ def run(
     1 refused, 2 input that cannot be used, 3 ended without a verdict.
     """
     job = job_for(what, corpus, planned(plan, changes or ()))
+    if epochs:
+        job = shortened(job, epochs)
     check(job)
     from deployments.following import main_job  # Prefect takes a second: not before a wrong call was refused
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from deployments.tenancy import Tenant
     from deployments.watching import Ended
+    from study_core.gates import GateRecord
 
 VERDICT = "verdict.json"
 
@@ -51,7 +53,7 @@ def tell(terminal: Terminal, tenant: Tenant, folder: Path | None, ended: Ended) 
     if folder is not None and tenant.tell is not None:
         tenant.tell(folder, terminal.console)
     elif folder is not None and (folder / VERDICT).exists():
-        show_verdict(terminal.console, folder)
+        show_verdict(terminal.console, folder, tenant.row)
     if folder is not None:
         for name in tenant.files:
             if (folder / name).exists():
@@ -68,16 +70,24 @@ def result(folder: Path | None, ended: Ended) -> Mapping[str, object]:
     return {"run": ended.id, "name": ended.name, "state": ended.state, "message": ended.message}
 
 
-def show_verdict(console: Console, folder: Path) -> None:
-    """The gate table, in the words of the report."""
+def show_verdict(console: Console, folder: Path, where: str = "") -> None:
+    """The gate table; `where`: the tenant's function that says a row in the words and units of its report."""
     from study_core.verdict import read_verdict
 
     verdict = read_verdict(folder / VERDICT)
+    say = _plain
+    if where:
+        module, _, function = where.partition(":")
+        say = getattr(importlib.import_module(module), function)
     table = Table(title=verdict.sentence())
-    for column in ("gate", "metric", "needs", "value", "verdict"):
+    for column in ("gate", "measure", "needs", "value", "verdict"):
         table.add_column(column)
-    for row in verdict.table():
-        value = "missing" if row["value"] is None else f"{row['value']:.5g}"
-        colour = "green" if row["verdict"] == "pass" else "red"
-        table.add_row(row["gate"], escape(row["metric"]), row["needs"], value, f"[{colour}]{row['verdict']}[/{colour}]")
+    for record in verdict.gates:
+        colour = "green" if record.passed else "red"
+        table.add_row(*map(escape, say(record)), f"[{colour}]{record.state}[/{colour}]")
     console.print(table)
+
+
+def _plain(record: GateRecord) -> tuple[str, str, str, str]:
+    value = "missing" if record.value is None else f"{record.value:.5g}"
+    return record.gate, record.name, record.needs, value

@@ -39,6 +39,7 @@ class Asked:
     artifacts: Path
     root: Path  # of the project
     plan: Mapping[str, Any] = field(default_factory=dict)  # for the run that gives the verdict, over its defaults
+    epochs: int = 0  # of every training of it; 0: the recipes' own
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ class Tenant:
     tell: Callable[[Path, Console], None] | None = None
     # `package.module:function` that adds to a comparison of its runs: (name of each → folder, project) → blocks.
     compared: str = ""
+    # `package.module:function`: a gate's record in the report's words and units, for the table on the terminal.
+    row: str = ""
+    epochs: str = ""  # which field of the main job's plan `gated run --epochs` sets
     # Named at the end where they exist.
     files: Sequence[str] = ("report.html", "auditors_bundle.zip", "audit.jsonl")
     importer: str = ""  # package.module:function, a command that brings other people's files in: gated import

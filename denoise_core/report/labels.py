@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from denoise_core.evaluation.controls import LEFT_OUT
 from denoise_core.evaluation.thresholds import GATES
+from study_core.gates import GateRecord
 
 CANDIDATE = "candidate"
 PRODUCTION = "in production"
@@ -87,6 +88,15 @@ def gate_metric(gate: Mapping[str, Any]) -> str:
     where = [group_label(str(value)) for value in (gate.get("slice") or {}).values()]
     where += [f"over {gate['against']}"] if gate.get("against") else []
     return ", ".join([metric_label(str(gate["metric"])).text, *where])
+
+
+def gate_row(record: GateRecord) -> tuple[str, str, str, str]:
+    """A gate's record as a terminal shows it, as the report has it: gate, measure, what it needs, value with unit."""
+    label = metric_label(record.metric)
+    needs = NO_VALUE if record.threshold is None else f"{record.comparison} {number(record.threshold, label)}"
+    shown = gate_label(record.gate), gate_metric(record.model_dump()), needs, number(record.value, label)
+    gate, metric, needs, value = (text.replace(NO_BREAK, " ") for text in shown)
+    return gate, metric, needs, value
 
 
 def number(value: Any, label: Label, *, signed: bool = False) -> str:

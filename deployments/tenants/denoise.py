@@ -13,7 +13,8 @@ FOLD_02 = "checkpoints/prod/Track_H_fold_02/mamba_tiny_uv_best.pt"
 def steps(asked: Asked) -> Iterator[Step]:
     """The warm start begins at fold 02 of the same corpus."""
     if _needs_fold(asked):
-        yield Step("cross-validation/five-fold", {"corpus": asked.corpus, "folds": [2]})
+        short = {"epochs": asked.epochs} if asked.epochs else {}
+        yield Step("cross-validation/five-fold", {"corpus": asked.corpus, "folds": [2], **short})
     yield Step("act-of-god/warm-start", {"corpus": asked.corpus, **asked.plan})
 
 
@@ -38,12 +39,12 @@ def _given(asked: Asked, section: str, name: str) -> str:
 
 def _trained(asked: Asked) -> bool:
     """Whether fold 02 of this corpus is there already; a file that no campaign of ours placed counts as well."""
-    checkpoint = asked.artifacts / FOLD_02
-    receipt = checkpoint.with_suffix(".json")
-    if not checkpoint.exists() or not receipt.exists():
-        return checkpoint.exists()
-    made_on: str = json.loads(receipt.read_text())["path"]
-    return made_on == str((asked.root / asked.corpus).resolve())
+    here = str((asked.root / asked.corpus).resolve())
+    for checkpoint in (asked.artifacts / FOLD_02, *asked.artifacts.glob(f"corpora/*/{FOLD_02}")):
+        receipt = checkpoint.with_suffix(".json")
+        if checkpoint.exists() and (not receipt.exists() or json.loads(receipt.read_text())["path"] == here):
+            return True
+    return False
 
 
 TENANT = Tenant(
@@ -62,6 +63,8 @@ TENANT = Tenant(
         make=("-m", "denoise_core", "corpus", "--out", "{corpus}", "--size", "mini", "--seed", "1"),
         check=check,
     ),
+    epochs="training.changes.optimiser.epochs",
+    row="denoise_core.report.labels:gate_row",
     compared="denoise_core.report.comparison:blocks",
     files=("report.html", "auditors_bundle.zip", "final_analytics/panel_eval", "audit.jsonl"),
     importer="denoise_core.import_command:import_files",

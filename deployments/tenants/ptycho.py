@@ -31,5 +31,6 @@ TENANT = Tenant(
     served=(Served("flows.ptycho.study:dose_overlap", "study"),),
     main=MainJob(steps, corpus=""),
     tell=tell,
+    epochs="training.iterations",
     files=("report.html", "auditors_bundle.zip", "hub/summary.md", "audit.jsonl"),
 )

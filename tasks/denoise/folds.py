@@ -17,13 +17,11 @@ from denoise_core.jobs.fold import FoldScored
 from denoise_core.jobs.train import Trained
 from denoise_core.plans import TrainingPlan
 from study_core.files import place, place_tree, sha256_of, write_json, write_text
-from study_core.paths import below
 from tasks.conditions import Condition, ended
 from tasks.denoise import steps
-from tasks.denoise.inputs import BEST, fold_data
+from tasks.denoise.inputs import BEST, campaign_root, claimed_root, fold_data
 from tasks.denoise.parameters import CrossValidationPlan
 from tasks.dispatch import Ask, Cluster, JobLost
-from tasks.provenance import artifacts_root
 from tasks.run import Run
 
 AUDIT_LOG = "auditing_manifest.log"
@@ -107,15 +105,11 @@ def _checkpoint(root: Path, number: int) -> Path:
     return root / "checkpoints" / _name(number) / BEST
 
 
-def _root(plan: CrossValidationPlan) -> Path:
-    return below(artifacts_root(), plan.output_root) if plan.output_root else artifacts_root()
-
-
 def _fold(number: int, recipe: TrainingPlan, plan: CrossValidationPlan, corpus: Corpus) -> Fold:
     """A fold with its manifests counted and checked."""
     manifests = fold_data(corpus, number)
     asked = steps.fold_training(number, recipe, corpus, manifests, plan.where.device)
-    return Fold(number, asked, corpus, manifests, _root(plan), plan.where.device)
+    return Fold(number, asked, corpus, manifests, campaign_root(corpus, plan.output_root), plan.where.device)
 
 
 def _numbers(plan: CrossValidationPlan, corpus: Corpus) -> list[int]:
@@ -126,6 +120,7 @@ def _numbers(plan: CrossValidationPlan, corpus: Corpus) -> list[int]:
 def prepare(run: Run, recipe: TrainingPlan, plan: CrossValidationPlan, corpus: Corpus) -> list[Fold]:
     """Write and check every fold's manifests before anything is submitted."""
     folds = []
+    claimed_root(run, corpus, plan.output_root)
     for number in _numbers(plan, corpus):
         opening = [_stamped(f"Starting fold_{number:02d}"), _stamped("Generating manifests")]
         run.event("fold", f"fold_{number:02d}: Generating manifests", fold=number)
@@ -150,7 +145,7 @@ def earlier(cluster: Cluster, recipe: TrainingPlan, plan: CrossValidationPlan, c
     """
     found = []
     for number in sorted(set(fold_numbers(corpus.captures, corpus.study)) - set(_numbers(plan, corpus))):
-        if not _checkpoint(_root(plan), number).exists():
+        if not _checkpoint(campaign_root(corpus, plan.output_root), number).exists():
             continue  # before its manifests are made: a first fold has no others
         fold = _fold(number, recipe, plan, corpus)
         fold.trained = cluster.known(fold.asked)

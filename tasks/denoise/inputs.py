@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,9 @@ from denoise_core.estimate import available_memory, gigabytes, memory, verify_me
 from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
-from study_core.files import copy, read_json, sha256_of
+from study_core.files import copy, create_json, peek_json, read_json, sha256_of
 from study_core.job import Content
+from study_core.paths import below
 from study_core.plan import changed
 from study_core.verdict import changed_thresholds
 from tasks import channels, promotion
@@ -37,6 +39,7 @@ from tasks.run import Run, logger
 from tasks.slurm.profiles import load_profile
 
 BEST = "mamba_tiny_uv_best.pt"
+OWNER = "checkpoints/corpus.json"  # below a campaign's folder: whose it is
 TENANT = "denoise"  # whose models its runs ship
 
 
@@ -155,6 +158,34 @@ def differences(plan: TrainingPlan) -> list[str]:
     return recipes.difference(plan, recipes.named(seed))
 
 
+def claimed_root(run: Run, corpus: Corpus, output_root: str) -> Path:
+    """`campaign_root`, taken by this corpus for good: two campaigns that start at once get a folder each."""
+    root = campaign_root(corpus, output_root)
+    (root / OWNER).parent.mkdir(parents=True, exist_ok=True)
+    create_json(root / OWNER, {"corpus": corpus.sha256, "path": str(corpus.root)})
+    root = campaign_root(corpus, output_root)  # somebody else's, where they were a moment faster
+    if root != artifacts_root():
+        run.event("folder", f"The campaign's files lie in {root}")
+    return root
+
+
+def campaign_root(corpus: Corpus, output_root: str = "") -> Path:
+    """Where a campaign's files lie under the runbook's names: `artifacts/`, or a folder below it that was asked for.
+
+    Those of another corpus are never written over: then they lie in `artifacts/corpora/<name>-<hash>`, and a folder
+    that was asked for is a BadInput.
+    """
+    root = below(artifacts_root(), output_root) if output_root else artifacts_root()
+    receipts = sorted(root.glob(f"checkpoints/*/{Path(BEST).with_suffix('.json')}"))
+    placed = [peek_json(path) for path in (root / OWNER, *receipts)]
+    if all(one is None or one.get("corpus") == corpus.sha256 for one in placed):
+        return root
+    if output_root:
+        raise BadInput("holds folds of another corpus", file=root, remedy="name another output_root")
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", corpus.root.resolve().name)[:40].strip("-")
+    return root / "corpora" / f"{name}-{corpus.sha256[:8]}"
+
+
 def existing_start(run: Run, checkpoint: str | None, fold: int, corpus: Corpus) -> Path | None:
     """The warm start's checkpoint: the file asked for, else the fold's in `checkpoints/prod/`, else None.
 
@@ -164,7 +195,7 @@ def existing_start(run: Run, checkpoint: str | None, fold: int, corpus: Corpus) 
     if checkpoint:
         return checkpoint_file(checkpoint, corpus)
     name = f"checkpoints/prod/Track_H_fold_{fold:02d}/{BEST}"
-    for path in (artifacts_root() / name, ROOT / name):
+    for path in dict.fromkeys((campaign_root(corpus) / name, artifacts_root() / name, ROOT / name)):
         if not path.exists():
             continue
         receipt = receipt_of(path)

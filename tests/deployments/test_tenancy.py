@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import io
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import deployments.tenants
-from deployments.asking import job_for, planned
+from deployments.asking import job_for, planned, shortened
+from deployments.telling import show_verdict
 from deployments.tenancy import served, tenants
 
 TOY = """
@@ -99,8 +104,6 @@ def test_fields_of_a_plan_are_set_by_their_path() -> None:
 def test_the_denoisers_main_job_trains_fold_02_only_where_it_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import json
-
     from deployments.tenants.denoise import FOLD_02
 
     monkeypatch.setenv("GATED_ARTIFACTS", str(tmp_path))
@@ -117,3 +120,42 @@ def test_the_denoisers_main_job_trains_fold_02_only_where_it_is_missing(
     assert [step.deployment for step in job_for("denoise", corpus, {}).steps()] == both
     receipt.write_text(json.dumps({"path": corpus}))
     assert [step.deployment for step in job_for("denoise", corpus, {}).steps()] == both[1:]
+
+
+def test_epochs_shorten_every_training_of_a_main_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATED_ARTIFACTS", str(tmp_path))
+    fold, warm = shortened(job_for("denoise", str(tmp_path), {"label": "x"}), 2).steps()
+    assert fold.plan["epochs"] == 2
+    assert warm.plan["training"] == {"changes": {"optimiser": {"epochs": 2}}}
+    assert warm.plan["label"] == "x"
+    (study,) = shortened(job_for("ptycho", "", {}), 30).steps()
+    assert study.plan == {"training": {"iterations": 30}}
+    for what in ("concept", "panel-qa/audit"):
+        with pytest.raises(ValueError, match="--epochs: only for the main jobs of denoise, ptycho; name the field by"):
+            shortened(job_for(what, "", {}), 2)
+
+
+def test_every_word_of_a_tenant_names_what_there_is() -> None:
+    for tenant in tenants().values():
+        for where in filter(None, (tenant.row, tenant.compared, tenant.importer)):
+            module, _, function = where.partition(":")
+            assert callable(getattr(importlib.import_module(module), function)), where
+
+
+def test_a_verdict_on_the_terminal_has_the_reports_words_and_units(tmp_path: Path) -> None:
+    records = [
+        {"gate": "aggregate", "metric": "psnr_mean", "comparison": ">=", "threshold": 18.0, "value": 54.7652,
+         "passed": True, "reason": "r"},
+        {"gate": "roi", "metric": "area_within_10_pct_ratio", "comparison": ">=", "threshold": 0.9, "value": 0.85,
+         "passed": False, "reason": "r"},
+        {"gate": "skill", "metric": "sam_gain_over_raw[treatment_3/sample_J/12Oclock]", "comparison": ">",
+         "threshold": 0.0, "value": None, "passed": False, "reason": "r"},
+    ]  # fmt: skip
+    verdict = {"candidate": "m.pt", "candidate_sha256": "0", "panel_sha256": "1", "score": 1.0, "gates": records}
+    (tmp_path / "verdict.json").write_text(json.dumps(verdict))
+    console = Console(width=140, file=io.StringIO())
+    show_verdict(console, tmp_path, tenants()["denoise"].row)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    for words in ("1 Aggregate", "PSNR, mean", ">= 18.00 dB", "54.77 dB", "3 ROI", ">= 90.0 %", "85.0 %",
+                  "SAM below raw, T3 J 12h", "missing"):  # fmt: skip
+        assert words in told, told

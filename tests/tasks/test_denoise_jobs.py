@@ -13,6 +13,9 @@ from denoise_core.corpus.store import Corpus, corpus_of, open_corpus
 from denoise_core.model.checkpoints import save_linear, save_plain
 from denoise_core.model.linear import fit_lmmse
 from denoise_core.model.neural import load_denoiser
+from deployments.tenancy import Asked
+from deployments.tenants.denoise import FOLD_02
+from deployments.tenants.denoise import steps as steps_of
 from study_core.errors import BadInput
 from study_core.files import sha256_of, write_json
 from study_core.plan import changed
@@ -131,3 +134,54 @@ def test_the_filter_inside_a_model_is_a_checkpoint_of_its_own(run: Run, corpus: 
     assert inputs.own_filter(model) == path
     save_plain(model, {"base_state": None, "model_state": {}})
     assert inputs.own_filter(model) is None
+
+
+def test_folds_of_another_corpus_are_never_written_over(
+    run: Run, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts = run.folder.parents[1]
+    other = corpus_of(corpus.captures[:80], corpus.spectra_NL[:80], corpus.wavelength_nm, corpus.root)
+
+    def placed(root: Path, of: Corpus) -> Path:
+        best = root / "checkpoints" / "prod" / "Track_H_fold_02" / inputs.BEST
+        beside = root / "checkpoints" / "Track_H_fold_02" / inputs.BEST
+        for path in (best, beside):
+            save_linear(path, {"kind": "f", "corpus": of.sha256})
+            write_json(
+                path.with_suffix(".json"), {"sha256": sha256_of(path), "corpus": of.sha256, "path": str(of.root)}
+            )
+        return best
+
+    assert inputs.campaign_root(corpus) == artifacts, "the first corpus has the runbook's own names"
+    first = placed(artifacts, corpus)
+    assert inputs.campaign_root(corpus) == artifacts
+    apart = inputs.campaign_root(other)
+    assert apart == artifacts / "corpora" / f"mini-corpus-{other.sha256[:8]}"
+    assert inputs.existing_start(run, None, 2, other) is None
+    second = placed(apart, other)
+    assert inputs.existing_start(run, None, 2, other) == second
+    assert inputs.existing_start(run, None, 2, corpus) == first
+    assert inputs.campaign_root(other, "mine") == artifacts / "mine"
+    placed(artifacts / "mine", corpus)
+    with pytest.raises(BadInput, match="holds folds of another corpus; name another output_root"):
+        inputs.campaign_root(other, "mine")
+
+
+def test_two_campaigns_that_start_at_once_get_a_folder_each(run: Run, corpus: Corpus) -> None:
+    other = corpus_of(corpus.captures[:80], corpus.spectra_NL[:80], corpus.wavelength_nm, corpus.root)
+    first, second = inputs.claimed_root(run, corpus, ""), inputs.claimed_root(run, other, "")
+    assert first == run.folder.parents[1]
+    assert second == first / "corpora" / f"mini-corpus-{other.sha256[:8]}", "before either has placed anything"
+    assert str(second) in run.log.records()[-1]["text"]
+    assert (inputs.claimed_root(run, corpus, ""), inputs.claimed_root(run, other, "")) == (first, second)
+
+
+def test_the_main_job_finds_a_fold_that_stands_apart(run: Run, corpus: Corpus) -> None:
+    artifacts = run.folder.parents[1]
+    asked = Asked(str(corpus.root), artifacts, Path("/"))
+    best = artifacts / "corpora" / "x-12345678" / FOLD_02
+    save_linear(best, {"kind": "f"})
+    write_json(best.with_suffix(".json"), {"path": str(corpus.root.resolve())})
+    assert [step.deployment for step in steps_of(asked)] == ["act-of-god/warm-start"]
+    write_json(best.with_suffix(".json"), {"path": "/another"})
+    assert [step.deployment for step in steps_of(asked)] == ["cross-validation/five-fold", "act-of-god/warm-start"]
