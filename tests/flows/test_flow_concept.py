@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -91,6 +92,12 @@ def test_other_gates_judge_again_without_a_job_and_the_candidate_ships(lab: Lab,
     pointer = json.loads((registry / "channels" / "a-study.json").read_text())["blessing"]
     blessing = json.loads((registry / "blessings" / f"{pointer}.json").read_text())
     assert Path(blessing["model"], "scan.json").exists()
+    assert blessing["approved_by"] == SIGNED["by"]
+    assert "p_max 1.0 (standard 0.05)" in blessing["verdict"]["changed_thresholds"]
+    assert blessing["verdict"]["data_sha256"]
+    statement = json.loads((lab.folder(shipped) / "verdict.dsse.json").read_text())
+    said = json.loads(base64.b64decode(statement["payload"]))["predicate"]
+    assert len(said["gated"]["gates"]) == len(blessing["verdict"]["gates"])
 
 
 def test_the_probe_in_production_scans_a_fasta_in_shards(lab: Lab, shipped: str, tmp_path: Path) -> None:

@@ -22,6 +22,12 @@ from ptycho_core.report.statements import findings
 from ptycho_core.summary import write_summary
 from study_core.errors import BadInput
 from study_core.files import read_json, sha256_of, write_json
+from tasks import signing
+from tasks.bundle import verify
+from tasks.cli import main as gated
+from tasks.ptycho import show, steps
+from tasks.ptycho.parameters import DoseOverlapPlan
+from tasks.run import open_run
 
 LENIENT = StudyThresholds(
     over_flat_min=-1, over_rolled_min=-1, over_lsqml_min=-1, grouping_min=-1, patch_ratio_min=0.1, shift_px_max=1000,
@@ -191,3 +197,31 @@ def test_nothing_compared_is_told(smoke_hub: Layout, tmp_path: Path, capsys: pyt
     assert main(["compare", "--hub", str(tmp_path)]) == 0
     assert "skipped" in capsys.readouterr().out
     assert main(["replay", "--hub", str(tmp_path)]) == 2
+
+
+def test_a_run_signs_its_verdict_with_every_gate_and_replays_by_the_house(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("GATED_ARTIFACTS", str(tmp_path / "house"))
+    for what in ("publish_markdown", "publish_table"):
+        monkeypatch.setattr(f"tasks.artifacts.{what}", lambda *_, **__: None)  # pictures on a server that is not here
+    plan = DoseOverlapPlan(size="smoke", doses=(1e4,))
+    run = open_run("ptycho", plan, label="signed")
+    layout = Layout(hub)
+    design = read_study(hub).design
+    verdict = show.publish(run, steps.Study(plan, design, layout, LENIENT, None))
+    assert any(line.startswith("over_flat_min -1") for line in verdict.changed_thresholds)
+    bundle = run.folder / "auditors_bundle.zip"
+    assert verify(bundle) == []
+    signed = signing.opened(read_json(run.folder / "verdict.dsse.json"), signing.believed())
+    said = signed.statement["predicate"]
+    assert said["gated"]["gates"] == [gate.record() for gate in verdict.gates]
+    assert len(said["passedTests"]) + len(said["failedTests"]) == len(verdict.gates) > 10
+    assert said["gated"]["sentence"] == verdict.sentence()
+    assert "under changed thresholds: " in verdict.sentence()
+    assert verdict.sentence() in (run.folder / "report.html").read_text().replace("&gt;", ">")
+    assert {one["name"] for one in said["configuration"]} >= {"data", "panel", "plan"}
+    assert gated(["replay", "--bundle", str(bundle)]) == 0
+    told = capsys.readouterr().out
+    assert "equal: " in told
+    assert "CHANGED thresholds: " in told
