@@ -163,7 +163,9 @@ class GatePlan(Frozen):
     protein_natural_min: float = _threshold(0.90, "Protein AUROC, natural", "Whole proteins are what is scanned.")
     protein_decoy_min: float = _threshold(0.80, "Protein AUROC, decoys", "The same protein with its fingers shuffled.")
     protein_fpr_max: float = _threshold(
-        0.10, "FPR of natural proteins at protein_fpr_0.05", "The threshold must hold on proteins it has not seen."
+        0.10,
+        "FPR of natural proteins at the threshold for 0.05",
+        "The threshold must hold on proteins it has not seen.",
     )
     iou_median_min: float = _threshold(0.75, "Median top-1 IOU, above", "The seed's; a bag of residues can meet it.")
     iou_share_min: float = _threshold(0.65, "Share of proteins with IOU > .75", "A median hides the lost half.")

@@ -32,6 +32,7 @@ def test_every_field_has_a_title_and_a_help(flow: str) -> None:
     known = list(fields(plan_of(flow)))
     assert len(known) > 5
     assert [name for name, field in known if not field.title or not field.description] == []
+    assert [field.title for _, field in known if "_" in str(field.title)] == [], "words, no Python names"
 
 
 @pytest.mark.parametrize("flow", [one.flow for _, one in served()])
