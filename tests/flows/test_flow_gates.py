@@ -69,10 +69,11 @@ def test_an_epoch_chosen_inside_training_leaves_the_panel_nothing_to_choose(lab:
     assert groups
     assert not set(groups) & set(panel["group_id"])
     inner, _ = lab.job(run_id, "train-god_run_inside")
-    outer, folder = lab.job(run_id, "train-god_run")
+    outer, _ = lab.job(run_id, "train-god_run")
     assert inner.key != outer.key
     assert outer.spec["inputs"]["train"] != inner.spec["inputs"]["train"]
-    assert pd.read_csv(folder / "logs/god_run/metrics.csv")["epoch"].max() == chosen["data"]["epoch"]
+    metrics = pd.read_csv(lab.folder(run_id) / "logs/god_run/metrics.csv")
+    assert metrics["epoch"].max() == chosen["data"]["epoch"]
     verdict = json.loads((lab.folder(run_id) / "verdict.json").read_text())
     assert any("judged and chose nothing" in notice for notice in verdict["facts"]["notices"])
     evaluated = lab.folder(run_id) / "final_analytics/panel_eval/panel_eval_summary.json"
