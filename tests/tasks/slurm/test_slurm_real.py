@@ -243,7 +243,7 @@ def test_follow_ups_of_an_array_run_in_its_allocations_and_wait_in_no_queue(clus
     }
     profile = profile.model_copy(update={"stages": stages})
     door = Dispatcher(profile, tmp_path / "jobs")
-    trainings = [JobSpec(f"training-{n}", "slurm_jobs:nap", {"seconds": 6, "n": n}) for n in range(2)]
+    trainings = [JobSpec(f"training-{n}", "slurm_jobs:nap", {"seconds": 6, "n": n}, stage="train") for n in range(2)]
     sent = {job.name: job for job in door.submit(trainings, array=True)}
     ends = []
     for outcome in door.wait(list(sent.values())):
