@@ -65,7 +65,7 @@ def mlflow(
     return 0 if all(one["checked"] == UNTOUCHED for one in done.values()) else 1
 
 
-command = group("Runs in other tools' own forms.", {"mlflow": mlflow})
+command = group("Runs in other tools' own forms; each has --help and --json.", {"mlflow": mlflow})
 
 
 def _client(store: Path) -> MlflowClient:

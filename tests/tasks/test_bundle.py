@@ -18,6 +18,7 @@ import pytest
 from tasks import signing
 from tasks.attestation import README, SIGNER, STATEMENT
 from tasks.audit_log import HEAD, LOG, AuditLog
+from tasks.bundle import DOCUMENTS as DOCUMENTS_READ
 from tasks.bundle import OWN, SUMS, main, verify, write_bundle
 from tasks.cli import main as cli
 from tasks.crate import METADATA
@@ -356,7 +357,12 @@ def test_a_zip_bomb_is_a_finding_and_costs_nothing(
     with zipfile.ZipFile(bundle, "a", zipfile.ZIP_DEFLATED) as archive:
         for one, data in kept.items():
             archive.writestr(one, data)
-    assert any(line.startswith(f"{name}: ") for line in verify(bundle))
+    told: list[str] = []
+    peak = peak_mib(lambda: told.extend(verify(bundle)))
+    if name in DOCUMENTS_READ:
+        assert f"{name}: 65 MiB, more than is read of one (64 MiB)" in told
+    assert peak < 24
+    assert any(line.startswith(f"{name}: ") for line in told)
     claims_five_gigabytes(bundle, name)
     (line, *_) = verify(bundle)
     assert line == "not a bundle: unpacks to 5.0 GiB, more than 4"

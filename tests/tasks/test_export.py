@@ -71,7 +71,9 @@ def stored(store: Path) -> dict[str, Any]:
     client = MlflowClient(tracking_uri=store.as_uri())
     experiment = client.get_experiment_by_name("denoise")
     assert experiment is not None
-    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    found = client.search_runs([experiment.experiment_id])
+    assert len({run.info.run_name for run in found}) == len(found), "a run stands twice"
+    return {run.info.run_name: run for run in found}
 
 
 def test_mlflows_client_finds_what_the_folders_say(
