@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -57,9 +58,14 @@ def _rank(key: str, words: Mapping[str, str]) -> tuple[int, str]:
 
 
 def _fields(description: str) -> dict[str, str]:
-    """`epoch 4, epochs 10` as pairs, in order."""
+    """`epoch 4, epochs 10` as pairs, in order; what a job has nothing to say of is left out."""
     pairs = (part.partition(" ") for part in description.split(", "))
-    return {key: value for key, gap, value in pairs if gap}
+    return {key: _short(value) for key, gap, value in pairs if gap and value not in ("null", "None")}
+
+
+def _short(value: str) -> str:
+    """A number of many digits with four of them."""
+    return f"{float(value):.4g}" if re.fullmatch(r"-?\d+\.\d{5,}(e-?\d+)?", value) else value
 
 
 def duration(seconds: float) -> str:

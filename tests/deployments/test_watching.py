@@ -180,6 +180,8 @@ def test_progress_without_figures_is_the_name() -> None:
     assert said("audit", None, Pace(), {}) == "audit"
     row = {"data": 40.0, "description": "done 2, total 5, stage denoise val"}
     assert said("audit", row, Pace(), {}) == "audit: 40 %, 2 of 5, stage denoise val"
+    row = {"data": 4.0, "description": "done 13, total 300, loss 1.570458173751831, rate 3.0000000e-05, stage null"}
+    assert said("train", row, Pace(), {}) == "train: 4 %, 13 of 300, loss 1.57, rate 3e-05"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(4.4, "4 s"), (89, "89 s"), (600, "10 min"), (12_000, "3 h 20 min")])
