@@ -107,6 +107,13 @@ def test_nothing_is_found_where_nothing_was_done(house: House) -> None:
     assert verification.main([str(house.root)]) == 0
 
 
+def test_a_relative_path_is_the_same_house(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(house.root.parent)
+    near, far = (verification.house([path], verification.Reader.here()) for path in (Path("house"), house.root))
+    assert near == far
+    assert len(near) == 3, "two runs and a registry"
+
+
 def test_1_a_cut_tail_with_its_head_mended(house: House) -> None:
     folder = house.shipped.folder
     lines = (folder / LOG).read_text().splitlines()
