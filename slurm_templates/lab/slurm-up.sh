@@ -2,9 +2,11 @@
 # Bring up a real Slurm on this machine: one controller, virtual nodes with fake typed GPUs, optionally accounting.
 # Everything lives in $SLURM_ROOT (see common.sh); /etc is not touched, no systemd is needed, and root only for apt.
 # Safe to run again: what runs is left alone. Then:  source "$SLURM_ROOT/env.sh"
-set -euo pipefail
+set -eEuo pipefail
 . "$(dirname "$(readlink -f "$0")")/common.sh"
 begun=$(date +%s%N)
+# daemons speak into their logs: whoever started this sees their last words when a step fails
+trap 'echo "slurm: line $LINENO of slurm-up.sh failed" >&2; tail -n 5 "$HOME_DIR"/log/*.log >&2 2>/dev/null || true' ERR
 user=$(id -un)
 
 install_packages() {
