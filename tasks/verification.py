@@ -81,7 +81,8 @@ def house(paths: Sequence[Path], reader: Reader) -> dict[str, Checked]:
     for name, one in _gone([path.resolve() for path in below], seen, reader).items():
         checked.setdefault(name, Checked()).findings[:0] = one.findings
     for found in (folder.parent for path in below for folder in sorted(path.rglob("blessings"))):
-        checked.setdefault(str(found.resolve()), Checked(notes=["a registry from before registries had a log: not checked"]))
+        old = Checked(notes=["a registry from before registries had a log: not checked"])
+        checked.setdefault(str(found.resolve()), old)
     if checked and (reader.problems or reader.strangers):
         checked[reader.place] = Checked(list(reader.problems), list(reader.strangers))
     return checked

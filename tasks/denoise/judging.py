@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from denoise_core.evaluation.panel import judge_checkpoints, judge_incumbent
 from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.jobs.audit import PanelMeasured
 from study_core.verdict import Verdict
@@ -44,6 +43,8 @@ def judged(
 ) -> PanelReport:
     """Judge what was measured: the first `candidates` folders of the receipt, and the places among all of them of
     `incumbent`, the model in production, and `own_filter`, a candidate that the others must be worth more than."""
+    from denoise_core.evaluation.panel import judge_checkpoints, judge_incumbent  # SciPy: only a verdict pays for it
+
     out, measured = run.folder / PANEL_EVAL, [content.path for content in receipt.measured]
     found = judge_checkpoints(
         measured[:candidates], data.panel, thresholds, out,
