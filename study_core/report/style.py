@@ -82,5 +82,5 @@ def png(drawn: Figure) -> bytes:
         .quantize(COLOURS_IN_PNG, method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
     )
     out = io.BytesIO()
-    small.save(out, format="PNG", optimize=True)
+    small.save(out, format="PNG")  # optimised: 8 % smaller for twice the time
     return out.getvalue()

@@ -31,7 +31,7 @@ from study_core.job import Content
 from study_core.paths import below
 from study_core.plan import changed
 from study_core.verdict import changed_thresholds
-from tasks import channels, promotion
+from tasks import blessings, channels, promotion
 from tasks.channels import Line
 from tasks.denoise.parameters import trains_full_size
 from tasks.provenance import ROOT, artifacts_root
@@ -274,8 +274,9 @@ def model_or_production(checkpoint: str | None, channel: str, corpus: Corpus) ->
 
 def incumbent(run: Run, corpus: Corpus) -> Path | None:
     """What the run's channel has in production, of the corpus's grid; None where it has nothing."""
-    model = promotion.production_model(run)
-    return None if model is None else checkpoint_file(str(model), corpus)
+    model, held = promotion.production_model(run), blessings.production(run.registry, run.channel)
+    same = held is not None and held.verdict.data_sha256 == corpus.sha256  # its grid is the corpus's: nothing to open
+    return model if model is None or same else checkpoint_file(str(model), corpus)
 
 
 def manifest_named(corpus: str, name: str) -> tuple[Corpus, Manifest]:
