@@ -26,7 +26,7 @@ from study_core.plan import changed, identity
 from tasks import channels, promotion
 from tasks.channels import Line
 from tasks.concept.parameters import ProbePlan, ScanPlan
-from tasks.provenance import ROOT
+from tasks.located import located
 
 EXTRA = ("transformers", "sklearn", "safetensors")
 
@@ -157,14 +157,6 @@ def _probe(form: ScanPlan) -> Path:
         what = f"no probe of {form.concept} in {form.model} is in production"
         raise BadInput(what, remedy="run concept/probe until one ships, or name the folder `candidate` of a run")
     return model
-
-
-def located(text: str) -> Path:
-    """A path as given, or below the project. Raises BadInput where there is nothing."""
-    path = Path(text) if Path(text).is_absolute() else ROOT / text
-    if not path.exists():
-        raise BadInput("no such file", file=path, remedy="check the path; relative ones start at the project's root")
-    return path
 
 
 def _other_than_default(gates: GatePlan) -> dict[str, float]:

@@ -34,6 +34,7 @@ from study_core.verdict import changed_thresholds
 from tasks import blessings, channels, promotion
 from tasks.channels import Line
 from tasks.denoise.parameters import trains_full_size
+from tasks.located import located
 from tasks.provenance import ROOT, artifacts_root
 from tasks.run import Run, logger
 from tasks.slurm.profiles import load_profile
@@ -72,7 +73,7 @@ class Data:
 
 def corpus_at(path: str) -> Corpus:
     """Open a corpus given relative to the project or absolute."""
-    root = Path(path) if Path(path).is_absolute() else ROOT / path
+    root = ROOT / path
     if not root.exists():
         raise BadInput(
             "no corpus here",
@@ -97,10 +98,10 @@ def stored(manifest: Manifest, name: str) -> Manifest:
 def verify_panel(corpus: str, manifest: str, expected_hash: str, training_manifest: str = "") -> Data:
     """Gate 0 before anything is spent: the panel is the one expected, and none of it is trained on."""
     opened = corpus_at(corpus)
-    panel = read_manifest(_file(manifest)) if manifest else opened.manifest("validation_panel")
+    panel = read_manifest(located(manifest)) if manifest else opened.manifest("validation_panel")
     if expected_hash:
         verify_manifest_hash(panel, expected_hash)
-    training = read_manifest(_file(training_manifest)) if training_manifest else opened.training_beside(panel)
+    training = read_manifest(located(training_manifest)) if training_manifest else opened.training_beside(panel)
     verify_disjoint(panel, training)
     verify_training(opened, training, panel)
     return Data(opened, stored(training, "train"), stored(panel, "panel"))
@@ -252,7 +253,7 @@ def checkpoints_of(paths: Sequence[str], corpus: Corpus) -> list[Path]:
     """Checkpoint files of the corpus's grid, folders taken as all the .pt below them."""
     found: list[Path] = []
     for text in paths:
-        path = Path(text) if Path(text).is_absolute() else ROOT / text
+        path = ROOT / text
         found += sorted(path.rglob("*.pt")) if path.is_dir() else [path]
     if not found:
         raise BadInput("no checkpoint to audit", file=", ".join(paths) or None, remedy="name .pt files or their folder")
@@ -285,7 +286,7 @@ def manifest_named(corpus: str, name: str) -> tuple[Corpus, Manifest]:
     staging = manifest_path(opened.root, name) if name == "staging" else None
     if staging is not None and any(staging.parent.glob("treatment_*")):
         opened = corpus_at(str(staging.parent))  # captures before the alignment: a corpus of its own
-    manifest = read_manifest(_file(name)) if name.endswith(".csv") else opened.manifest(name)
+    manifest = read_manifest(located(name)) if name.endswith(".csv") else opened.manifest(name)
     opened.rows(manifest)
     return opened, stored(manifest, Path(name).stem)
 
@@ -303,15 +304,8 @@ def act_b_stages(
 
 def checkpoint_file(text: str, corpus: Corpus) -> Path:
     """A checkpoint that must exist and be one of the corpus's grid: BadInput now, not an hour later on a node."""
-    path = _file(text)
+    path = located(text)
     from denoise_core.model.checkpoints import verify_checkpoint  # torch: seconds that only a named checkpoint costs
 
     verify_checkpoint(path, corpus.wavelength_nm)
-    return path
-
-
-def _file(text: str) -> Path:
-    path = Path(text) if Path(text).is_absolute() else ROOT / text
-    if not path.exists():
-        raise BadInput("no such file", file=path, remedy="check the path; relative ones start at the project's root")
     return path

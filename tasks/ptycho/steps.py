@@ -63,7 +63,7 @@ def open_study(plan: DoseOverlapPlan) -> Study:
     design = _checked(options)
     if plan.base.npz:
         base_npz = Path(plan.base.npz)
-        base_npz = base_npz if base_npz.is_absolute() else ROOT / base_npz
+        base_npz = ROOT / base_npz
         design = with_base(design, base_npz, image=plan.base.object, scan=plan.base.scan, tile=plan.base.tile)
     thresholds = changed(thresholds_for(design), plan.gates)
     hub = artifacts_root() / "fly64" / design.sha256()[:12]
