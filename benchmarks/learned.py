@@ -27,8 +27,9 @@ from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.evaluation.scores import Scores, score
 from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.inference import denoise_rows
-from denoise_core.model.checkpoints import load_model, load_weights, read_checkpoint
+from denoise_core.model.checkpoints import load_model, read_checkpoint
 from denoise_core.model.neural import NeuralDenoiser
+from denoise_core.model.weights import load_weights
 from denoise_core.plans import TrainingPlan
 from denoise_core.recipes import named
 from denoise_core.training import TrainingInputs, train

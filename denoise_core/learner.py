@@ -18,8 +18,9 @@ from torch import Tensor
 from denoise_core.corpus.manifest import Manifest
 from denoise_core.corpus.store import Corpus
 from denoise_core.model import preprocess
-from denoise_core.model.checkpoints import load_model, save_checkpoint, warm_start
+from denoise_core.model.checkpoints import load_model, save_checkpoint
 from denoise_core.model.mamba_uv import MambaUV
+from denoise_core.model.weights import warm_start
 from denoise_core.objective import Objective
 from denoise_core.optimising import WeightAverage, learning_rate, parameter_groups
 from denoise_core.plans import OptimiserPlan, TrainingPlan

@@ -14,11 +14,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from denoise_core.corpus.dose import dose_stats, film_features
 from denoise_core.model import checkpoints
-from denoise_core.model.checkpoints import load_model, save_checkpoint, save_plain, warm_start
+from denoise_core.model.checkpoints import load_model, save_checkpoint, save_plain
 from denoise_core.model.denoiser import Denoiser
 from denoise_core.model.mamba_uv import MambaUV
 from denoise_core.model.neural import load_denoiser
 from denoise_core.model.preprocess import Preprocess
+from denoise_core.model.weights import warm_start
 from denoise_core.plans import FILM_FEATURES
 from study_core.errors import BadInput
 
