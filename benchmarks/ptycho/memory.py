@@ -1,4 +1,4 @@
-"""Peak memory of one dose and of training at the full N = 128 geometry (7,040 positions).
+"""Peak memory of one dose, of training and of LSQML at the full N = 128 geometry (7,040 positions).
 
     OMP_NUM_THREADS=1 python -m benchmarks.ptycho.memory [--smoke] [--json FILE]
 
@@ -23,6 +23,9 @@ _HUB = "from pathlib import Path; from ptycho_core.design import *; from ptycho_
 _TRAIN = "from ptycho_core.contract import read_dataset; from ptycho_core.recipes import Recipe; " \
          "from ptycho_core.training import train; train(Recipe(iterations=3, gridsize={gridsize}), " \
          "read_dataset(L.dataset(1e4, {view!r}, 'train')), L.hub / 'x', belongs_to='x')"  # fmt: skip
+_LSQML = "from ptycho_core.contract import read_dataset; from ptycho_core.lsqml import LsqmlOptions, " \
+         "reconstruct_patterns; reconstruct_patterns(read_dataset(L.dataset(1e4, {view!r}, 'test')), " \
+         "LsqmlOptions(epochs=2))"  # fmt: skip
 
 
 def peak(work: str) -> dict[str, float]:
@@ -42,6 +45,8 @@ def measured(size: str) -> dict[str, Any]:
             "overlap views": peak(hub + "generate_overlap_views(d, L, doses=(1e4,))"),
             "train 3 iterations, all positions": peak(hub + _TRAIN.format(gridsize=1, view="baseline")),
             "train 3 iterations, dense": peak(hub + _TRAIN.format(gridsize=2, view="dense")),
+            "LSQML, 2 epochs, all positions": peak(hub + _LSQML.format(view="baseline")),
+            "LSQML, 2 epochs, dense": peak(hub + _LSQML.format(view="dense")),
         }
 
 
