@@ -40,12 +40,15 @@ def with_base(design: StudyDesign, path: Path, *, image: str = "file", scan: str
     """The design that starts from a file: named by its hash, so that another file is another study.
 
     Raises:
-        BadInput: no such file, or options that do not go together.
+        BadInput: no such file, options that do not go together, or a file that cannot be used (see `make_base`): so
+            it is known before a hub is claimed or a job is sent.
     """
     if not path.is_file():
         raise BadInput("no such file", file=path, remedy="check --base-npz")
     base = BaseDesign.model_validate({"sha256": sha256_of(path), "object": image, "scan": scan, "tile": tile})
-    return StudyDesign.model_validate({**design.model_dump(), "base": base.model_dump()})
+    based = StudyDesign.model_validate({**design.model_dump(), "base": base.model_dump()})
+    make_base(based, path)
+    return based
 
 
 def make_base(design: StudyDesign, base_npz: Path | None = None) -> Base:
@@ -63,7 +66,7 @@ def make_base(design: StudyDesign, base_npz: Path | None = None) -> Base:
         what = f"sha256 is {found[:12]}, the study was designed for {design.base.sha256[:12]}"
         raise BadInput(what, file=base_npz, remedy="use the same file, or another --hub")
     try:
-        return _from_file(design, read_arrays(base_npz)[0])
+        return _from_file(design, read_arrays(base_npz, remedy="store it with numpy.savez")[0])
     except BadInput as error:
         raise BadInput(error.what, file=error.file or base_npz, row=error.row, remedy=error.remedy) from None
 
@@ -77,6 +80,7 @@ def _from_file(design: StudyDesign, arrays: dict[str, NDArray[Any]]) -> Base:
         if len(ys) != len(xs):
             raise BadInput(f"{len(ys)} ycoords, {len(xs)} xcoords", remedy="use a file with one row a position")
         scan = file_scan(ys.astype(np.float64), xs.astype(np.float64), design)
+        _inside(scan, design.N)
     if design.base.object == "synthetic":
         shape = frame(design) if design.base.scan == "design" else _reach(scan, design.N)
         return Base(synthetic_object(shape, design.seeds.object), probe, scan, tuple(transforms))
@@ -110,6 +114,15 @@ def _probe(arrays: dict[str, NDArray[Any]], n: int) -> NDArray[Any]:
     if not np.abs(probe).any():
         raise BadInput("key probeGuess is zero everywhere", remedy="use a file with a probe")
     return probe
+
+
+def _inside(scan: Scan, n: int) -> None:
+    """Whether every patch begins inside the object; where it must end is the object's own check."""
+    outside = (np.rint(scan.y) < n // 2) | (np.rint(scan.x) < n // 2)
+    if outside.any():
+        row = int(np.argmax(outside))
+        what = f"the patch at (y {scan.y[row]:.6g}, x {scan.x[row]:.6g}) begins outside the object"
+        raise BadInput(what, row=row, remedy=f"shift ycoords and xcoords so that none is below {n // 2}")
 
 
 def _reach(scan: Scan, n: int) -> tuple[int, int]:

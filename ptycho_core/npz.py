@@ -55,8 +55,12 @@ def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, Any] | None 
     return path
 
 
-def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def read_arrays(
+    path: Path, *, remedy: str = "run with fresh to make it again"
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """(every array but the metadata, the metadata; empty where there is none).
+
+    `remedy` is the next step where the file is no readable .npz: who made it decides that.
 
     Raises:
         BadInput: no such file, not an .npz, cut short, an array of Python objects, metadata that is not JSON.
@@ -72,9 +76,8 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     except BadInput:
         raise
     except UNREADABLE as error:
-        raise BadInput(
-            f"cannot be read as .npz ({error})", file=path, remedy="run with fresh to make it again"
-        ) from None
+        why = str(error) if zipfile.is_zipfile(path) else "no zip archive of arrays, or cut short"
+        raise BadInput(f"cannot be read as .npz ({why})", file=path, remedy=remedy) from None
     raw = arrays.pop(METADATA, None)
     return arrays, {} if raw is None else _metadata(path, raw)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ptycho_core.__main__ import main
 from ptycho_core.base import make_base, with_base
 from ptycho_core.design import StudyDesign
 from ptycho_core.objects import synthetic_object
@@ -91,6 +92,29 @@ def test_bad_scan_and_other_files(tmp_path: Path, smoke: StudyDesign):
         make_base(design)
     with pytest.raises(BadInput, match="no such file"):
         with_base(smoke, tmp_path / "none.npz")
+    left = base_file(tmp_path / "left.npz", xcoords=np.tile(np.arange(-8, 192, 8.0), 35))
+    with pytest.raises(BadInput, match=r"left\.npz, row 0: the patch at \(y 40, x -8\) begins outside"):
+        with_base(smoke, left, scan="file")
+
+
+def test_what_is_no_npz_is_told_to_whoever_made_it(tmp_path: Path, smoke: StudyDesign):
+    good = base_file(tmp_path / "good.npz").read_bytes()
+    for name, content in {"text": b"hello", "empty": b"", "cut": good[:5000]}.items():
+        path = tmp_path / f"{name}.npz"
+        path.write_bytes(content)
+        with pytest.raises(BadInput, match=rf"{name}\.npz: cannot be read as \.npz .*; store it with numpy\.savez"):
+            with_base(smoke, path)
+
+
+def test_a_bad_file_claims_no_hub(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The mended file goes into the same folder."""
+    path = base_file(tmp_path / "base.npz", probeGuess=np.zeros((64, 64), complex))
+    words = ["design", "--size", "smoke", "--hub", str(tmp_path / "hub"), "--base-npz", str(path)]
+    assert main(words) == 2
+    assert "zero everywhere" in capsys.readouterr().err
+    assert not (tmp_path / "hub").exists()
+    base_file(path)
+    assert main(words) == 0
 
 
 def test_tile_and_scale(tmp_path: Path, smoke: StudyDesign):

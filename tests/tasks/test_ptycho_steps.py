@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ptycho_core.design import get_study_design
@@ -83,6 +84,12 @@ def test_what_a_plan_changes() -> None:
 def test_bad_plans(fields: dict[str, Any], told: str) -> None:
     with pytest.raises(BadInput, match=told):
         steps.open_study(plan(**fields))
+
+
+def test_a_base_file_that_cannot_be_used_is_refused_before_a_job_is_made(tmp_path: Path) -> None:
+    np.savez(tmp_path / "dark.npz", probeGuess=np.zeros((64, 64), complex), objectGuess=np.ones((400, 330), complex))
+    with pytest.raises(BadInput, match=r"dark\.npz: key probeGuess is zero everywhere"):
+        steps.open_study(plan(size="smoke", base={"npz": str(tmp_path / "dark.npz")}))
 
 
 def test_a_generated_dose_lands_in_the_hub(tmp_path: Path) -> None:
