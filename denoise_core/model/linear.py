@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from denoise_core.corpus.store import Corpus
-from denoise_core.model import checkpoints
 from denoise_core.model.linear_denoiser import LMMSE, RECIPES, F, G, LinearDenoiser, LinearRecipe
 from denoise_core.model.linear_filters import Array, GroupStatistics, RobustNoise, log_level
 from study_core.errors import BadInput
@@ -135,4 +134,6 @@ def error_scale(corpus: Corpus, denoiser: LinearDenoiser) -> Array:
 
 def save_linear(path: Path, denoiser: LinearDenoiser) -> str:
     """Write the fitted filter as a checkpoint of its own (`load_denoiser` reads it); returns the file's SHA-256."""
+    from denoise_core.model import checkpoints  # loads torch, which fitting does without
+
     return checkpoints.save_linear(path, denoiser.state())

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
@@ -256,6 +255,8 @@ class LinearDenoiser:
 
     def state(self) -> dict[str, Any]:
         """Everything `from_state` needs, as tensors and plain values: for `torch.load(weights_only=True)`."""
+        import torch  # nothing else of a filter needs it, and it takes longer to load than a fold to score
+
         statistics = self.statistics
         return {
             "kind": STATE_KIND,

@@ -146,36 +146,13 @@ def test_a_third_campaign_repeats_nothing(lab: Lab, two_folds: str) -> None:
 def test_half_a_checkpoint_is_never_taken_for_a_whole_one(lab: Lab, two_folds: str) -> None:
     """Only the fold whose file was cut is trained again, and ends in the same weights."""
     path = lab.artifacts / "checkpoints/Track_H_fold_02/mamba_tiny_uv_best.pt"
-    whole = path.read_bytes()
-    path.chmod(0o644)
-    path.write_bytes(whole[: len(whole) // 2])
+    whole = _cut(path)
     run_id = lab.start("cross-validation/five-fold", campaign("cut", [1, 2]))
     assert lab.ended(run_id)["type"] == "COMPLETED", lab.log(run_id)
     assert _jobs_of(lab, run_id, "damaged") == ["train-fold_02"]
     assert "train-fold_02" in _jobs_of(lab, run_id, "submitted")
     assert "train-fold_01" in _jobs_of(lab, run_id, "reused")
     assert path.read_bytes() == whole
-
-
-def test_a_checkpoint_that_cannot_be_read_costs_its_fold_alone(lab: Lab, two_folds: str) -> None:
-    """Spoilt after its training and before its denoising reads it; run again, that fold is trained anew (above)."""
-    plan = campaign("unread", [1, 2], training=tiny(lr=3e-4), output_root="elsewhere/unread")
-    run_id = lab.start("cross-validation/five-fold", plan)
-    until(
-        "denoising of fold 1", lambda: [1 for one, _ in lab.jobs("denoise-fold_01") if one.owner == run_id], pause=0.02
-    )
-    _, folder = lab.job(run_id, "train-fold_01")
-    path = folder / "work/checkpoints/Track_H_fold_01/mamba_tiny_uv_best.pt"
-    whole = path.read_bytes()
-    path.chmod(0o600)
-    path.write_bytes(whole[: len(whole) // 2])
-    state = lab.ended(run_id)
-    assert (state["type"], state["name"]) == ("FAILED", "FoldFailed")
-    for told in ("Track_H_fold_01", "denoise-fold_01", path.name):
-        assert told in state["message"]
-    assert "fold_02" not in state["message"]
-    rows = {row["fold"]: row for row in json.loads(lab.artifacts_of(run_id)["cross-validation-fold-summary"]["data"])}
-    assert (rows[1]["status"], rows[2]["status"]) == ("failed", "done")
 
 
 OPTIONS: dict[str, Any] = {
@@ -249,35 +226,16 @@ def test_a_missing_spectrum_fails_before_anything_is_submitted(lab: Lab, without
     assert "Traceback" not in lab.log(run_id)
 
 
-def test_a_fold_that_dies_for_good_leaves_the_other_done_and_a_table(lab: Lab, two_folds: str) -> None:
-    """Fold 1's process is killed at every start, until no remedy is left."""
-    run_id = lab.start("cross-validation/five-fold", campaign("killed", [1, 2], training=tiny(lr=2e-4)))
-    _, folder = lab.job_started(run_id, "train-fold_01")
-    killed: set[int] = set()
-
-    def given_up() -> bool:
-        for start in starts(folder):
-            if start["pid"] not in killed:
-                killed.add(start["pid"])
-                os.kill(start["pid"], signal.SIGKILL)
-        return json.loads((folder / "journal.json").read_text())["state"] != "live"
-
-    until("the last remedy of fold 1", given_up, pause=0.05)
-    state = lab.ended(run_id)
-    assert (state["type"], state["name"]) == ("FAILED", "FoldFailed")
-    assert "Track_H_fold_01" in state["message"]
-    assert "killed" in state["message"]
-    assert "fold_02" not in state["message"]
-    assert len(killed) == 3  # the first attempt and two remedies
-    rows = {row["fold"]: row for row in json.loads(lab.artifacts_of(run_id)["cross-validation-fold-summary"]["data"])}
-    assert (rows[1]["status"], rows[2]["status"]) == ("failed", "done")
-    assert "killed" in rows[1]["reason"]
-
-
 @pytest.fixture(scope="module")
 def ruined(lab: Lab, two_folds: str) -> str:
-    """A campaign of two folds; while the first trains, the second one's rate in the journal becomes absurd."""
-    run_id = lab.start("cross-validation/five-fold", campaign("ruined", [1, 2], training=tiny(lr=1e-4, epochs=3)))
+    """A campaign of four folds, of which one comes through.
+
+    While the first trains, the second one's rate in the journal becomes absurd. The third one's process is killed at
+    every start, until no remedy is left; the fourth one's checkpoint is cut after its training, before its denoising
+    reads it.
+    """
+    plan = campaign("ruined", [1, 2, 3, 4], training=tiny(lr=1e-4, epochs=3))
+    run_id = lab.start("cross-validation/five-fold", plan)
     lab.job_started(run_id, "train-fold_01")
     journal = Journal(lab.artifacts / "jobs")
     with journal.lock():
@@ -285,24 +243,72 @@ def ruined(lab: Lab, two_folds: str) -> str:
         assert not starts(journal.folder(entry.key))
         entry.spec["places"]["request"]["plan"]["optimiser"].update(lr=1e30, lr_min=1e30)
         journal.write(entry)
+    folders = {entry.spec["name"]: folder for entry, folder in lab.jobs("train-fold_") if entry.owner == run_id}
+    third, fourth = folders["train-fold_03"], folders["train-fold_04"]
+    killed: set[int] = set()
+    cut = False
+
+    def over() -> bool:
+        nonlocal cut
+        for start in starts(third):
+            if start["pid"] not in killed:
+                killed.add(start["pid"])
+                os.kill(start["pid"], signal.SIGKILL)
+        if not cut and [one for one, _ in lab.jobs("denoise-fold_04") if one.owner == run_id]:
+            _cut(fourth / "work/checkpoints/Track_H_fold_04/mamba_tiny_uv_best.pt")
+            cut = True
+        return cut and json.loads((third / "journal.json").read_text())["state"] != "live"
+
+    until("the last remedy of fold 3 and the denoising of fold 4", over, pause=0.02)
+    assert len(killed) == 3  # the first attempt and two remedies
     assert lab.ended(run_id)["type"] == "FAILED", lab.log(run_id)
     return run_id
 
 
-def test_a_loss_that_is_not_a_number_is_remedied_once_and_then_costs_its_fold_alone(lab: Lab, ruined: str) -> None:
+def _cut(path: Path) -> bytes:
+    """Leave half of a checkpoint; what it held."""
+    whole = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(whole[: len(whole) // 2])
+    return whole
+
+
+def _rows(lab: Lab, run_id: str) -> dict[int, dict[str, Any]]:
+    """A campaign's summary as its artifact shows it, by fold."""
+    rows = json.loads(lab.artifacts_of(run_id)["cross-validation-fold-summary"]["data"])
+    return {row["fold"]: row for row in rows}
+
+
+def test_lost_folds_cost_nobody_else(lab: Lab, ruined: str) -> None:
     state = lab.ended(ruined)
     assert state["name"] == "FoldFailed"
-    for told in ("Track_H_fold_02", "nan_loss", "the loss became NaN or infinite"):
-        assert told in state["message"]
     for hidden in ("Traceback", "fold_01"):
         assert hidden not in state["message"]
+    statuses = {fold: row["status"] for fold, row in _rows(lab, ruined).items()}
+    assert statuses == {1: "done", 2: "failed", 3: "failed", 4: "failed"}
+
+
+def test_a_fold_that_dies_for_good_leaves_a_table(lab: Lab, ruined: str) -> None:
+    assert "Track_H_fold_03" in lab.ended(ruined)["message"]
+    assert "killed" in _rows(lab, ruined)[3]["reason"]
+
+
+def test_a_checkpoint_that_cannot_be_read_costs_its_fold_alone(lab: Lab, ruined: str) -> None:
+    """Run again, that fold is trained anew (above)."""
+    reason = _rows(lab, ruined)[4]["reason"]
+    for told in ("denoise-fold_04", "mamba_tiny_uv_best.pt"):
+        assert told in reason
+
+
+def test_a_loss_that_is_not_a_number_is_remedied_once_and_then_costs_its_fold_alone(lab: Lab, ruined: str) -> None:
+    for told in ("Track_H_fold_02", "nan_loss", "the loss became NaN or infinite"):
+        assert told in lab.ended(ruined)["message"]
     entry, _ = lab.job(ruined, "train-fold_02")
     assert [attempt.adjustments["lr_factor"] for attempt in entry.attempts] == [1.0, 0.5]
     assert entry.attempts[1].adjustments["grad_clip"] == 1.0
-    (remedy,) = lab.events(ruined, "job-remedy")
-    assert (remedy["data"]["job"], remedy["data"]["cause"]) == ("train-fold_02", "nan_loss")
-    rows = {row["fold"]: row for row in json.loads(lab.artifacts_of(ruined)["cross-validation-fold-summary"]["data"])}
-    assert (rows[1]["status"], rows[2]["status"]) == ("done", "failed")
+    remedies = [event["data"] for event in lab.events(ruined, "job-remedy")]
+    assert [one["cause"] for one in remedies if one["job"] == "train-fold_02"] == ["nan_loss"]
+    assert {one["job"] for one in remedies} == {"train-fold_02", "train-fold_03"}
     logs = lab.artifacts / "logs/Track_H_fold_02"  # where the runbook sends a reader after a failure
     assert "Fold failed" in (logs / "auditing_manifest.log").read_text()
     assert "NonFiniteLoss" in (logs / "train.log").read_text()
@@ -333,8 +339,8 @@ def test_a_fold_of_another_plan_is_not_summed_up(lab: Lab, ruined: str) -> None:
 
 
 def test_what_a_campaign_made_can_be_audited(lab: Lab, two_folds: str) -> None:
-    folder = str(lab.artifacts / "checkpoints/prod")
-    plan = {"label": "folds", "checkpoints": [folder], "gates": {"psnr_mean_min": 999}}
+    folders = [str(lab.artifacts / f"checkpoints/prod/Track_H_fold_0{fold}") for fold in (1, 2)]
+    plan = {"label": "folds", "checkpoints": folders, "gates": {"psnr_mean_min": 999}}
     code, run_id, printed = lab.watch("panel-qa/audit", plan)
     assert code == 1, printed
     assert lab.state(run_id) == "GateFailed"

@@ -24,7 +24,7 @@ def _archives(lab: Lab) -> set[str]:
 
 @dataclass(frozen=True)
 class Refused:
-    """A run that an impossible gate refused, and what was there before it."""
+    """A run that an impossible gate refused, its epoch chosen inside training, and what was there before it."""
 
     code: int
     run_id: str
@@ -42,7 +42,7 @@ def _pointer(lab: Lab) -> str | None:
 @pytest.fixture(scope="module")
 def refused(lab: Lab) -> Refused:
     before, pointer = _archives(lab), _pointer(lab)
-    plan = warm_start(label="impossible", gates=IMPOSSIBLE)
+    plan = warm_start(label="impossible", gates=IMPOSSIBLE, epoch_chosen_on="inside")
     return Refused(*lab.watch("act-of-god/warm-start", plan), before, pointer)
 
 
@@ -60,9 +60,7 @@ def test_an_impossible_gate_fails_the_run_by_name(lab: Lab, refused: Refused) ->
 
 def test_an_epoch_chosen_inside_training_leaves_the_panel_nothing_to_choose(lab: Lab, refused: Refused) -> None:
     """Trained twice: without the groups that choose, then with all, to that epoch; one checkpoint is judged."""
-    plan = warm_start(label="inside", gates=IMPOSSIBLE, epoch_chosen_on="inside")
-    _, run_id, printed = lab.watch("act-of-god/warm-start", plan)
-    assert lab.state(run_id) == "GateFailed", printed
+    run_id = refused.run_id
     (chosen,) = lab.events(run_id, "epoch")
     panel = pd.read_csv(lab.corpus / "validation_panel.csv")
     groups = chosen["data"]["groups"]
@@ -135,8 +133,8 @@ def test_the_backstop_starts_no_second_act_b_for_a_source(lab: Lab, refused: Ref
     """The automation knows nothing but the source run."""
     (first,) = lab.children(refused.run_id)
     lab.ended(first["id"])
-    before = lab.job_keys()
-    state = lab.ended(lab.start("act-b/fallback", {"source_run": refused.run_id}))
+    run_id = lab.start("act-b/fallback", {"source_run": refused.run_id})
+    state = lab.ended(run_id)
     assert (state["type"], state["name"]) == ("FAILED", "Duplicate")
     assert first["id"] in state["message"]
-    assert lab.job_keys() == before
+    assert not [entry for entry, _ in lab.jobs() if entry.owner == run_id]
