@@ -21,6 +21,7 @@ from study_core.errors import UNREADABLE, BadInput
 MOST_BYTES = 4 << 30  # that a zip may unpack to
 MOST_DOCUMENT = 64 << 20  # of a file that is read whole: a log of some 100,000 events
 CHUNK = 1 << 20
+MODEL = "model"  # the folder of a bundle that the judged model lies in, where it travels
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others' memory is the writer's choice
 
 

@@ -1,7 +1,8 @@
 """The auditor's bundle: one zip with everything a verdict rests on, and the check that none of it was touched.
 
-What it holds: every file of the run's folder but the model weights (the verdict names their SHA-256), the
-documents that the caller hands over, and `SHA256SUMS`. Knows files and logs, nothing of a science.
+What it holds: every file of the run's folder but the weights, the model that was judged where it is small (the verdict
+names its SHA-256 in any case), the documents that the caller hands over, and `SHA256SUMS`. Knows files and logs,
+nothing of a science.
 
 Three records guard the files. `SHA256SUMS` (`sha256sum -c` reads it) finds a change by accident. The run's
 hash-chained log names every file's SHA-256 in its `evidence` line: who swaps a file and mends `SHA256SUMS`
@@ -25,7 +26,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from study_core import bundles
-from study_core.files import parse_json, replacing
+from study_core.files import parse_json, peek_json, replacing, sha256_of
 from tasks import anchor, attestation, signing
 from tasks.attestation import STATEMENT
 from tasks.audit_log import EVIDENCE, HEAD, LINES, LOG, AuditLog, parsed
@@ -37,6 +38,7 @@ SUMS = "SHA256SUMS"
 DOCUMENTS = frozenset({SUMS, LOG, HEAD, STATEMENT, attestation.VERDICT})  # what the check reads whole
 OWN = frozenset({SUMS, LOG, HEAD, LINES, STATEMENT})  # what no line of the log can record: it is made of that line
 LEFT_OUT = frozenset({".pt", ".zip", ".tmp"})
+MOST_MODEL = 16 << 20  # bytes of a judged model that travels: with it the verdict can be had again from the weights on
 _NEVER = "events.out."  # TensorBoard's own files: large, and repeated by metrics.csv
 
 
@@ -52,7 +54,8 @@ def write_bundle(run_folder: Path, documents: Mapping[str, str], out: Path) -> P
     run_folder, out = Path(run_folder), Path(out)
     signer = signing.own_key()
     documents = {**documents, **attestation.cover(run_folder, signer)}
-    files = {
+    model = _model(run_folder)
+    files = model | {
         path.relative_to(run_folder).as_posix(): path
         for path in sorted(run_folder.rglob("*"))
         if path.is_file() and not path.is_symlink() and _belongs(path.relative_to(run_folder))
@@ -62,7 +65,7 @@ def write_bundle(run_folder: Path, documents: Mapping[str, str], out: Path) -> P
         sums |= {name: _add(archive, name, io.BytesIO(text.encode())) for name, text in sorted(documents.items())}
         told = crate.metadata(run_folder, sums, signer, attestation.sentence(run_folder))
         sums[crate.METADATA] = _add(archive, crate.METADATA, io.BytesIO(told.encode()))
-        beside = sorted([*documents, crate.METADATA])  # these lie in the bundle alone
+        beside = sorted([*documents, *model, crate.METADATA])  # these lie in the bundle alone
         sums = dict(sorted(sums.items()))
         text = f"Auditor's bundle {out.name} of {len(sums)} files"
         record = AuditLog(run_folder).append(EVIDENCE, text, files=sums, documents=beside, signer=signer.id)
@@ -76,6 +79,15 @@ def write_bundle(run_folder: Path, documents: Mapping[str, str], out: Path) -> P
         listed = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
         _add(archive, SUMS, io.BytesIO(listed.encode()))
     return out
+
+
+def _model(run_folder: Path) -> dict[str, Path]:
+    """The judged model by its place in the bundle: a small file that is still the one that was judged, else nothing."""
+    verdict = peek_json(run_folder / attestation.VERDICT)
+    path = Path(str(verdict.get("candidate") or "")) if isinstance(verdict, dict) else Path()
+    if not path.is_file() or path.stat().st_size > MOST_MODEL or sha256_of(path) != verdict.get("candidate_sha256"):
+        return {}
+    return {f"{bundles.MODEL}/{path.name}": path}
 
 
 def _belongs(relative: Path) -> bool:

@@ -50,7 +50,7 @@ def measure_checkpoints(
     folds, folders = fold_hashes(corpus), []
     for number, path in enumerate(checkpoints):
         progress(number, len(checkpoints), f"measure {path.name}")
-        values, error = _denoised(corpus, panel, path, batch_size, device)
+        values, error = denoised_panel(corpus, panel, path, batch_size, device)
         found = measure_predictions(
             corpus,
             panel,
@@ -92,9 +92,10 @@ def _unseen(corpus: Corpus, fold: Mapping[str, Path], batch_size: int, device: s
     )
 
 
-def _denoised(
+def denoised_panel(
     corpus: Corpus, panel: Manifest, path: Path, batch_size: int, device: str
 ) -> tuple[Floats, Floats | None]:
+    """The panel through a checkpoint, float64 (M, L) in the panel's order; its standard errors where it has some."""
     from denoise_core.inference import denoise_rows
     from denoise_core.model.neural import load_denoiser
 
