@@ -9,12 +9,16 @@ from study_core.plan import Frozen
 
 
 class Unseen(Frozen):
-    """A fold's own model and manifests, for figures on groups that neither training nor any choice has seen."""
+    """A model and its manifests, for figures on groups (`test`) that neither training nor any choice has seen."""
 
     checkpoint: Content
     train: Content
     val: Content
     test: Content
+    what: str = "the warm start's fold model on its test groups"
+
+
+UNSEEN = ("checkpoint", "train", "val", "test")
 
 
 class MeasurePanel(Request):
@@ -50,7 +54,8 @@ def measure_panel(request: MeasurePanel, context: Context) -> PanelMeasured:
         [checkpoint.path for checkpoint in request.checkpoints],
         out=context.folder / "measured",
         reference=request.reference,
-        unseen={name: getattr(unseen, name).path for name in Unseen.model_fields} if unseen else None,
+        unseen={name: getattr(unseen, name).path for name in UNSEEN} if unseen else None,
+        unseen_what=unseen.what if unseen else "",
         batch_size=request.batch_size,
         device=device_for(request.device),
         progress=lambda done, total, what: context.progress(done=done, total=total, stage=what),

@@ -1,8 +1,9 @@
 """Replay: the verdict computed again from the archived spectra, and what differs from the one on record.
 
 Every figure is held against its record: hashes, gates, metrics, the captures' and the groups' tables, the
-controls. A figure equals its record within a relative 1e-6 (tables within half of their last decimal);
-counts, verdicts and hashes equal exactly. What cannot be computed again is named, never passed over.
+controls. A figure equals its record within a relative 1e-6 (tables within half of their last decimal), one that rests
+on filters that are fitted again within 1e-3: another number of threads moves it by some 1e-5. Counts, verdicts and
+hashes equal exactly. What cannot be computed again is named, never passed over.
 
 `denoise` begins one step earlier: the panel goes through the judged model again, and its spectra, gates and figures are
 held against their records, too.
@@ -37,27 +38,35 @@ from study_core.verdict import PRODUCTION, changed_thresholds, own_changes
 
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 CAPTURE_DECIMALS, GROUP_DECIMALS = 6, 4
+REFITTED = 1e-3  # relative; of figures beside filters that are fitted again
 SPECTRUM, FROM_MODEL = 1e-5, 1e-3
-"""Reflectance, and relative, of what a model gives again."""
+"""Reflectance, and relative, of what a model gives again (other threads: 5e-7 of reflectance)."""
 MOST_NAMED = 5
 BATCH = 256  # as the job's: another one moves last bits
-WITHIN = f"relative tolerance {RELATIVE:g}; verdicts, counts and hashes exact"
+WITHIN = f"relative tolerance {RELATIVE:g}, beside refitted filters {REFITTED:g}; verdicts, counts and hashes exact"
+BESIDE_FILTERS = ("fidelity", "plausibility")  # gates
 SLICES = ("group", "treatments")
 
 
 class _Comparison(Comparison):
     """Of whole tables and records; a table names its first few rows only."""
 
-    def mapping(self, where: str, recorded: Mapping[str, Any], recomputed: Mapping[str, Any]) -> None:
+    def mapping(
+        self,
+        where: str,
+        recorded: Mapping[str, Any],
+        recomputed: Mapping[str, Any],
+        relative: float | None = None,
+    ) -> None:
         """Every recorded leaf, nested mappings included; one that is not computed any more differs."""
         for name, value in recorded.items():
             again = recomputed.get(name)
             if isinstance(value, Mapping):
-                self.mapping(f"{where}, {name}", value, again if isinstance(again, Mapping) else {})
+                self.mapping(f"{where}, {name}", value, again if isinstance(again, Mapping) else {}, relative)
             elif isinstance(value, bool | str | list):
                 self.exact(where, name, value, again)
             else:
-                self.close(where, name, value, again)
+                self.close(where, name, value, again, relative=relative)
 
     def table(self, file: str, key: str, recorded: pd.DataFrame, recomputed: pd.DataFrame, decimals: int) -> None:
         """Row by row, cell by cell; the first rows that differ are named with their row in the file."""
@@ -266,7 +275,7 @@ def _compare(comparison: _Comparison, record: RunRecord, audit: PanelAudit) -> N
     again = audit.controls
     for name, row in record.controls.items():
         if name in again:
-            comparison.mapping(f"control {name}", {k: v for k, v in row.items() if k != "name"}, again[name])
+            comparison.mapping(f"control {name}", {k: v for k, v in row.items() if k != "name"}, again[name], REFITTED)
     comparison.mapping("downstream_metrics.json", record.downstream, audit.downstream)
     folder = PANEL_EVAL.as_posix()
     if record.per_spectrum is not None:
@@ -294,7 +303,8 @@ def _compare_gates(comparison: _Comparison, recorded: Sequence[Mapping[str, Any]
         where = f"gate {', '.join(part for part in key if part)}"
         comparison.exact(where, "comparison", gate.get("comparison"), again[key]["comparison"])
         comparison.close(where, "threshold", gate.get("threshold"), again[key]["threshold"])
-        comparison.close(where, "value", gate.get("value"), again[key]["value"])
+        relative = REFITTED if key[0] in BESIDE_FILTERS else None
+        comparison.close(where, "value", gate.get("value"), again[key]["value"], relative=relative)
         comparison.exact(where, "verdict", gate.get("passed"), again[key]["passed"])
 
 
