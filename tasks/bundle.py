@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import IO, Annotated, Any
 
 import typer
+from cryptography import x509
 
 from study_core import bundles
 from study_core.files import parse_json, peek_json, replacing, sha256_of
-from tasks import anchor, attestation, signing
+from tasks import anchor, attestation, signing, timestamp
 from tasks.attestation import STATEMENT
 from tasks.audit_log import EVIDENCE, HEAD, LINES, LOG, AuditLog, parsed
 from tasks.audit_log import verify as verify_log
@@ -35,8 +36,11 @@ from tasks.signing import Believed, PublicKey
 from tasks.terminal import Json, call, existing, print_findings, single
 
 SUMS = "SHA256SUMS"
-DOCUMENTS = frozenset({SUMS, LOG, HEAD, STATEMENT, attestation.VERDICT})  # what the check reads whole
-OWN = frozenset({SUMS, LOG, HEAD, LINES, STATEMENT})  # what no line of the log can record: it is made of that line
+STAMP = "evidence.tsr"  # a time stamp authority's token for the log's last `evidence` record, where a site has one
+DOCUMENTS = frozenset({SUMS, LOG, HEAD, STATEMENT, STAMP, attestation.VERDICT})  # what the check reads whole
+OWN = frozenset(
+    {SUMS, LOG, HEAD, LINES, STATEMENT, STAMP}
+)  # what no line of the log can record: it is made of that line
 LEFT_OUT = frozenset({".pt", ".zip", ".tmp"})
 MOST_MODEL = 16 << 20  # bytes of a judged model that travels: with it the verdict can be had again from the weights on
 _NEVER = "events.out."  # TensorBoard's own files: large, and repeated by metrics.csv
@@ -69,7 +73,9 @@ def write_bundle(run_folder: Path, documents: Mapping[str, str], out: Path) -> P
         sums = dict(sorted(sums.items()))
         text = f"Auditor's bundle {out.name} of {len(sums)} files"
         record = AuditLog(run_folder).append(EVIDENCE, text, files=sums, documents=beside, signer=signer.id)
-        anchor.tell_head(run_folder, record)
+        stamp = anchor.tell_head(run_folder, record)
+        if stamp:
+            sums[STAMP] = _add(archive, STAMP, io.BytesIO(stamp))
         sums[STATEMENT] = _add_file(archive, STATEMENT, attestation.attest(run_folder, sums, record))
         with open(run_folder / LOG, "rb") as log:
             fcntl.flock(log, fcntl.LOCK_SH)  # the log and its head as of one moment: no writer comes between the two
@@ -114,12 +120,17 @@ def _add(archive: zipfile.ZipFile, name: str, stream: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def verify(bundle: Path, believed: Sequence[PublicKey] | None = None) -> list[str]:
+def verify(
+    bundle: Path,
+    believed: Sequence[PublicKey] | None = None,
+    roots: Sequence[x509.Certificate] = (),
+) -> list[str]:
     """What was done to a bundle (zip or unpacked folder), each finding naming its line or file; empty: untouched.
 
     Finds: a changed, dropped, inserted or moved line of the log; a cut tail; a file that was changed, removed or
     added; a file that is not the one that the log recorded, even if the checksums were mended; a whole bundle made
-    anew by somebody who is not believed (`believed`; None: one's own key).
+    anew by somebody who is not believed (`believed`; None: one's own key); a time stamp of something else, or of an
+    authority that is not among `roots` (none: its signature is not looked at).
     """
     found = bundles.read(Path(bundle), DOCUMENTS)
     content, problems = found.documents, found.problems
@@ -140,6 +151,7 @@ def verify(bundle: Path, believed: Sequence[PublicKey] | None = None) -> list[st
         return [*problems, f"{LOG} is missing: nothing vouches for {SUMS}"]
     problems += [*_check_log(content), *_check_evidence(content[LOG], present)]
     problems += _check_signature(content, present, signing.believed() if believed is None else believed)
+    problems += _check_stamp(content, roots)
     return list(dict.fromkeys(problems))
 
 
@@ -194,16 +206,28 @@ def _check_signature(
     return attestation.check(content.get(STATEMENT), present, verdict, log, believed)
 
 
+def _check_stamp(content: Mapping[str, bytes], roots: Sequence[x509.Certificate]) -> list[str]:
+    """The authority's word for when the evidence was there."""
+    _, record = _last_evidence(content[LOG])
+    if STAMP not in content:
+        return [f"{STAMP} is missing: nobody says when this was there"] if roots else []
+    found = timestamp.check(content[STAMP], record["sha256"] if record else "", roots)
+    late = timestamp.out_of_time(str(record["time"]), found) if record else ""
+    return [f"{STAMP}: {problem}" for problem in (found.problem, late) if problem]
+
+
 def verify_bundles(
     paths: Annotated[list[Path], typer.Argument(metavar="ZIP|FOLDER...", help="A bundle, zipped or unpacked.")],
     keys: Believed = None,
+    authorities: timestamp.Authorities = None,
     as_json: Json = False,
 ) -> int:
     """Find what was done to an auditor's bundle: exit code 0 when nothing was, 1 when something was."""
     believed = signing.believed(keys)
     for path in paths:
         existing(path, "a run's own bundle lies in artifacts/FLOW/RUN/")
-    findings = {str(path): verify(path, believed) for path in paths}
+    trusted = timestamp.roots(authorities)
+    findings = {str(path): verify(path, believed, trusted) for path in paths}
     if as_json:
         print(json.dumps(findings))
     else:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks import anchor, audit_log, signing
+from cryptography import x509
+
+from tasks import anchor, audit_log, signing, timestamp
 from tasks.anchor import Anchor
 from tasks.audit_log import LOG
 from tasks.signing import PublicKey
@@ -35,16 +37,24 @@ class Reader:
     place: str
     problems: Sequence[str] = ()  # of the place itself
     strangers: Sequence[str] = ()  # its lines that somebody else signed
+    authorities: Sequence[x509.Certificate] = ()  # of time stamps
+    lines: Mapping[str, int] = field(default_factory=dict)  # how many the fullest copy has that is looked at, by log
 
     @classmethod
-    def here(cls, keys: Sequence[Path] | None = None) -> Reader:
-        """With the keys named by hand, else one's own; raises BadInput for one that cannot be read."""
+    def here(
+        cls, keys: Sequence[Path] | None = None, place: str = "", authorities: Sequence[Path] | None = None
+    ) -> Reader:
+        """With the keys named by hand, else one's own, and the heads told at `place`, else here.
+
+        Raises BadInput for what cannot be read.
+        """
         believed = signing.believed(keys)
-        told = anchor.told(believed)
+        told = anchor.told(believed, place)
         heads: dict[str, list[Anchor]] = {}
         for one in told.anchors:
             heads.setdefault(one.log, []).append(one)
-        return cls(believed, heads, told.place, told.problems, told.strangers)
+        trusted = timestamp.roots(authorities)
+        return cls(believed, heads, told.place, told.problems, told.strangers, trusted)
 
 
 def log(folder: Path, records: Records, reader: Reader) -> tuple[Checked, bool]:
@@ -58,12 +68,17 @@ def log(folder: Path, records: Records, reader: Reader) -> tuple[Checked, bool]:
     hashes = {record["seq"]: record["sha256"] for record in records}
     for head in heads:
         known = hashes.get(head.seq)
-        if known is None and not copied:
-            told = f"line {head.seq + 1} ({head.kind}, {head.time}), which {reader.place} was told: the log was cut"
+        if known is None and not (copied and _made_before(folder, head, reader)):
+            why = "this copy was made before, or cut" if copied else "the log was cut"
+            told = f"line {head.seq + 1} ({head.kind}, {head.time}), which {reader.place} was told: {why}"
             checked.findings.append(f"{LOG} misses {told}")
         elif known is not None and known != head.sha256:
             told = f"is not the record that {reader.place} was told: the chain was made anew"
             checked.findings.append(f"{LOG} line {head.seq + 1}: {told}")
+        checked.findings += _stamp(head, reader)
+    unstamped = sum(not head.stamp for head in heads)
+    if reader.authorities and unstamped:
+        checked.notes.append(f"{unstamped} of {len(heads)} heads have no time stamp")
     if copied:
         checked.notes.append(f"a copy of {heads[-1].folder}, checked as far as it goes")
     elif not heads:
@@ -71,9 +86,23 @@ def log(folder: Path, records: Records, reader: Reader) -> tuple[Checked, bool]:
     return checked, copied
 
 
+def _stamp(head: Anchor, reader: Reader) -> list[str]:
+    """What is wrong with a head's time stamp."""
+    if not head.stamp:
+        return []
+    found = timestamp.check(head.token, head.sha256, reader.authorities)
+    problems = (found.problem, timestamp.out_of_time(head.time, found))
+    return [f"time stamp of {LOG} line {head.seq + 1}: {problem}" for problem in problems if problem]
+
+
+def _made_before(folder: Path, head: Anchor, reader: Reader) -> bool:
+    """A copy within its own house (a refused run's archive), or beside a fuller one that is looked at, may be old."""
+    return folder.resolve().is_relative_to(head.house) or reader.lines.get(head.log, 0) > head.seq
+
+
 def _is_copy(folder: Path, head: Anchor) -> bool:
     """Whether the log that was told of lies at another place, and still does."""
-    own = Path(head.house) / head.folder
+    own = head.place
     return own != folder.resolve() and name(audit_log.readable(own / LOG)) == head.log
 
 
