@@ -38,8 +38,11 @@ def read(bundle: Path, documents: Collection[str]) -> Contents:
     """Every file of a bundle (zip or folder), hashed piece by piece; those named in `documents` are kept whole."""
     found = Contents()
     if bundle.is_dir():
-        for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
+        for path in sorted(path for path in bundle.rglob("*") if path.is_symlink() or path.is_file()):
             name = path.relative_to(bundle).as_posix()
+            if path.is_symlink():  # what it names today is not what it names tomorrow
+                found.problems.append(f"{name}: is a link")
+                continue
             _take(found, name, path.stat().st_size, partial(_open, path), documents)
         return found
     try:

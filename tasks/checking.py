@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cryptography import x509
 
 from tasks import anchor, audit_log, signing, timestamp
 from tasks.anchor import Anchor
-from tasks.audit_log import LOG
+from tasks.audit_log import HEAD, LOG
 from tasks.signing import PublicKey
 
 Records = Sequence[Mapping[str, Any]]
@@ -60,9 +61,11 @@ class Reader:
 def log(folder: Path, records: Records, reader: Reader) -> tuple[Checked, bool]:
     """The chain, and whether the log is the one that was told of elsewhere; True for a copy of one that still lies."""
     checked = Checked([f"{LOG} {problem}" for problem in audit_log.verify(folder / LOG)])
+    checked.findings += [f"{name}: is a link" for name in (LOG, HEAD) if (folder / name).is_symlink()]
     if not records:
         checked.findings.append(f"{LOG}: holds no record")
         return checked, False
+    checked.findings += _ahead(records)
     heads = reader.heads.get(name(records), ())
     copied = bool(heads) and _is_copy(folder, heads[-1])
     hashes = {record["seq"]: record["sha256"] for record in records}
@@ -84,6 +87,19 @@ def log(folder: Path, records: Records, reader: Reader) -> tuple[Checked, bool]:
     elif not heads:
         checked.notes.append(f"{reader.place} was told nothing of this log: from before heads were told, or elsewhere")
     return checked, copied
+
+
+def _ahead(records: Records) -> list[str]:
+    """The first record that was written later than now: its clock was wrong, or set."""
+    now = datetime.now(UTC) + timestamp.CLOCKS
+    for record in records:
+        try:
+            late = datetime.fromisoformat(record["time"]) > now
+        except (ValueError, TypeError):
+            return [f"{LOG} line {record['seq'] + 1}: {record['time']!r} is no time"]
+        if late:
+            return [f"{LOG} line {record['seq'] + 1}: its time {record['time']} lies ahead of this clock"]
+    return []
 
 
 def _stamp(head: Anchor, reader: Reader) -> list[str]:

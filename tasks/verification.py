@@ -159,12 +159,16 @@ def _files(folder: Path, records: Records) -> list[str]:
             recorded[FILES[record["kind"]]] = (data["sha256"], line)
     problems = []
     for name, (digest, line) in recorded.items():
-        try:
-            now = sha256_of(folder / name)
-        except OSError:
-            problems.append(f"{name}: missing or unreadable, though {LOG} line {line} recorded it")
+        if (folder / name).is_symlink():
+            problems.append(f"{name}: is a link; the file that {LOG} line {line} recorded lay here itself")
             continue
-        if now != digest:
+        try:
+            now = sha256_of(folder / name) if (folder / name).is_file() else ""
+        except OSError:
+            now = ""
+        if not now:
+            problems.append(f"{name}: missing or unreadable, though {LOG} line {line} recorded it")
+        elif now != digest:
             problems.append(f"{name}: is not the file that {LOG} line {line} recorded (SHA-256 {now[:12]}…)")
     return problems
 
