@@ -151,7 +151,13 @@ def inside(data: Data, epoch_chosen_on: str, fold: int) -> Inside | None:
     """Where the epoch is chosen inside training: its groups, checked before anything is submitted. None: the panel."""
     if epoch_chosen_on == "panel":
         return None
-    parts = inside_training(data.corpus, data.training, fold)
+    try:
+        parts = inside_training(data.corpus, data.training, fold)
+    except BadInput as error:
+        if epoch_chosen_on == "inside":
+            raise
+        logger().info("The panel chooses the epoch: %s", error)
+        return None
     rest, chosen_on, unseen = stored(parts.train, "train_inside"), stored(parts.val, "chosen_on"), parts.test
     return Inside(rest, chosen_on, stored(unseen, "unseen_inside") if len(unseen) else unseen)
 
