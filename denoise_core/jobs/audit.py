@@ -5,6 +5,7 @@ from __future__ import annotations
 from denoise_core.evaluation.measurement import Reference
 from study_core.device import device_for
 from study_core.job import Content, Context, Receipt, Request, Where
+from study_core.paths import Words
 from study_core.plan import Frozen
 
 
@@ -15,7 +16,7 @@ class Unseen(Frozen):
     train: Content
     val: Content
     test: Content
-    what: str = "the warm start's fold model on its test groups"
+    what: Words = "the warm start's fold model on its test groups"
 
 
 UNSEEN = ("checkpoint", "train", "val", "test")

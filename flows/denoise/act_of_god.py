@@ -57,6 +57,7 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
             incumbent=inputs.incumbent(run, data.corpus), margin=plan.production.margin, own_filter=own_filter,
             expected_hash=plan.panel.expected_hash,
             selected_on=(inside.chosen_on if inside else data.panel).groups, device=where.device,
+            started_on=inputs.started_on(start.checkpoint, start.fold, data.corpus),
             unseen=inputs.unseen_of(
                 start.checkpoint, start.fold, data.corpus, checkpoint, inside, chosen.best.path if chosen else None
             ),

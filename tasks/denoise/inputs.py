@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,15 @@ def receipt_of(checkpoint: Path) -> dict[str, Any] | None:
     path = checkpoint.with_suffix(".json")
     content: dict[str, Any] | None = read_json(path) if path.exists() else None
     return content if content and content.get("sha256") == sha256_of(checkpoint) else None
+
+
+def started_on(start: str | None, fold: int, corpus: Corpus) -> tuple[str, ...]:
+    """Groups that the warm start was trained or chosen on; none are known of a file's, or without such a fold."""
+    if not start:
+        with suppress(BadInput):
+            parts = fold_manifests(corpus, fold)
+            return (*parts.train.groups, *parts.val.groups)
+    return ()
 
 
 def unseen_of(

@@ -26,9 +26,9 @@ _GATES = "Every threshold with its reason; what is changed here holds for this r
 _TOP = "The training's best, by validation; the panel's ranking chooses among them."
 _CHOSEN = (
     "inside: the training groups that the start's fold validates on choose it in a training without them and without "
-    "those that it tests on, where the recipe's worth is measured; then all are trained on to that epoch, and the panel "
-    "only judges. Twice the training. panel: the best epochs by the panel itself, which then also judges. recommended: "
-    "inside, where the fold leaves groups for it."
+    "those that it tests on, where the recipe's worth is measured; then all are trained on to that epoch, and the "
+    "panel only judges. Twice the training. panel: the best epochs by the panel itself, which then also judges. "
+    "recommended: inside, where the fold leaves groups for it."
 )
 _UNRESOLVED = (
     "What ships where the gain over the model's own filter, on groups that no choice has seen, is not resolved or not "

@@ -112,6 +112,7 @@ def audit(
     expected_hash: str = "",
     reference: Reference = "loo",
     selected_on: Sequence[str] = (),
+    started_on: Sequence[str] = (),
     unseen: Unseen | None = None,
     device: str = "auto",
 ) -> PanelReport:
@@ -140,7 +141,7 @@ def audit(
         candidates=len(asked),
         incumbent=None if held is None else [content.sha256 for content in every].index(held.sha256),
         own_filter=None if own_filter is None else len(asked) - 1,
-        margin=margin, expected_hash=expected_hash, selected_on=selected_on,
+        margin=margin, expected_hash=expected_hash, selected_on=selected_on, started_on=started_on,
     )  # fmt: skip
 
 
