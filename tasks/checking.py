@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography import x509
 
-from tasks import anchor, audit_log, signing, timestamp
+from tasks import anchor, audit_log, house_chain, signing, timestamp
 from tasks.anchor import Anchor
 from tasks.audit_log import HEAD, LOG
 from tasks.signing import PublicKey
@@ -67,11 +67,12 @@ def log(folder: Path, records: Records, reader: Reader) -> tuple[Checked, bool]:
         return checked, False
     checked.findings += _ahead(records)
     heads = reader.heads.get(name(records), ())
-    copied = bool(heads) and _is_copy(folder, heads[-1])
+    own = heads[-1].folder if heads else house_chain.place(records[0])[0]
+    copied = _lies_aside(folder, own, records, reader) or (bool(heads) and _is_copy(folder, heads[-1]))
     hashes = {record["seq"]: record["sha256"] for record in records}
     for head in heads:
         known = hashes.get(head.seq)
-        if known is None and not (copied and _made_before(folder, head, reader)):
+        if known is None and not (copied and _may_be_old(folder, head, reader)):
             why = "this copy was made before, or cut" if copied else "the log was cut"
             told = f"line {head.seq + 1} ({head.kind}, {head.time}), which {reader.place} was told: {why}"
             checked.findings.append(f"{LOG} misses {told}")
@@ -83,7 +84,7 @@ def log(folder: Path, records: Records, reader: Reader) -> tuple[Checked, bool]:
     if reader.authorities and unstamped:
         checked.notes.append(f"{unstamped} of {len(heads)} heads have no time stamp")
     if copied:
-        checked.notes.append(f"a copy of {heads[-1].folder}, checked as far as it goes")
+        checked.notes.append(f"a copy of {own}, checked as far as it goes")
     elif not heads:
         checked.notes.append(f"{reader.place} was told nothing of this log: from before heads were told, or elsewhere")
     return checked, copied
@@ -111,15 +112,25 @@ def _stamp(head: Anchor, reader: Reader) -> list[str]:
     return [f"time stamp of {LOG} line {head.seq + 1}: {problem}" for problem in problems if problem]
 
 
-def _made_before(folder: Path, head: Anchor, reader: Reader) -> bool:
-    """A copy within its own house (a refused run's archive), or beside a fuller one that is looked at, may be old."""
+def _may_be_old(folder: Path, head: Anchor, reader: Reader) -> bool:
+    """A copy that lies aside, as a refused run's archive does, while the whole log lies in its house or is looked at.
+
+    One that lies at its own place, in a house or in a copy of one, is the log itself.
+    """
+    if house_chain.root_of(folder.resolve(), head.folder) is not None:
+        return False
     return folder.resolve().is_relative_to(head.house) or reader.lines.get(head.log, 0) > head.seq
+
+
+def _lies_aside(folder: Path, own: str, records: Records, reader: Reader) -> bool:
+    """Whether this is an older copy that lies at another place than the log's own, beside a fuller one."""
+    at_home = not own or house_chain.root_of(folder.resolve(), own) is not None
+    return not at_home and reader.lines.get(name(records), 0) > len(records)
 
 
 def _is_copy(folder: Path, head: Anchor) -> bool:
     """Whether the log that was told of lies at another place, and still does."""
-    own = head.place
-    return own != folder.resolve() and name(audit_log.readable(own / LOG)) == head.log
+    return head.place != folder.resolve() and name(audit_log.readable(head.place / LOG)) == head.log
 
 
 def name(records: Records) -> str:

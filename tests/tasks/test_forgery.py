@@ -279,6 +279,34 @@ def test_a_moved_house_is_asked_for_all_of_its_runs_and_may_let_one_go(house: Ho
     assert lines_of(moved) == []
 
 
+def test_an_archive_of_a_run_may_be_older_than_the_run_and_hides_nothing(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused run is archived before its last lines are written: beside the whole log that is a note."""
+    archive = house.root / "god_run_failed_20261121"
+    shutil.copytree(house.refused.folder, archive)
+    whole = (archive / LOG).read_text().splitlines()
+
+    def cut(folder: Path) -> None:
+        (folder / LOG).write_text("\n".join(whole[:-1]) + "\n")
+        last = json.loads(whole[-2])
+        write_json(folder / HEAD, {"seq": last["seq"], "sha256": last["sha256"]})
+
+    cut(archive)
+    assert house.findings() == []
+    moved = tmp_path / "moved"
+    house.root.rename(moved)
+    assert lines_of(moved) == []
+    with monkeypatch.context() as auditor:
+        auditor.setenv("GATED_ANCHOR", str(tmp_path / "nothing.jsonl"))
+        assert lines_of(moved) == []
+    cut(moved / house.refused.folder.relative_to(house.root))  # the run itself, and its whole log aside
+    (moved / archive.name / LOG).write_text("\n".join(whole) + "\n")
+    last = json.loads(whole[-1])
+    write_json(moved / archive.name / HEAD, {"seq": last["seq"], "sha256": last["sha256"]})
+    assert any("the log was cut" in line for line in lines_of(moved))
+
+
 def test_a_house_restored_from_a_backup_lacks_what_came_after_it(house: House, tmp_path: Path) -> None:
     backup = elsewhere(house, tmp_path)
     later = judged(tmp_path, "later", 40.0)
