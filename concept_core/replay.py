@@ -43,10 +43,10 @@ def replay(folder: Path, plan: ConceptPlan) -> tuple[Measured, tuple[GateRecord,
     return found, judged(found.measures, plan)
 
 
-def replay_run(corpus: Path, bundle: Path, *, controls: bool = False) -> Replay:
+def replay_run(corpus: Path, bundle: Path) -> Replay:
     """Judge a run's bundle (zip or folder) again: figures, gates, candidate, and the windows made anew from `corpus`.
 
-    `controls` changes nothing: their scores are archived, and every figure of theirs is computed again in any case.
+    The controls' scores are archived, and every figure of theirs is computed again.
 
     Raises:
         BadInput: the bundle is none, or a table in it cannot be read.

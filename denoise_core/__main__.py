@@ -262,13 +262,15 @@ def evaluate(
 def replay(
     corpus: CorpusDir,
     bundle: Annotated[Path, typer.Option(help="Auditor's bundle (zip), or a run's folder.")],
-    controls: Annotated[bool, typer.Option(help="Refit the control filters as well.")] = False,
+    controls: Annotated[bool, typer.Option("--controls", help="Refit the control filters as well.")] = False,
+    denoise: Annotated[bool, typer.Option("--denoise", help="Run the judged model again as well.")] = False,
+    model: Annotated[Path | None, typer.Option(help="The judged model, where the bundle has it not.")] = None,
     as_json: Json = False,
 ) -> None:
     """Recompute a verdict from its archived predictions: exit 0 and `equal`, or 1 and what differs."""
     from denoise_core.report.replay import replay as run_replay
 
-    result = run_replay(corpus, bundle, controls=controls)
+    result = run_replay(corpus, bundle, controls=controls, denoise=denoise, model=model)
     print(json.dumps({"equal": result.equal, "lines": result.lines()}) if as_json else "\n".join(result.lines()))
     if not result.equal:
         raise typer.Exit(1)

@@ -29,9 +29,8 @@ RATIO_RELATIVE = 1e-5
 """Of an amplitude whose image went through single precision and a fitted scale once more."""
 
 
-def replay_bundle(corpus: Path | None = None, bundle: Path = Path("."), *, controls: bool = False) -> Replay:
-    """The same of a run's bundle (zip or folder). The study simulates its data: `corpus` is not looked at, and controls
-    are replayed in any case.
+def replay_bundle(corpus: Path | None = None, bundle: Path = Path(".")) -> Replay:
+    """The same of a run's bundle (zip or folder). The study simulates its data: `corpus` is not looked at.
 
     Raises:
         BadInput: as `replay_hub`, and where the bundle is none.

@@ -21,6 +21,7 @@ from study_core.errors import UNREADABLE, BadInput
 MOST_BYTES = 4 << 30  # that a zip may unpack to
 MOST_DOCUMENT = 64 << 20  # of a file that is read whole: a log of some 100,000 events
 CHUNK = 1 << 20
+MODEL = "model"  # the folder of a bundle that the judged model lies in, where it travels
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others' memory is the writer's choice
 
 
@@ -37,8 +38,11 @@ def read(bundle: Path, documents: Collection[str]) -> Contents:
     """Every file of a bundle (zip or folder), hashed piece by piece; those named in `documents` are kept whole."""
     found = Contents()
     if bundle.is_dir():
-        for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
+        for path in sorted(path for path in bundle.rglob("*") if path.is_symlink() or path.is_file()):
             name = path.relative_to(bundle).as_posix()
+            if path.is_symlink():  # what it names today is not what it names tomorrow
+                found.problems.append(f"{name}: is a link")
+                continue
             _take(found, name, path.stat().st_size, partial(_open, path), documents)
         return found
     try:

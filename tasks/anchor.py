@@ -2,24 +2,27 @@
 
 `GATED_ANCHOR` names the place: a file (lines are only ever added; default: in the user's state folder, which no run
 writes), or `git:REPO`, whose branch `gated-anchors` gets a commit each, ready to be pushed elsewhere. Every line is
-signed with the key of whoever wrote it, and names the line before it.
+signed with the key of whoever wrote it, and names the line before it. Where a site has a time stamp authority
+(`GATED_TSA`), its token for the head stands in the line.
 """
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
 import os
+import socket
 import subprocess
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from study_core.errors import BadInput
 from study_core.files import PRIVATE_FILE, encode, make_folder, parse_json
-from tasks import signing
+from tasks import house_chain, signing, timestamp
 from tasks.audit_log import LOG, parsed
 from tasks.provenance import artifacts_root
 from tasks.signing import PublicKey
@@ -29,6 +32,7 @@ PREDICATE = "gated/audit-log-head/v1"
 REMOVED = "removed"  # kind of a head that says: this log was removed on purpose
 GIT = "git"  # instead of a hash: the commit itself names the one before it
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+_LATER = ("id", "host", "stamp")  # lines of old have none
 _TRIES = 20  # of writers at the same branch
 _AUTHOR = {f"GIT_{role}_{what}": text for role in ("AUTHOR", "COMMITTER")
            for what, text in (("NAME", "gated"), ("EMAIL", "gated@localhost"))}  # fmt: skip
@@ -45,6 +49,27 @@ class Anchor:
     sha256: str
     kind: str  # of the record: opened, evidence, closed …
     time: str
+    id: str = ""  # the house's name, wherever it is moved; empty: from before houses had one
+    host: str = ""
+    stamp: str = ""  # a time stamp authority's token for `sha256`, base64
+
+    @property
+    def key(self) -> str:
+        """Which house: two at one place are two, one that was moved is one."""
+        return self.id or self.house
+
+    @property
+    def place(self) -> Path:
+        """Where the log lay when this was told."""
+        return Path(self.house) / self.folder
+
+    @property
+    def token(self) -> bytes:
+        """The time stamp as bytes; empty where there is none that can be read."""
+        try:
+            return base64.b64decode(self.stamp, validate=True)
+        except ValueError:
+            return b"no base64"
 
 
 @dataclass(frozen=True)
@@ -57,9 +82,9 @@ class Told:
     strangers: tuple[str, ...] = ()
 
 
-def place() -> str:
+def place(named: str = "") -> str:
     """Where heads are told: a file's path, or `git:REPO`."""
-    named = os.environ.get("GATED_ANCHOR")
+    named = named or os.environ.get("GATED_ANCHOR", "")
     if named:
         return named if named.startswith("git:") else str(Path(named).expanduser())
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
@@ -79,31 +104,51 @@ def tell(anchor: Anchor) -> None:
         raise BadInput(f"heads of logs cannot be told there ({_said(error)})", file=where, remedy=remedy) from None
 
 
-def tell_head(folder: Path, record: Mapping[str, Any]) -> None:
-    """Tell the last record of the log in `folder`. A place that fails now costs a warning: the work is done."""
+def tell_head(folder: Path, record: Mapping[str, Any]) -> bytes:
+    """Tell the last record of the log in `folder`; its time stamp where a site has one, else nothing.
+
+    A place or an authority that fails now costs a warning: the work is done.
+    """
+    head = stamped(head_of(folder, record))
     try:
-        tell(head_of(folder, record))
+        tell(head)
     except BadInput as error:
         warnings.warn(f"{folder / LOG}: line {record['seq'] + 1} was told nowhere else: {error}", stacklevel=2)
+    return head.token
+
+
+def stamped(anchor: Anchor) -> Anchor:
+    """The head with a time stamp authority's token, where a site has one; without it and a warning where that fails."""
+    if not timestamp.asked():
+        return anchor
+    try:
+        return replace(anchor, stamp=base64.b64encode(timestamp.ask(anchor.sha256)).decode())
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{anchor.folder}: {anchor.kind} has no time stamp ({_said(error)})", stacklevel=2)
+        return anchor
 
 
 def head_of(folder: Path, record: Mapping[str, Any]) -> Anchor:
     """A record of the log in `folder` as a head to be told."""
     folder = folder.resolve()
-    house = root if folder.is_relative_to(root := artifacts_root()) else folder.parent
+    root = artifacts_root()
+    house = root if folder.is_relative_to(root) else folder.parent
     with open(folder / LOG, "rb") as log:
         (first,) = parsed(log.readline())
     if first is None:
         raise BadInput("line 1 is no record", file=folder / LOG, remedy="see what happened to it: gated verify")
+    name = house_chain.named(house) if house == root else house_chain.known(house)
     return Anchor(
         house=str(house), folder=folder.relative_to(house).as_posix(), log=first["sha256"], seq=record["seq"],
-        sha256=record["sha256"], kind=record["kind"], time=record["time"],
+        sha256=record["sha256"], kind=record["kind"], time=record["time"], id=name, host=socket.gethostname(),
     )  # fmt: skip
 
 
-def told(believed: Sequence[PublicKey]) -> Told:
-    """Every head that was told. Raises BadInput where the place is there and cannot be read."""
-    where = place()
+def told(believed: Sequence[PublicKey], named: str = "") -> Told:
+    """Every head that was told, here or at the place that is named. Raises BadInput where it cannot be read."""
+    where = place(named)
+    if named and not where.startswith("git:") and not Path(where).exists():
+        raise BadInput("no heads of logs were told there", file=where, remedy="name the file that GATED_ANCHOR named")
     try:
         lines = _commits(Path(where.removeprefix("git:")).expanduser()) if where.startswith("git:") else _lines(where)
     except (OSError, subprocess.SubprocessError) as error:
@@ -141,7 +186,8 @@ def _read(signed: signing.Signed) -> tuple[Anchor, str]:
     """What a line says, and the line that it names as the one before it."""
     try:
         given: Mapping[str, Any] = signed.statement["predicate"]
-        texts = {field.name: str(given[field.name]) for field in fields(Anchor)}
+        texts = {field.name: str(given.get(field.name, "") if field.name in _LATER else given[field.name])
+                 for field in fields(Anchor)}  # fmt: skip
         return Anchor(**{**texts, "seq": int(given["seq"])}), str(given["before"])  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError):
         raise ValueError(signed.problem or "not the head of a log") from None

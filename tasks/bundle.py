@@ -1,7 +1,8 @@
 """The auditor's bundle: one zip with everything a verdict rests on, and the check that none of it was touched.
 
-What it holds: every file of the run's folder but the model weights (the verdict names their SHA-256), the
-documents that the caller hands over, and `SHA256SUMS`. Knows files and logs, nothing of a science.
+What it holds: every file of the run's folder but the weights, the model that was judged where it is small (the verdict
+names its SHA-256 in any case), the documents that the caller hands over, and `SHA256SUMS`. Knows files and logs,
+nothing of a science.
 
 Three records guard the files. `SHA256SUMS` (`sha256sum -c` reads it) finds a change by accident. The run's
 hash-chained log names every file's SHA-256 in its `evidence` line: who swaps a file and mends `SHA256SUMS`
@@ -23,10 +24,11 @@ from pathlib import Path
 from typing import IO, Annotated, Any
 
 import typer
+from cryptography import x509
 
 from study_core import bundles
-from study_core.files import parse_json, replacing
-from tasks import anchor, attestation, signing
+from study_core.files import parse_json, peek_json, replacing, sha256_of
+from tasks import anchor, attestation, signing, timestamp
 from tasks.attestation import STATEMENT
 from tasks.audit_log import EVIDENCE, HEAD, LINES, LOG, AuditLog, parsed
 from tasks.audit_log import verify as verify_log
@@ -34,9 +36,13 @@ from tasks.signing import Believed, PublicKey
 from tasks.terminal import Json, call, existing, print_findings, single
 
 SUMS = "SHA256SUMS"
-DOCUMENTS = frozenset({SUMS, LOG, HEAD, STATEMENT, attestation.VERDICT})  # what the check reads whole
-OWN = frozenset({SUMS, LOG, HEAD, LINES, STATEMENT})  # what no line of the log can record: it is made of that line
+STAMP = "evidence.tsr"  # a time stamp authority's token for the log's last `evidence` record, where a site has one
+DOCUMENTS = frozenset({SUMS, LOG, HEAD, STATEMENT, STAMP, attestation.VERDICT})  # what the check reads whole
+OWN = frozenset(
+    {SUMS, LOG, HEAD, LINES, STATEMENT, STAMP}
+)  # what no line of the log can record: it is made of that line
 LEFT_OUT = frozenset({".pt", ".zip", ".tmp"})
+MOST_MODEL = 16 << 20  # bytes of a judged model that travels: with it the verdict can be had again from the weights on
 _NEVER = "events.out."  # TensorBoard's own files: large, and repeated by metrics.csv
 
 
@@ -52,7 +58,8 @@ def write_bundle(run_folder: Path, documents: Mapping[str, str], out: Path) -> P
     run_folder, out = Path(run_folder), Path(out)
     signer = signing.own_key()
     documents = {**documents, **attestation.cover(run_folder, signer)}
-    files = {
+    model = _model(run_folder)
+    files = model | {
         path.relative_to(run_folder).as_posix(): path
         for path in sorted(run_folder.rglob("*"))
         if path.is_file() and not path.is_symlink() and _belongs(path.relative_to(run_folder))
@@ -62,11 +69,13 @@ def write_bundle(run_folder: Path, documents: Mapping[str, str], out: Path) -> P
         sums |= {name: _add(archive, name, io.BytesIO(text.encode())) for name, text in sorted(documents.items())}
         told = crate.metadata(run_folder, sums, signer, attestation.sentence(run_folder))
         sums[crate.METADATA] = _add(archive, crate.METADATA, io.BytesIO(told.encode()))
-        beside = sorted([*documents, crate.METADATA])  # these lie in the bundle alone
+        beside = sorted([*documents, *model, crate.METADATA])  # these lie in the bundle alone
         sums = dict(sorted(sums.items()))
         text = f"Auditor's bundle {out.name} of {len(sums)} files"
         record = AuditLog(run_folder).append(EVIDENCE, text, files=sums, documents=beside, signer=signer.id)
-        anchor.tell_head(run_folder, record)
+        stamp = anchor.tell_head(run_folder, record)
+        if stamp:
+            sums[STAMP] = _add(archive, STAMP, io.BytesIO(stamp))
         sums[STATEMENT] = _add_file(archive, STATEMENT, attestation.attest(run_folder, sums, record))
         with open(run_folder / LOG, "rb") as log:
             fcntl.flock(log, fcntl.LOCK_SH)  # the log and its head as of one moment: no writer comes between the two
@@ -76,6 +85,15 @@ def write_bundle(run_folder: Path, documents: Mapping[str, str], out: Path) -> P
         listed = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
         _add(archive, SUMS, io.BytesIO(listed.encode()))
     return out
+
+
+def _model(run_folder: Path) -> dict[str, Path]:
+    """The judged model by its place in the bundle: a small file that is still the one that was judged, else nothing."""
+    verdict = peek_json(run_folder / attestation.VERDICT)
+    path = Path(str(verdict.get("candidate") or "")) if isinstance(verdict, dict) else Path()
+    if not path.is_file() or path.stat().st_size > MOST_MODEL or sha256_of(path) != verdict.get("candidate_sha256"):
+        return {}
+    return {f"{bundles.MODEL}/{path.name}": path}
 
 
 def _belongs(relative: Path) -> bool:
@@ -102,12 +120,17 @@ def _add(archive: zipfile.ZipFile, name: str, stream: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def verify(bundle: Path, believed: Sequence[PublicKey] | None = None) -> list[str]:
+def verify(
+    bundle: Path,
+    believed: Sequence[PublicKey] | None = None,
+    roots: Sequence[x509.Certificate] = (),
+) -> list[str]:
     """What was done to a bundle (zip or unpacked folder), each finding naming its line or file; empty: untouched.
 
     Finds: a changed, dropped, inserted or moved line of the log; a cut tail; a file that was changed, removed or
     added; a file that is not the one that the log recorded, even if the checksums were mended; a whole bundle made
-    anew by somebody who is not believed (`believed`; None: one's own key).
+    anew by somebody who is not believed (`believed`; None: one's own key); a time stamp of something else, or of an
+    authority that is not among `roots` (none: its signature is not looked at).
     """
     found = bundles.read(Path(bundle), DOCUMENTS)
     content, problems = found.documents, found.problems
@@ -128,6 +151,7 @@ def verify(bundle: Path, believed: Sequence[PublicKey] | None = None) -> list[st
         return [*problems, f"{LOG} is missing: nothing vouches for {SUMS}"]
     problems += [*_check_log(content), *_check_evidence(content[LOG], present)]
     problems += _check_signature(content, present, signing.believed() if believed is None else believed)
+    problems += _check_stamp(content, roots)
     return list(dict.fromkeys(problems))
 
 
@@ -182,16 +206,28 @@ def _check_signature(
     return attestation.check(content.get(STATEMENT), present, verdict, log, believed)
 
 
+def _check_stamp(content: Mapping[str, bytes], roots: Sequence[x509.Certificate]) -> list[str]:
+    """The authority's word for when the evidence was there."""
+    _, record = _last_evidence(content[LOG])
+    if STAMP not in content:
+        return [f"{STAMP} is missing: nobody says when this was there"] if roots else []
+    found = timestamp.check(content[STAMP], record["sha256"] if record else "", roots)
+    late = timestamp.out_of_time(str(record["time"]), found) if record else ""
+    return [f"{STAMP}: {problem}" for problem in (found.problem, late) if problem]
+
+
 def verify_bundles(
     paths: Annotated[list[Path], typer.Argument(metavar="ZIP|FOLDER...", help="A bundle, zipped or unpacked.")],
     keys: Believed = None,
+    authorities: timestamp.Authorities = None,
     as_json: Json = False,
 ) -> int:
     """Find what was done to an auditor's bundle: exit code 0 when nothing was, 1 when something was."""
     believed = signing.believed(keys)
     for path in paths:
         existing(path, "a run's own bundle lies in artifacts/FLOW/RUN/")
-    findings = {str(path): verify(path, believed) for path in paths}
+    trusted = timestamp.roots(authorities)
+    findings = {str(path): verify(path, believed, trusted) for path in paths}
     if as_json:
         print(json.dumps(findings))
     else:

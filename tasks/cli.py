@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prune": ("tasks.slurm.__main__:prune", "Make room: say what old jobs hold, and remove it with --yes."),
     "verify": ("tasks.verification:verify", "Check the house: logs, files, signatures, registry, bundles."),
     "bundle": ("tasks.bundle:verify_bundles", "Check an auditor's bundle."),
-    "replay": ("tasks.replay:replay", "Recompute a verdict from its archived predictions."),
+    "replay": ("tasks.replay:command", "Recompute a verdict from its archived predictions."),
     "export": ("tasks.export:command", "Runs in other tools' own forms: an MLflow store in files."),
     "runs": ("tasks.runs:runs", "Every run: when, of what, and how it ended."),
     "compare": ("deployments.comparing:compare", "Runs side by side: gates, figures, plans."),

@@ -124,7 +124,7 @@ def _data(crate: ROCrate, verdict: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _candidate(crate: ROCrate, verdict: Mapping[str, Any]) -> Iterator[Any]:
-    """The model that was judged: its weights do not travel."""
+    """The model that was judged, by name and hash: its weights may travel, too, as a file like any other."""
     if digest := verdict.get("candidate_sha256"):
         name = Path(str(verdict.get("candidate") or "candidate")).name
         yield _add(crate, "#candidate", "CreativeWork", name=name, sha256=str(digest))

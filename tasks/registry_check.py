@@ -37,7 +37,7 @@ def _blessing(root: Path, path: Path, digest: str | None, signed: bool, believed
     name = path.relative_to(root).as_posix()
     if digest is None:
         return [f"{name}: no line of {LOG} recorded it"]
-    problems = []
+    problems = [f"{name}: is a link"] if path.is_symlink() else []
     if sha256_of(path) != digest:
         problems.append(f"{name}: is not the record that {LOG} names: edited")
     found = peek_json(path)
@@ -64,6 +64,7 @@ def _pointers(root: Path, pointed: Mapping[str, tuple[str, int]]) -> list[str]:
     there = {path.stem: path for path in sorted((root / "channels").glob("*.json"))}
     if (root / "production.json").exists():
         there[DEFAULT] = root / "production.json"
+    problems += [f"{path.relative_to(root).as_posix()}: is a link" for path in there.values() if path.is_symlink()]
     for channel in sorted(pointed.keys() | there.keys()):
         wanted, line = pointed.get(channel, ("nothing", 0))
         path = there.get(channel)

@@ -19,25 +19,30 @@ from study_core.files import parse_json
 from tasks import verification
 from tasks.checking import Checked, Reader
 from tasks.signing import Believed
-from tasks.terminal import Json, existing, printable
+from tasks.terminal import Json, existing, printable, single
 
 VERDICT = "verdict.json"
+TAKES_MORE = {"allow_extra_args": True, "ignore_unknown_options": True}  # a study's own options, known once it is open
 FIRST_JUDGE = "denoise_core.report.replay:replay"  # of bundles from before a verdict named its judge
 _JUDGE = re.compile(r"\w+_core(\.\w+)*:\w+")  # a bundle may come from anywhere: it names a core's function, or nothing
 
 
 def replay(
+    typed: typer.Context,
     bundle: Annotated[Path, typer.Option(help="Auditor's bundle (zip), or a run's folder.")],
     corpus: Annotated[
         Path | None, typer.Option(help="The data that it was judged on; none for simulated data.")
     ] = None,
-    controls: Annotated[bool, typer.Option("--controls", help="Refit the controls as well.")] = False,
+    model: Annotated[
+        Path | None, typer.Option(help="The judged model, where an option asks for it and the bundle has it not.")
+    ] = None,
     keys: Believed = None,
     as_json: Json = False,
 ) -> int:
     """Recompute a verdict from its archived predictions: exit code 0 and `equal`, or 1 and what differs.
 
-    Log, files and signature are checked too, and thresholds that are not the study's own are named.
+    Log, files and signature are checked too, and thresholds that are not the study's own are named. Further options are
+    those of the study's own replay, which names them where it is asked for one that it has not.
     """
     existing(bundle, "a run's own bundle lies in artifacts/FLOW/RUN/")
     verdict = _verdict(bundle)
@@ -46,8 +51,9 @@ def replay(
         existing(corpus, "name the folder of the data by --corpus")
     elif signature(judge).parameters["corpus"].default is Parameter.empty:
         raise ValueError(f"{bundle}: its verdict is of data that are not in it; name their folder by --corpus")
+    asked = _asked(judge, typed.args, model)
     checked = verification.one(bundle, Reader.here(keys))
-    result = judge(corpus, bundle, **({"controls": True} if controls else {}))
+    result = judge(corpus, bundle, **asked)
     changed = [str(line) for line in verdict.get("changed_thresholds") or ()]
     if as_json:
         told = {"equal": result.equal, "lines": result.lines(), "findings": checked.findings}
@@ -64,6 +70,19 @@ def _origin(checked: Checked, changed: Sequence[str]) -> Iterator[str]:
     yield from (f"  {line}" for line in checked.findings)
     yield from (f"note: {line}" for line in checked.notes)
     yield f"CHANGED thresholds: {', '.join(changed)}" if changed else "thresholds: the study's own"
+
+
+def _asked(judge: Any, typed: Sequence[str], model: Path | None) -> dict[str, Any]:
+    """Further options as the judge's own keywords: its flags, and `model` where it runs one."""
+    own = {name: one for name, one in signature(judge).parameters.items() if one.kind is Parameter.KEYWORD_ONLY}
+    flags = {f"--{name.replace('_', '-')}": name for name, one in own.items() if one.default is False}
+    for word in typed:
+        if word not in flags:
+            raise ValueError(f"{word}: no option of this study's replay, which takes {', '.join(flags) or 'none'}")
+    if model is not None and "model" not in own:
+        raise ValueError("--model: this study's replay runs no model")
+    named = {} if model is None else {"model": existing(model, "name the file of the judged model")}
+    return {**{flags[word]: True for word in typed}, **named}
 
 
 def _judge(bundle: Path, verdict: Mapping[str, Any]) -> Any:
@@ -96,3 +115,6 @@ def _verdict(bundle: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{bundle}: {VERDICT} is no verdict; check it: gated bundle {bundle}")
     return found
+
+
+command = single(replay, settings=TAKES_MORE)

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from study_core.files import copy, write_json
 from study_core.paths import LONGEST_PART
-from tasks import anchor, signing
+from tasks import anchor, house_chain, signing
 from tasks.audit_log import CLOSED, LIVE, OPENED, AuditLog
 from tasks.provenance import FLOW, artifacts_root, provenance
 from tasks.terminal import printable
@@ -100,12 +100,14 @@ def open_run(
     _keep_flow(folder)
     _current.set(run)
     _hold(folder)
-    record = run.log.append(
-        OPENED, f"Starting {name}", run=run_id, tenant=run.registry, signer=signer.id,
-        plan=plan.model_dump(mode="json"), inputs=dict(inputs or {}),
-    )  # fmt: skip
+    with house_chain.entering(artifacts_root(), folder) as entry:
+        record = run.log.append(
+            OPENED, f"Starting {name}", run=run_id, tenant=run.registry, signer=signer.id, house=entry.data,
+            plan=plan.model_dump(mode="json"), inputs=dict(inputs or {}),
+        )  # fmt: skip
+        entry.written(record)
     logger().info("%s", record["text"])
-    anchor.tell(anchor.head_of(folder, record))
+    anchor.tell(anchor.stamped(anchor.head_of(folder, record)))
     run.event("provenance", f"Code {run.provenance['code_sha256'][:12]}", **run.provenance)
     return run
 

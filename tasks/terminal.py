@@ -47,10 +47,10 @@ class Doors(TyperGroup):
         return name, command.open() if isinstance(command, Door) else command, rest
 
 
-def single(function: Callable[..., object], name: str = "") -> Any:
-    """A function as a command."""
+def single(function: Callable[..., object], name: str = "", settings: Mapping[str, Any] | None = None) -> Any:
+    """A function as a command; `settings` of its parser."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(name or function.__name__)(function)
+    app.command(name or function.__name__, context_settings=dict(settings or {}))(function)
     return typer.main.get_command(app)
 
 

@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from study_core.files import peek_json, sha256_of
-from tasks import anchor, attestation, audit_log, bundle, checking
+from tasks import anchor, attestation, audit_log, bundle, checking, missing
 from tasks.audit_log import CANCELLED, CLOSED, EVIDENCE, LIVE, LOG, OPENED
 from tasks.blessings import REGISTRY
 from tasks.checking import Checked, Reader, Records
@@ -26,6 +26,7 @@ from tasks.provenance import artifacts_root
 from tasks.registry_check import registry
 from tasks.signing import Believed, PublicKey
 from tasks.terminal import Json, call, existing, print_findings, single
+from tasks.timestamp import Authorities
 
 FILES = {"report": "report.html", "bundle": "auditors_bundle.zip"}  # by the kind of the record that holds its hash
 
@@ -36,6 +37,10 @@ def verify(
         typer.Argument(metavar="FOLDER|ZIP...", help="The house, a run's folder, a bundle; none: artifacts."),
     ] = None,
     keys: Believed = None,
+    place: Annotated[
+        str, typer.Option("--anchor", metavar="PLACE", help="Where heads of logs were told; none: GATED_ANCHOR.")
+    ] = "",
+    authorities: Authorities = None,
     removed: Annotated[
         str, typer.Option("--removed", metavar="REASON", help="What is gone was removed on purpose: say so for good.")
     ] = "",
@@ -49,12 +54,14 @@ def verify(
     where = [
         existing(path, f"name a folder with an {LOG}, or start a run: make run") for path in paths or [artifacts_root()]
     ]
-    reader = Reader.here(keys)
+    if removed and place:
+        raise ValueError("--removed tells the place of GATED_ANCHOR: name it there, not by --anchor")
+    reader = Reader.here(keys, place, authorities)
     checked = house(where, reader)
     if not checked:
         raise ValueError(f"no {LOG} below {', '.join(map(str, where))}; name a run's folder, or start a run: make run")
     if removed:
-        _let_go(checked, reader, removed)
+        _let_go(checked, where, reader, removed)
     findings = {name: one.findings for name, one in checked.items()}
     if as_json:
         print(json.dumps(findings))
@@ -71,15 +78,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def house(paths: Sequence[Path], reader: Reader) -> dict[str, Checked]:
     """By place: every log below the paths, and every log that was told of, lay below one of them and is gone."""
     zips = [path for path in paths if path.is_file() and path.name != LOG]
-    checked = {str(path): Checked(bundle.verify(path, reader.believed)) for path in zips}
+    checked = {str(path): Checked(_bundle(path, reader)) for path in zips}
     below = [path.parent if path.name == LOG else path for path in paths if path not in zips]
-    seen = set()
-    for folder in dict.fromkeys(found.parent for path in below for found in sorted(path.rglob(LOG))):
-        records = audit_log.readable(folder / LOG)
-        seen.add(checking.name(records))
-        checked[str(folder.resolve())] = _place(folder, records, reader)
-    for name, one in _gone([path.resolve() for path in below], seen, reader).items():
-        checked.setdefault(name, Checked()).findings[:0] = one.findings
+    logs = {folder: audit_log.readable(folder / LOG) for folder in _folders(below)}
+    lines: dict[str, int] = {}
+    for records in logs.values():
+        lines[checking.name(records)] = max(len(records), lines.get(checking.name(records), 0))
+    reader = replace(reader, lines=lines)
+    for folder, records in logs.items():
+        checked[str(folder)] = _place(folder, records, reader)
+    for where, (told, _) in missing.of([path.resolve() for path in below], logs, reader).items():
+        checked.setdefault(str(where), Checked()).findings[:0] = [told]
     for found in (folder.parent for path in below for folder in sorted(path.rglob("blessings"))):
         old = Checked(notes=["a registry from before registries had a log: not checked"])
         checked.setdefault(str(found.resolve()), old)
@@ -91,7 +100,7 @@ def house(paths: Sequence[Path], reader: Reader) -> dict[str, Checked]:
 def one(path: Path, reader: Reader) -> Checked:
     """A bundle, zipped or unpacked, or a run's folder."""
     if path.is_file():
-        return Checked(bundle.verify(path, reader.believed))
+        return Checked(_bundle(path, reader))
     if not (path / LOG).exists():
         return Checked([f"{LOG} is missing: nothing vouches for the files"])
     return _place(path, audit_log.readable(path / LOG), reader)
@@ -99,7 +108,7 @@ def one(path: Path, reader: Reader) -> Checked:
 
 def _place(folder: Path, records: Records, reader: Reader) -> Checked:
     if (folder / bundle.SUMS).exists():
-        return Checked(bundle.verify(folder, reader.believed))
+        return Checked(_bundle(folder, reader))
     if records and records[0]["kind"] == REGISTRY:
         return registry(folder, records, reader)
     return run(folder, records, reader)
@@ -117,25 +126,25 @@ def run(folder: Path, records: Records, reader: Reader) -> Checked:
     return checked
 
 
-def _gone(below: Sequence[Path], seen: set[str], reader: Reader) -> dict[str, Checked]:
-    gone = {}
-    for log, heads in reader.heads.items():
-        last, where = heads[-1], Path(heads[-1].house) / heads[-1].folder
-        if log in seen or last.kind == anchor.REMOVED or not any(where.is_relative_to(one) for one in below):
-            continue
-        state = "another log lies there: the chain was made anew" if (where / LOG).exists() else "it was removed"
-        told = f"{reader.place} was told of {last.seq + 1} lines, the last ({last.kind}) at {last.time}"
-        gone[str(where)] = Checked([f"{LOG} is gone, {state}; {told}"])
-    return gone
-
-
-def _let_go(checked: dict[str, Checked], reader: Reader, reason: str) -> None:
+def _let_go(checked: dict[str, Checked], where: Sequence[Path], reader: Reader, reason: str) -> None:
     """Tell the anchor of every missing log that it was removed on purpose; nothing else is let go."""
-    for heads in reader.heads.values():
-        last, where = heads[-1], str(Path(heads[-1].house) / heads[-1].folder)
-        if where in checked and not (Path(where) / LOG).exists():
-            anchor.tell(replace(last, kind=anchor.REMOVED, time=datetime.now(UTC).isoformat(timespec="seconds")))
-            checked[where] = Checked(notes=[f"removed on purpose: {reason}"])
+    below = [path.resolve() for path in where if path.is_dir()]
+    logs = {folder: audit_log.readable(folder / LOG) for folder in _folders(below)}
+    for place, (_, head) in missing.of(below, logs, reader).items():
+        if not (place / LOG).exists():
+            anchor.tell(
+                replace(head, kind=anchor.REMOVED, time=datetime.now(UTC).isoformat(timespec="seconds"), stamp="")
+            )
+            checked[str(place)] = Checked(notes=[f"removed on purpose: {reason}"])
+
+
+def _folders(below: Sequence[Path]) -> list[Path]:
+    """Every folder with a log, by its own path."""
+    return list(dict.fromkeys(found.parent.resolve() for path in below for found in sorted(path.rglob(LOG))))
+
+
+def _bundle(path: Path, reader: Reader) -> list[str]:
+    return bundle.verify(path, reader.believed, reader.authorities)
 
 
 def _files(folder: Path, records: Records) -> list[str]:
@@ -150,12 +159,16 @@ def _files(folder: Path, records: Records) -> list[str]:
             recorded[FILES[record["kind"]]] = (data["sha256"], line)
     problems = []
     for name, (digest, line) in recorded.items():
-        try:
-            now = sha256_of(folder / name)
-        except OSError:
-            problems.append(f"{name}: missing or unreadable, though {LOG} line {line} recorded it")
+        if (folder / name).is_symlink():
+            problems.append(f"{name}: is a link; the file that {LOG} line {line} recorded lay here itself")
             continue
-        if now != digest:
+        try:
+            now = sha256_of(folder / name) if (folder / name).is_file() else ""
+        except OSError:
+            now = ""
+        if not now:
+            problems.append(f"{name}: missing or unreadable, though {LOG} line {line} recorded it")
+        elif now != digest:
             problems.append(f"{name}: is not the file that {LOG} line {line} recorded (SHA-256 {now[:12]}…)")
     return problems
 

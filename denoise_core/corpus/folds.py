@@ -107,21 +107,25 @@ def fold_manifests(corpus: Corpus, k: int) -> Fold:
     return Fold(k, **manifests)
 
 
-def inside_training(corpus: Corpus, training: Manifest, k: int) -> tuple[Manifest, Manifest]:
-    """A training manifest in two: what an epoch is chosen on, so that no panel has to, and the rest to train on.
+def inside_training(corpus: Corpus, training: Manifest, k: int) -> Fold:
+    """A training manifest split as fold k splits its groups, so that no panel has to choose an epoch.
 
-    Chosen on are the groups that fold k validates on: a start from that fold's model was not trained on them.
-    BadInput where either part is empty.
+    A model that starts from that fold's and is trained on `train` has its epoch chosen on `val` and has seen nothing of
+    `test`: there it shows what it is worth. Groups that the fold does not know are trained on. BadInput where nothing
+    is left to train on, or to choose on.
     """
-    chosen_on = training.frame["group_id"].isin(fold_manifests(corpus, k).val.groups)
-    if chosen_on.all() or not chosen_on.any():
+    fold = fold_manifests(corpus, k)
+    held = {name: training.frame["group_id"].isin(getattr(fold, name).groups) for name in ("val", "test")}
+    rest = ~(held["val"] | held["test"])
+    if not rest.any() or not held["val"].any():
         raise BadInput(
-            f"no epoch can be chosen inside training: fold {k} validates on "
-            f"{'all' if chosen_on.all() else 'none'} of its groups",
+            f"no epoch can be chosen inside training: fold {k} "
+            f"{'validates on none of its groups' if rest.any() else 'trains on none of its groups'}",
             file=training.path,
             remedy="choose it on the panel, or name another fold",
         )
-    return manifest_of(training.frame[~chosen_on]), manifest_of(training.frame[chosen_on])
+    parts = {name: manifest_of(training.frame[rows]) for name, rows in {"train": rest, **held}.items()}
+    return Fold(k, **parts)
 
 
 def folds_json(captures: pd.DataFrame, study: Study = PUBLISHED) -> dict[str, Any]:

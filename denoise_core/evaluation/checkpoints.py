@@ -33,6 +33,7 @@ def measure_checkpoints(
     out: Path,
     reference: Reference = "loo",
     unseen: Mapping[str, Path] | None = None,
+    unseen_what: str = "",
     leave_sample_out: bool = True,
     batch_size: int = 256,
     device: str = "cpu",
@@ -40,17 +41,17 @@ def measure_checkpoints(
 ) -> list[Path]:
     """Measure every checkpoint on one panel; a folder below `out` for each, in the order given.
 
-    Rows of the panel that stand twice are denoised once. `unseen`: a fold's checkpoint, test, train and val
-    manifests, for figures on groups that no choice has seen.
+    Rows of the panel that stand twice are denoised once. `unseen`: a checkpoint and its test, train and
+    val manifests, for figures on groups that no choice has seen; `unseen_what` says in words which.
     """
     controls = {}
     if training is not None:
         controls = fitted_control_predictions(corpus, panel, training, leave_sample_out=leave_sample_out)
-    never_seen = _unseen(corpus, unseen, batch_size, device) if unseen else None
+    never_seen = _unseen(corpus, unseen, unseen_what, batch_size, device) if unseen else None
     folds, folders = fold_hashes(corpus), []
     for number, path in enumerate(checkpoints):
         progress(number, len(checkpoints), f"measure {path.name}")
-        values, error = _denoised(corpus, panel, path, batch_size, device)
+        values, error = denoised_panel(corpus, panel, path, batch_size, device)
         found = measure_predictions(
             corpus,
             panel,
@@ -70,8 +71,8 @@ def measure_checkpoints(
     return folders
 
 
-def _unseen(corpus: Corpus, fold: Mapping[str, Path], batch_size: int, device: str) -> UnseenGroups:
-    """Figures of a fold's own model on its test groups: same recipe, groups that nothing was chosen on."""
+def _unseen(corpus: Corpus, fold: Mapping[str, Path], what: str, batch_size: int, device: str) -> UnseenGroups:
+    """Figures of a model on its test groups, which nothing was chosen on."""
     from denoise_core.inference import denoise_rows
     from denoise_core.model.neural import load_denoiser
 
@@ -88,13 +89,14 @@ def _unseen(corpus: Corpus, fold: Mapping[str, Path], batch_size: int, device: s
         selected_on=read_manifest(fold["val"]).groups,
         base_ML=None if base is None else denoise_rows(base, corpus, rows, batch_size),
         base="" if base is None else base.name,
-        what="the warm start's fold model on its test groups",
+        what=what,
     )
 
 
-def _denoised(
+def denoised_panel(
     corpus: Corpus, panel: Manifest, path: Path, batch_size: int, device: str
 ) -> tuple[Floats, Floats | None]:
+    """The panel through a checkpoint, float64 (M, L) in the panel's order; its standard errors where it has some."""
     from denoise_core.inference import denoise_rows
     from denoise_core.model.neural import load_denoiser
 

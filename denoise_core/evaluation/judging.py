@@ -43,11 +43,13 @@ def judge_measurement(
     *,
     expected_hash: str | None = None,
     selected_on: Sequence[str] = (),
+    started_on: Sequence[str] = (),
 ) -> PanelAudit:
     """Judge a measurement on gates 0 to 7.
 
     `panel`: the manifest it was measured on (BadInput for another). `expected_hash`: of the panel's rows or bytes.
-    `selected_on`: groups on which the checkpoint was chosen. What was not measured is refused.
+    `selected_on`: groups on which the checkpoint was chosen, `started_on`: that its warm start had seen. What was not
+    measured is refused.
     """
     if found.panel_sha256 != panel.rows_sha256:
         raise BadInput("measured on another panel", file=panel.path, remedy="measure it on this one")
@@ -82,7 +84,7 @@ def judge_measurement(
         uncertainty=found.uncertainty,
         unseen=None if found.unseen is None else unseen_record(found.unseen, limits),
     )
-    return replace(audit, notices=notices(audit, found.sisters, expected_hash, selected_on))
+    return replace(audit, notices=notices(audit, found.sisters, expected_hash, selected_on, started_on))
 
 
 def published_downstream(found: Downstream, thresholds: GateThresholds) -> dict[str, Any]:

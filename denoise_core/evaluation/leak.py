@@ -1,7 +1,8 @@
 """Content leaks: captures of the panel that stand in training under another name, and captures that stand twice.
 
 Names prove nothing: a copied folder has new ones. What identifies a capture is its noise, which no other capture of
-the same spot shares. Shapes: N captures, L wavelengths.
+the same spot shares, and what identifies a group's mean is what is left of its noise. Shapes: N captures, K groups,
+L wavelengths.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +22,15 @@ from denoise_core.corpus.store import Corpus
 
 Rows = NDArray[np.int64]
 
-NEAR = 0.5
+NEAR = 0.4
 """Correlation of two captures' noise from which they are one capture. Honest pairs of the real corpus stay below 0.31;
-a copy with as much new noise as it had keeps 0.7, one with twice that power 0.58."""
+a copy with as much new noise as it had keeps 0.7, the mean of six captures 0.41."""
+LAGS = range(-5, 6)
+"""Grid points by which a copy may have been shifted; honest captures of the real corpus stay below 0.24 at each."""
+MEANS_APART = 0.7
+"""How far the means of two groups must be apart, in what their own noise explains: 1 for two measurements of one
+specimen, half of it or less for a mean that was made from the other's captures. The real corpus: 1.44 and more."""
+LEAST_CAPTURES = 20  # of a group whose noise is known well enough for that
 SMOOTH_NM = 5.0
 """What is smoother than this is level and offset, which captures do share."""
 BLOCK = 1024
@@ -30,14 +38,20 @@ BLOCK = 1024
 
 @dataclass(frozen=True)
 class Pair:
-    """Two captures that are one: their names, the correlation of their noise, and whether their values are equal."""
+    """Two captures that are one: their names, the correlation of their noise, and whether their values are equal.
+
+    Or two groups, by how far their means are `apart`.
+    """
 
     one: str
     other: str
     correlation: float
     exact: bool
+    apart: float | None = None
 
     def __str__(self) -> str:
+        if self.apart is not None:
+            return f"{self.one} = {self.other} (their means differ by {self.apart:.2f} of what two measurements do)"
         how = "equal" if self.exact else f"noise correlation {self.correlation:.2f}"
         return f"{self.one} = {self.other} ({how})"
 
@@ -45,10 +59,21 @@ class Pair:
 def leaked_pairs(corpus: Corpus, panel: Manifest, training: Manifest, near: float = NEAR) -> list[Pair]:
     """Captures of the panel that training holds too, whatever they are called there; by name of the panel's capture.
 
-    Rows of the same name are left out: `leaked_groups` is about those.
+    Shifted ones, too; last, groups whose mean was made from the panel's captures, whatever noise lies on it. Rows of
+    the same name are left out: `leaked_groups` is about those.
     """
     held_out, seen = np.unique(corpus.rows(panel)), np.unique(corpus.rows(training))
-    return _pairs(corpus, held_out, np.setdiff1d(seen, held_out), near)
+    return list(_leaked(corpus, tuple(held_out.tolist()), tuple(np.setdiff1d(seen, held_out).tolist()), near))
+
+
+@lru_cache(maxsize=2)  # seconds, and the same for every checkpoint that is audited
+def _leaked(corpus: Corpus, held_out: tuple[int, ...], seen: tuple[int, ...], near: float) -> tuple[Pair, ...]:
+    one, other = np.array(held_out, np.int64), np.array(seen, np.int64)
+    group_of = dict(zip(corpus.captures["relative_path"], corpus.captures["group_id"], strict=True))
+    pairs = _pairs(corpus, one, other, near, LAGS)
+    known = {(group_of[pair.one], group_of[pair.other]) for pair in pairs}
+    means = (pair for pair in _near_means(corpus, one, other) if (pair.one, pair.other) not in known)
+    return (*pairs, *means)
 
 
 @lru_cache(maxsize=2)  # one search of the whole corpus serves the audits of all checkpoints
@@ -64,15 +89,18 @@ def named(pairs: Sequence[Pair], most: int = 3) -> str:
     return "; ".join(str(pair) for pair in pairs[:most]) + rest
 
 
-def _pairs(corpus: Corpus, one: Rows, other: Rows, near: float) -> list[Pair]:
+def _pairs(corpus: Corpus, one: Rows, other: Rows, near: float, lags: Sequence[int] = (0,)) -> list[Pair]:
     every = np.union1d(one, other)
     noise_NL = _noise(corpus, every)
     digest = dict(zip(every.tolist(), _digests(corpus, every), strict=True))
     path = corpus.captures["relative_path"].tolist()
     same = one is other
     found: dict[tuple[int, int], float] = {}
-    for a, b, correlation in _near(noise_NL, np.searchsorted(every, one), np.searchsorted(every, other), near, same):
-        found[int(every[a]), int(every[b])] = correlation
+    places = np.searchsorted(every, one), np.searchsorted(every, other)
+    for lag in lags:
+        for a, b, correlation in _near(noise_NL, *places, near, same, lag):
+            pair = int(every[a]), int(every[b])
+            found[pair] = max(correlation, found.get(pair, 0.0))
     for a, b in _equal(digest, one, other):  # equal captures without noise of their own correlate with nothing
         found.setdefault((a, b), 1.0)
     return [
@@ -88,8 +116,7 @@ def _noise(corpus: Corpus, rows: Rows) -> NDArray[np.float32]:
         here = codes_N == code
         mean_L = corpus.spectra_NL[corpus.group_codes == code].mean(axis=0, dtype=np.float64)
         noise_NL[here] = corpus.spectra_NL[rows[here]] - mean_L
-    step_nm = float(np.diff(corpus.wavelength_nm).mean())
-    noise_NL -= gaussian_filter1d(noise_NL, SMOOTH_NM / step_nm, axis=1, mode="nearest")
+    noise_NL = _fine(noise_NL, corpus)
     spread_L = noise_NL.std(axis=0)
     noise_NL /= np.where(spread_L > 0, spread_L, 1.0)
     length_N1 = np.linalg.norm(noise_NL, axis=1, keepdims=True)
@@ -97,15 +124,56 @@ def _noise(corpus: Corpus, rows: Rows) -> NDArray[np.float32]:
     return noise_NL
 
 
+def _fine(spectra_NL: NDArray[Any], corpus: Corpus) -> NDArray[Any]:
+    """What is finer than 5 nm."""
+    points = SMOOTH_NM / float(np.diff(corpus.wavelength_nm).mean())
+    return np.asarray(spectra_NL - gaussian_filter1d(spectra_NL, points, axis=1, mode="nearest"))
+
+
+def _near_means(corpus: Corpus, one: Rows, other: Rows) -> Iterator[Pair]:
+    """Groups of `one` and of `other` whose means are nearer than two measurements of one specimen can be.
+
+    A factor between the two is taken out, and what is smoother than 5 nm.
+    """
+    name = corpus.captures["group_id"].to_numpy(str)
+    ours, theirs = (
+        [(str(name[rows[0]]), *_mean(corpus, rows)) for rows in _by_group(corpus, every)] for every in (one, other)
+    )
+    for a, mean_a_L, variance_a_L in ours:
+        for b, mean_b_L, variance_b_L in theirs:
+            factor = float(mean_a_L @ mean_b_L) / (float(mean_b_L @ mean_b_L) or 1.0)
+            known_L = variance_a_L + factor**2 * variance_b_L
+            apart_L = (mean_a_L - factor * mean_b_L) ** 2
+            apart = float(np.mean(apart_L[known_L > 0] / known_L[known_L > 0])) if (known_L > 0).any() else np.inf
+            if apart < MEANS_APART:
+                yield Pair(a, b, 1.0, exact=False, apart=apart)
+
+
+def _by_group(corpus: Corpus, rows: Rows) -> list[Rows]:
+    """The rows of each group that has enough of them."""
+    codes_N = corpus.group_codes[rows]
+    groups = [rows[codes_N == code] for code in np.unique(codes_N)]
+    return [group for group in groups if len(group) >= LEAST_CAPTURES]
+
+
+def _mean(corpus: Corpus, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The mean of captures above 5 nm, and its variance by their own scatter, each (L,)."""
+    spectra_NL = corpus.spectra_NL[rows].astype(np.float64)
+    mean_L = spectra_NL.mean(axis=0)
+    scatter_NL = _fine(spectra_NL - mean_L, corpus)
+    return _fine(mean_L[None], corpus)[0], scatter_NL.var(axis=0, ddof=1) / len(rows)
+
+
 def _near(
-    noise_NL: NDArray[np.float32], one: Rows, other: Rows, near: float, same: bool
+    noise_NL: NDArray[np.float32], one: Rows, other: Rows, near: float, same: bool, lag: int
 ) -> Iterator[tuple[int, int, float]]:
-    """Positions of correlated captures and their correlation, block by block; each pair of one set once."""
+    """Positions of correlated captures and their correlation, the first `lag` points on, block by block; each pair of
+    one set once."""
     for first in range(0, len(one), BLOCK):
         a = one[first : first + BLOCK]
         for start in range(first if same else 0, len(other), BLOCK):
             b = other[start : start + BLOCK]
-            correlation = noise_NL[a] @ noise_NL[b].T
+            correlation = np.roll(noise_NL[a], lag, axis=1) @ noise_NL[b].T
             for row, column in np.argwhere(correlation >= near):
                 if not same or a[row] < b[column]:
                     yield int(a[row]), int(b[column]), float(correlation[row, column])

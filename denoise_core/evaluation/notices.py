@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 from denoise_core.evaluation.controls import LEFT_OUT, is_fitted
 from denoise_core.evaluation.report import PanelAudit
-from denoise_core.evaluation.selection import selection_notice
+from denoise_core.evaluation.selection import selection_notice, start_notice
 
 
 def notices(
-    audit: PanelAudit, sisters: Sequence[str] | None, expected_hash: str | None, selected_on: Sequence[str]
+    audit: PanelAudit,
+    sisters: Sequence[str] | None,
+    expected_hash: str | None,
+    selected_on: Sequence[str],
+    started_on: Sequence[str],
 ) -> tuple[str, ...]:
     """A sentence each. `sisters`: training groups of the panel's samples; None without a training manifest."""
     metrics, dose = audit.metrics, audit.downstream["dose_monotonicity"]
@@ -47,6 +51,7 @@ def notices(
             "No training manifest was given, so a leak of panel groups cannot be ruled out: gate 0 refuses.",
         ),
         (True, selection_notice(audit.panel, selected_on)),
+        (bool(set(started_on) & set(audit.panel.groups)), start_notice(audit.panel, started_on)),
         (
             bool(sisters),
             f"The panel's samples are in training at their other angle ({', '.join(sisters or ())}); "

@@ -94,6 +94,7 @@ def judge_checkpoints(
     *,
     expected_hash: str | None = None,
     selected_on: Sequence[str] = (),
+    started_on: Sequence[str] = (),
     own_filter: Path | None = None,
 ) -> list[Judged]:
     """Judge the folders that `checkpoints.measure_checkpoints` wrote, best first, and write `out`.
@@ -105,7 +106,9 @@ def judge_checkpoints(
     audits = {}
     for folder in measured:
         found = read_measurement(folder / MEASUREMENT)
-        audit = judge_measurement(found, panel, thresholds, expected_hash=expected_hash, selected_on=selected_on)
+        audit = judge_measurement(
+            found, panel, thresholds, expected_hash=expected_hash, selected_on=selected_on, started_on=started_on
+        )
         audits[folder] = (found, audit)
     ahead = ""
     if own_filter is not None and not audits[own_filter][1].worth_resolved:

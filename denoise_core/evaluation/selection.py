@@ -92,6 +92,15 @@ def unseen_figures(
     )
 
 
+def start_notice(panel: Manifest, started_on: Sequence[str]) -> str:
+    """Which groups of the panel the warm start had seen."""
+    seen = [group for group in panel.groups if group in started_on]
+    return (
+        f"The warm start was trained, or its epoch chosen, on {', '.join(seen)} of this panel: its fold is the study's "
+        "own. The training that is judged here was not."
+    )
+
+
 def selection_notice(panel: Manifest, selected_on: Sequence[str]) -> str:
     """The selection-bias line: which panel groups chose the checkpoint, or which others did."""
     chosen = sorted(set(panel.groups) & set(selected_on))

@@ -5,16 +5,21 @@ from __future__ import annotations
 from denoise_core.evaluation.measurement import Reference
 from study_core.device import device_for
 from study_core.job import Content, Context, Receipt, Request, Where
+from study_core.paths import Words
 from study_core.plan import Frozen
 
 
 class Unseen(Frozen):
-    """A fold's own model and manifests, for figures on groups that neither training nor any choice has seen."""
+    """A model and its manifests, for figures on groups (`test`) that neither training nor any choice has seen."""
 
     checkpoint: Content
     train: Content
     val: Content
     test: Content
+    what: Words = "the warm start's fold model on its test groups"
+
+
+UNSEEN = ("checkpoint", "train", "val", "test")
 
 
 class MeasurePanel(Request):
@@ -50,7 +55,8 @@ def measure_panel(request: MeasurePanel, context: Context) -> PanelMeasured:
         [checkpoint.path for checkpoint in request.checkpoints],
         out=context.folder / "measured",
         reference=request.reference,
-        unseen={name: getattr(unseen, name).path for name in Unseen.model_fields} if unseen else None,
+        unseen={name: getattr(unseen, name).path for name in UNSEEN} if unseen else None,
+        unseen_what=unseen.what if unseen else "",
         batch_size=request.batch_size,
         device=device_for(request.device),
         progress=lambda done, total, what: context.progress(done=done, total=total, stage=what),

@@ -45,10 +45,10 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
             checkpoint = steps.trained(cluster, fold).best.path
         inputs.record_start(run, checkpoint)
 
-        epoch = steps.chosen_inside(cluster, data, inside, "god_run", recipe, checkpoint, where.device)
+        chosen = steps.chosen_inside(cluster, data, inside, "god_run", recipe, checkpoint, where.device)
         god_run = steps.training(
             "god_run", recipe, data.corpus, data.training, data.panel,
-            init=checkpoint, epoch=epoch, device=where.device,
+            init=checkpoint, epoch=chosen.best_epoch if chosen else None, device=where.device,
         )  # fmt: skip
         trained = steps.trained(cluster, god_run)
         own_filter = inputs.own_filter(trained.best.path) if plan.unresolved == "filter" else None
@@ -57,7 +57,10 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
             incumbent=inputs.incumbent(run, data.corpus), margin=plan.production.margin, own_filter=own_filter,
             expected_hash=plan.panel.expected_hash,
             selected_on=(inside.chosen_on if inside else data.panel).groups, device=where.device,
-            unseen=inputs.unseen_of(start.checkpoint, start.fold, data.corpus, checkpoint),
+            started_on=inputs.started_on(start.checkpoint, start.fold, data.corpus),
+            unseen=inputs.unseen_of(
+                start.checkpoint, start.fold, data.corpus, checkpoint, inside, chosen.best.path if chosen else None
+            ),
         )  # fmt: skip
 
     shown = show.publish(run, data, trained, report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.corpus.usable import verify_training
 from denoise_core.estimate import available_memory, gigabytes, memory, verify_memory
 from denoise_core.evaluation.thresholds import GateThresholds
+from denoise_core.jobs.audit import Unseen
 from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
 from study_core.files import copy, create_json, peek_json, read_json, sha256_of
@@ -139,18 +141,26 @@ def fold_data(corpus: Corpus, fold: int) -> dict[str, Manifest]:
 
 @dataclass(frozen=True)
 class Inside:
-    """The training manifest in two: what an epoch is chosen on, and the rest."""
+    """The training manifest in three: what an epoch is chosen on, what nothing sees, and the rest."""
 
     training: Manifest
     chosen_on: Manifest
+    unseen: Manifest
 
 
 def inside(data: Data, epoch_chosen_on: str, fold: int) -> Inside | None:
     """Where the epoch is chosen inside training: its groups, checked before anything is submitted. None: the panel."""
     if epoch_chosen_on == "panel":
         return None
-    rest, chosen_on = inside_training(data.corpus, data.training, fold)
-    return Inside(stored(rest, "train_inside"), stored(chosen_on, "chosen_on"))
+    try:
+        parts = inside_training(data.corpus, data.training, fold)
+    except BadInput as error:
+        if epoch_chosen_on == "inside":
+            raise
+        logger().info("The panel chooses the epoch: %s", error)
+        return None
+    rest, chosen_on, unseen = stored(parts.train, "train_inside"), stored(parts.val, "chosen_on"), parts.test
+    return Inside(rest, chosen_on, stored(unseen, "unseen_inside") if len(unseen) else unseen)
 
 
 def differences(plan: TrainingPlan) -> list[str]:
@@ -222,13 +232,35 @@ def receipt_of(checkpoint: Path) -> dict[str, Any] | None:
     return content if content and content.get("sha256") == sha256_of(checkpoint) else None
 
 
-def unseen_of(start: str | None, fold: int, corpus: Corpus, checkpoint: Path) -> dict[str, Content]:
-    """The fold's model and manifests, for figures on its test groups; nothing for a start of unknown origin."""
+def started_on(start: str | None, fold: int, corpus: Corpus) -> tuple[str, ...]:
+    """Groups that the warm start was trained or chosen on; none are known of a file's, or without such a fold."""
+    if not start:
+        with suppress(BadInput):
+            parts = fold_manifests(corpus, fold)
+            return (*parts.train.groups, *parts.val.groups)
+    return ()
+
+
+def unseen_of(
+    start: str | None, fold: int, corpus: Corpus, checkpoint: Path, inside: Inside | None, chosen: Path | None
+) -> Unseen | None:
+    """A model and groups that neither it nor any choice has seen; None where the start is of unknown origin.
+
+    The one trained inside training where there is one: it is of the recipe that is judged. Else the fold's own model.
+    """
     if start or ("prod" in checkpoint.parts and receipt_of(checkpoint) is None):
-        return {}
-    manifests = fold_data(corpus, fold)
+        return None
+    if inside is None or chosen is None:
+        return _unseen(checkpoint, fold_data(corpus, fold), "the warm start's fold model on its test groups")
+    if not len(inside.unseen):
+        return None
+    parts = {"train": inside.training, "val": inside.chosen_on, "test": inside.unseen}
+    return _unseen(chosen, parts, f"the same recipe, trained without fold {fold}'s test groups, on them")
+
+
+def _unseen(checkpoint: Path, manifests: Mapping[str, Manifest], what: str) -> Unseen:
     parts = {name: Content(path=part.path, sha256=part.rows_sha256) for name, part in manifests.items() if part.path}
-    return {"checkpoint": Content.of(checkpoint), **parts}
+    return Unseen(checkpoint=Content.of(checkpoint), what=what, **parts)
 
 
 def own_filter(checkpoint: Path) -> Path | None:

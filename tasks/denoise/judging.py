@@ -40,6 +40,7 @@ def judged(
     margin: float = 0.0,
     expected_hash: str = "",
     selected_on: Sequence[str] = (),
+    started_on: Sequence[str] = (),
 ) -> PanelReport:
     """Judge what was measured: the first `candidates` folders of the receipt, and the places among all of them of
     `incumbent`, the model in production, and `own_filter`, a candidate that the others must be worth more than."""
@@ -48,7 +49,7 @@ def judged(
     out, measured = run.folder / PANEL_EVAL, [content.path for content in receipt.measured]
     found = judge_checkpoints(
         measured[:candidates], data.panel, thresholds, out,
-        expected_hash=expected_hash or None, selected_on=selected_on,
+        expected_hash=expected_hash or None, selected_on=selected_on, started_on=started_on,
         own_filter=None if own_filter is None else measured[own_filter],
     )  # fmt: skip
     held = None

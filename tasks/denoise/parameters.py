@@ -25,9 +25,10 @@ RecipeName = Literal[
 _GATES = "Every threshold with its reason; what is changed here holds for this run alone."
 _TOP = "The training's best, by validation; the panel's ranking chooses among them."
 _CHOSEN = (
-    "panel: the best epochs by the panel itself, which then also judges. inside: the training groups that the start's "
-    "fold validates on choose it in a training without them; then all are trained on to that epoch, and the panel only "
-    "judges. Twice the training."
+    "inside: the training groups that the start's fold validates on choose it in a training without them and without "
+    "those that it tests on, where the recipe's worth is measured; then all are trained on to that epoch, and the "
+    "panel only judges. Twice the training. panel: the best epochs by the panel itself, which then also judges. "
+    "recommended: inside, where the fold leaves groups for it."
 )
 _UNRESOLVED = (
     "What ships where the gain over the model's own filter, on groups that no choice has seen, is not resolved or not "
@@ -117,7 +118,9 @@ class WarmStartPlan(OnCorpus):
     )
     start: Start = Field(default_factory=Start, title="Start", description="The weights that the training starts from.")
     panel: Panel = Field(default_factory=Panel, title="Panel", description="The fixed hold-out that decides.")
-    epoch_chosen_on: Literal["panel", "inside"] = Field("panel", title="Epoch chosen on", description=_CHOSEN)
+    epoch_chosen_on: Literal["recommended", "inside", "panel"] = Field(
+        "recommended", title="Epoch chosen on", description=_CHOSEN
+    )
     unresolved: Literal["model", "filter"] = Field("model", title="Gain not resolved", description=_UNRESOLVED)
     gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates", description=_GATES)
     top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge", description=_TOP)

@@ -87,8 +87,8 @@ def trained(cluster: Cluster, asked: Ask[Trained]) -> Trained:
 
 def chosen_inside(
     cluster: Cluster, data: Data, inside: Inside | None, name: str, plan: TrainingPlan, init: Path, device: str
-) -> int | None:
-    """The epoch that groups inside training choose, in a training without them; None where the panel chooses."""
+) -> Trained | None:
+    """A training without the groups that choose its epoch inside training; None where the panel chooses."""
     if inside is None:
         return None
     asked = training(f"{name}_inside", plan, data.corpus, inside.training, inside.chosen_on, init=init, device=device)
@@ -97,7 +97,7 @@ def chosen_inside(
         "epoch", f"Epoch {found.best_epoch} of {found.epochs_run}, chosen on {len(inside.chosen_on.groups)} groups "
         "inside training", epoch=found.best_epoch, groups=list(inside.chosen_on.groups),
     )  # fmt: skip
-    return found.best_epoch
+    return found
 
 
 def audit(
@@ -112,7 +112,8 @@ def audit(
     expected_hash: str = "",
     reference: Reference = "loo",
     selected_on: Sequence[str] = (),
-    unseen: Mapping[str, Content] | None = None,
+    started_on: Sequence[str] = (),
+    unseen: Unseen | None = None,
     device: str = "auto",
 ) -> PanelReport:
     """Measure checkpoints on the panel by a job, and judge them here: another threshold asks for no other job.
@@ -130,7 +131,7 @@ def audit(
         panel=manifest_content(data.panel),
         training=manifest_content(data.training),
         checkpoints=tuple(every),
-        unseen=Unseen(**unseen) if unseen else None,
+        unseen=unseen,
         reference=reference,
         device=device,
     )
@@ -140,7 +141,7 @@ def audit(
         candidates=len(asked),
         incumbent=None if held is None else [content.sha256 for content in every].index(held.sha256),
         own_filter=None if own_filter is None else len(asked) - 1,
-        margin=margin, expected_hash=expected_hash, selected_on=selected_on,
+        margin=margin, expected_hash=expected_hash, selected_on=selected_on, started_on=started_on,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from tasks import signing
 from tasks.attestation import README, SIGNER, STATEMENT
 from tasks.audit_log import HEAD, LOG, AuditLog
 from tasks.bundle import DOCUMENTS as DOCUMENTS_READ
-from tasks.bundle import OWN, SUMS, main, verify, write_bundle
+from tasks.bundle import OWN, STAMP, SUMS, main, verify, write_bundle
 from tasks.cli import main as cli
 from tasks.crate import METADATA
 from tasks.model_card import CARD
@@ -81,7 +81,7 @@ def test_untouched_bundle_verifies(run_folder: Path, unpacked: Path, tmp_path: P
 def test_it_holds_everything_but_weights(unpacked: Path) -> None:
     names = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
     assert names == {
-        *DOCUMENTS, *OWN, SIGNER, README, CARD, METADATA, "verdict.json", "plan.json", "report.html",
+        *DOCUMENTS, *(OWN - {STAMP}), SIGNER, README, CARD, METADATA, "verdict.json", "plan.json", "report.html",
         "manifests/validation_panel.csv", "logs/god_run/metrics.csv",
         "final_analytics/panel_eval/panel_eval_summary.json",
         "final_analytics/panel_eval/best_panel_preds/a/rep_000_denoised.npy",

@@ -5,76 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from small_house import House, Plan, judged
 
 from study_core.files import read_json, sha256_of, write_json
-from study_core.gates import GateRecord
-from study_core.plan import Frozen
-from study_core.verdict import Verdict
-from tasks import blessings, promotion, signing, verification
+from tasks import blessings, signing, verification
 from tasks.attestation import STATEMENT
 from tasks.audit_log import HEAD, LINES, LOG, AuditLog
 from tasks.bundle import SUMS, write_bundle
-from tasks.run import Run, open_run
-
-
-class Plan(Frozen):
-    """A study of one threshold."""
-
-    label: str = ""
-    psnr_min: float = 50.0
-
-
-@dataclass(frozen=True)
-class House:
-    """A house with a run that shipped and one that was refused."""
-
-    root: Path
-    shipped: Run
-    refused: Run
-
-    def findings(self) -> list[str]:
-        """Every line that `gated verify` prints of this house."""
-        checked = verification.house([self.root], verification.Reader.here())
-        return [f"{Path(place).name}: {line}" for place, one in checked.items() for line in one.findings]
-
-    @property
-    def registry(self) -> Path:
-        return blessings.registry_root("study")
-
-
-@pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    monkeypatch.setenv("GATED_ARTIFACTS", str(tmp_path / "house"))
-    monkeypatch.setenv("GATED_KEY", str(tmp_path / "owner" / "key.pem"))
-    monkeypatch.setenv("GATED_ANCHOR", str(tmp_path / "elsewhere" / "anchors.jsonl"))
-    return House(tmp_path / "house", judged(tmp_path, "good", 54.0), judged(tmp_path, "bad", 40.0))
-
-
-def judged(tmp_path: Path, name: str, psnr: float, plan: Plan | None = None) -> Run:
-    """A run from its opening to its end, by the functions that flows call."""
-    plan = plan or Plan(label=name)
-    run = open_run("study", plan, label=name)
-    candidate = tmp_path / f"{name}.pt"
-    candidate.write_text(name)
-    gate = GateRecord(gate="aggregate", metric="psnr", comparison=">=", threshold=plan.psnr_min, value=psnr,
-                      passed=psnr >= plan.psnr_min)  # fmt: skip
-    verdict = Verdict(candidate=str(candidate), candidate_sha256=sha256_of(candidate), panel_sha256="a" * 64,
-                      score=psnr, gates=(gate,))  # fmt: skip
-    write_json(run.folder / "verdict.json", verdict.model_dump(mode="json"))
-    (run.folder / "predictions.csv").write_text("capture,psnr\n1,54\n")
-    (run.folder / "report.html").write_text(f"<p>{verdict.sentence()}</p>\n")
-    run.event("report", "Report", sha256=sha256_of(run.folder / "report.html"))
-    bundle = write_bundle(run.folder, {"DOC.md": "# Document\n"}, run.folder / "auditors_bundle.zip")
-    run.event("bundle", "Bundle", sha256=sha256_of(bundle))
-    if verdict.passed:
-        promotion.ship(run, verdict, report=run.folder / "report.html")
-    run.event("closed", verdict.sentence())
-    return run
+from tasks.run import open_run
 
 
 def remake_chain(folder: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
@@ -271,3 +213,141 @@ def test_whatever_lies_in_the_registry_is_a_finding_and_never_a_crash(house: Hou
         assert house.findings(), path
         path.write_bytes(before)
     assert house.findings() == []
+
+
+# ---- a house is more than its runs: copied, moved, restored, two of them -----------------------------------
+
+
+def elsewhere(house: House, tmp_path: Path, *, without: Path | None = None) -> Path:
+    """A copy of the house, and what somebody took out of it first."""
+    copy = tmp_path / "copied" / "house"
+    shutil.copytree(house.root, copy)
+    if without is not None:
+        shutil.rmtree(copy / without.relative_to(house.root))
+    return copy
+
+
+def lines_of(root: Path) -> list[str]:
+    checked = verification.house([root], verification.Reader.here())
+    return [f"{Path(place).name}: {line}" for place, one in checked.items() for line in one.findings]
+
+
+def test_a_copy_is_whole_and_a_run_that_was_taken_out_of_it_is_missed(house: House, tmp_path: Path) -> None:
+    assert lines_of(elsewhere(house, tmp_path)) == []
+    shutil.rmtree(tmp_path / "copied")
+    (line,) = lines_of(elsewhere(house, tmp_path, without=house.refused.folder))
+    assert line.startswith(
+        f"{house.refused.folder.name}: {LOG} is gone, it was left out of this copy or removed from it"
+    )
+    assert str(house.refused.folder) in line
+    assert house.findings() == []
+
+
+def test_a_copy_that_was_cut_is_found_though_its_original_lies_there(house: House, tmp_path: Path) -> None:
+    copy = elsewhere(house, tmp_path)
+    folder = copy / house.refused.folder.relative_to(house.root)
+    kept = (folder / LOG).read_text().splitlines()[:-1]
+    (folder / LOG).write_text("\n".join(kept) + "\n")
+    last = json.loads(kept[-1])
+    write_json(folder / HEAD, {"seq": last["seq"], "sha256": last["sha256"]})
+    (line,) = lines_of(copy)
+    assert "this copy was made before, or cut" in line
+
+
+def test_without_the_heads_a_removed_run_is_named_by_the_one_after_it(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What somebody sees who was handed a copy and the key, and nothing else."""
+    copy = elsewhere(house, tmp_path, without=house.shipped.folder)
+    monkeypatch.setenv("GATED_ANCHOR", str(tmp_path / "nothing" / "anchors.jsonl"))
+    (line,) = lines_of(copy)
+    name = house.refused.folder.name
+    assert line == f"{house.shipped.folder.name}: {LOG} is gone: study/{name}, which was opened next, names it"
+    last = elsewhere(house, tmp_path / "again", without=house.refused.folder)
+    assert lines_of(last) == [], "nothing names the last one: this is what heads elsewhere are for"
+    monkeypatch.undo()
+
+
+def test_a_moved_house_is_asked_for_all_of_its_runs_and_may_let_one_go(house: House, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    house.root.rename(moved)
+    assert lines_of(moved) == []
+    shutil.rmtree(moved / house.refused.folder.relative_to(house.root))
+    (line,) = lines_of(moved)
+    assert f"{LOG} is gone" in line
+    assert verification.main([str(moved), "--removed", "on purpose"]) == 0
+    assert lines_of(moved) == []
+
+
+def test_an_archive_of_a_run_may_be_older_than_the_run_and_hides_nothing(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused run is archived before its last lines are written: beside the whole log that is a note."""
+    archive = house.root / "god_run_failed_20261121"
+    shutil.copytree(house.refused.folder, archive)
+    whole = (archive / LOG).read_text().splitlines()
+
+    def cut(folder: Path) -> None:
+        (folder / LOG).write_text("\n".join(whole[:-1]) + "\n")
+        last = json.loads(whole[-2])
+        write_json(folder / HEAD, {"seq": last["seq"], "sha256": last["sha256"]})
+
+    cut(archive)
+    assert house.findings() == []
+    moved = tmp_path / "moved"
+    house.root.rename(moved)
+    assert lines_of(moved) == []
+    with monkeypatch.context() as auditor:
+        auditor.setenv("GATED_ANCHOR", str(tmp_path / "nothing.jsonl"))
+        assert lines_of(moved) == []
+    cut(moved / house.refused.folder.relative_to(house.root))  # the run itself, and its whole log aside
+    (moved / archive.name / LOG).write_text("\n".join(whole) + "\n")
+    last = json.loads(whole[-1])
+    write_json(moved / archive.name / HEAD, {"seq": last["seq"], "sha256": last["sha256"]})
+    assert any("the log was cut" in line for line in lines_of(moved))
+
+
+def test_a_house_restored_from_a_backup_lacks_what_came_after_it(house: House, tmp_path: Path) -> None:
+    backup = elsewhere(house, tmp_path)
+    later = judged(tmp_path, "later", 40.0)
+    shutil.rmtree(house.root)
+    shutil.copytree(backup, house.root)
+    (line,) = house.findings()
+    assert line.startswith(f"{later.folder.name}: {LOG} is gone, it was removed")
+
+
+def test_two_houses_told_in_one_place_do_not_miss_each_others_runs(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as other:
+        other.setenv("GATED_ARTIFACTS", str(tmp_path / "other"))
+        theirs = judged(tmp_path, "theirs", 60.0)
+    assert lines_of(tmp_path / "other") == []
+    shutil.rmtree(theirs.folder)
+    assert len(lines_of(tmp_path / "other")) == 1
+    assert house.findings() == []
+
+
+def test_a_house_that_took_anothers_place_is_no_hiding_place(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(house.root)
+    judged(tmp_path, "fresh", 60.0)
+    found = house.findings()
+    assert len(found) == 3, "two runs and a registry"
+    assert any("is gone, another house lies there now" in line for line in found)
+    with monkeypatch.context() as machine:
+        machine.setattr("socket.gethostname", lambda: "another-machine")  # its own disk, the same paths
+        assert house.findings() == []
+
+
+def test_heads_are_read_where_they_are_said_to_be(
+    house: House, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = elsewhere(house, tmp_path, without=house.refused.folder)
+    heads = tmp_path / "elsewhere" / "anchors.jsonl"
+    shutil.move(heads, tmp_path / "handed.jsonl")
+    assert verification.main([str(copy)]) == 0
+    assert verification.main([str(copy), "--anchor", str(tmp_path / "handed.jsonl")]) == 1
+    assert verification.main([str(copy), "--anchor", str(tmp_path / "nowhere.jsonl")]) == 2
+    assert "no heads of logs were told there" in capsys.readouterr().err

@@ -52,7 +52,7 @@ ONLY_READ = {
 MADE_HERE = {
     "ProbePlan.changes", "Training.changes", "DoseOverlapPlan.gates", "StudyDesign.views", "BaseDesign.sha256",
     "Content.path", "Content.sha256", "ModelEntry.checkpoint_path", "ModelEntry.tokenizer_path", "ModelEntry.sha256",
-    "ModelEntry.licence", "ModelEntry.note", "ArmFile.missing",
+    "ModelEntry.licence", "ModelEntry.note", "ArmFile.missing", "Unseen.what",
     *(f"{job}.device" for job in ("Train", "MeasurePanel", "Denoise", "Detect", "Embed", "SmokeTest", "Compare",
                                   "Reconstruct")),
 }  # fmt: skip

@@ -220,16 +220,19 @@ def test_real_dose_features_and_sampling_weights_equal_the_published_files(
 @pytest.mark.parametrize("k", [1, 2])
 def test_an_epoch_is_chosen_on_groups_that_the_folds_model_was_not_trained_on(mini: Corpus, k: int) -> None:
     training, panel = mini.manifest("manifest_train"), mini.manifest("validation_panel")
-    rest, chosen_on = inside_training(mini, training, k)
-    assert len(rest) + len(chosen_on) == len(training)
-    assert set(rest.groups) | set(chosen_on.groups) == set(training.groups)
-    assert not set(rest.groups) & set(chosen_on.groups)
-    assert not set(panel.groups) & set(chosen_on.groups)
-    assert set(chosen_on.groups) <= set(fold_manifests(mini, k).val.groups)
+    inside, fold = inside_training(mini, training, k), fold_manifests(mini, k)
+    parts = {name: set(part.groups) for name, part in inside}
+    assert sum(len(part) for _, part in inside) == len(training)
+    assert parts["train"] | parts["val"] | parts["test"] == set(training.groups)
+    assert not parts["train"] & (parts["val"] | parts["test"])
+    assert not parts["val"] & parts["test"]
+    assert not set(panel.groups) & set.union(*parts.values())
+    assert parts["val"] <= set(fold.val.groups)
+    assert parts["test"] <= set(fold.test.groups), "its start has not seen them, it has not, and they chose nothing"
 
 
 def test_no_epoch_is_chosen_inside_a_training_that_the_fold_splits_in_no_two(mini: Corpus) -> None:
     fold = fold_manifests(mini, 2)
-    for training, what in ((fold.val, "all"), (fold.test, "none")):
-        with pytest.raises(BadInput, match=f"validates on {what} of its groups"):
+    for training, what in ((fold.val, "trains"), (fold.train, "validates")):
+        with pytest.raises(BadInput, match=f"{what} on none of its groups"):
             inside_training(mini, manifest_of(training.frame), 2)

@@ -171,6 +171,30 @@ def test_a_leak_under_another_name_voids_the_audit(
     assert "and 27 more" in record.reason
 
 
+@pytest.mark.parametrize("how", ["shifted", "averaged", "mean with other noise"])
+def test_a_leak_that_leaves_no_capture_as_it_was_is_found(
+    tiny: Corpus, tiny_panel: Manifest, tiny_training: Manifest, how: str
+) -> None:
+    group = tiny_panel.groups[0]
+    copied = renamed(tiny.captures, group, "sample_Z")
+    values = tiny.spectra_NL[tiny.captures["group_id"].to_numpy() == group].astype(np.float64)
+    noise = np.random.default_rng(0).normal(0, 1, values.shape) * values.std(axis=0)
+    changed = {
+        "shifted": np.roll(values, 3, axis=1),
+        "averaged": (values + np.roll(values, 1, axis=0)) / 2,
+        "mean with other noise": values.mean(axis=0) + noise,
+    }[how].astype(np.float32)
+    leaky = corpus_of(
+        pd.concat([tiny.captures, copied], ignore_index=True), np.concatenate([tiny.spectra_NL, changed]), WAVELENGTH
+    )
+    training = manifest_of(pd.concat([tiny_training.frame, copied], ignore_index=True))
+    found = leaked_pairs(leaky, tiny_panel, training)
+    assert len(found) >= (1 if how == "mean with other noise" else 30)
+    assert {pair.one.split("/rep")[0] for pair in found} == {group}
+    assert all("/sample_Z/" in pair.other for pair in found)
+    assert leaked_pairs(tiny, tiny_panel, tiny_training) == []
+
+
 def test_an_equal_capture_without_noise_of_its_own_is_found(tiny: Corpus) -> None:
     """Two groups of one capture each: no residual to correlate, but the same values."""
     frame = tiny.captures.iloc[[0]]

@@ -9,6 +9,8 @@ from denoise_core.corpus.manifest import Manifest, manifest_of
 from denoise_core.corpus.store import Corpus
 from denoise_core.evaluation.audit import audit_predictions
 from denoise_core.evaluation.controls import fitted_control_predictions
+from denoise_core.evaluation.judging import judge_measurement
+from denoise_core.evaluation.measuring import measure_predictions
 from denoise_core.evaluation.selection import (
     offset_outliers,
     selection_notice,
@@ -101,6 +103,17 @@ def test_the_notice_says_who_chose_the_epoch(tiny_panel: Manifest, tiny_training
     both = selection_notice(tiny_panel, [*tiny_training.groups, tiny_panel.groups[0]])
     assert both.startswith(f"Selection bias: the checkpoint was chosen on {tiny_panel.groups[0]} ")
     assert selection_notice(tiny_panel, []).startswith("No choice")
+
+
+def test_a_warm_start_that_saw_the_panel_says_so(
+    tiny: Corpus, tiny_panel: Manifest, tiny_training: Manifest, tiny_truth: np.ndarray
+) -> None:
+    found = measure_predictions(tiny, tiny_panel, tiny_truth, training=tiny_training)
+    saw = judge_measurement(found, tiny_panel, started_on=[*tiny_training.groups, tiny_panel.groups[0]]).notices
+    (line,) = [line for line in saw if line.startswith("The warm start was trained")]
+    assert f"on {tiny_panel.groups[0]} of this panel" in line
+    clean = judge_measurement(found, tiny_panel, started_on=tiny_training.groups).notices
+    assert not any(line.startswith("The warm start") for line in clean)
 
 
 def test_fitted_controls_on_the_real_panel(real: Corpus, real_panel: Manifest, published: np.ndarray) -> None:

@@ -137,6 +137,48 @@ def test_the_command_finds_a_bundle_made_anew_though_its_figures_are_equal(
     assert any("audit.jsonl line 1" in line for line in json.loads(capsys.readouterr().out)["findings"])
 
 
+def sealed(ran, out: Path) -> Path:
+    AuditLog(ran.folder).append("verdict", "judged")
+    return write_bundle(ran.folder, {}, out)
+
+
+def test_the_model_is_run_again_from_the_bundle(ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = sealed(ran, tmp_path / "b.zip")
+    (candidate,) = [name for name in zipfile.ZipFile(bundle).namelist() if name.startswith("model/")]
+    command = ["replay", "--corpus", str(ran.corpus.root), "--bundle", str(bundle)]
+    assert gated([*command, "--denoise"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("equal: ")
+    assert f"{len(ran.panel)} of {len(ran.panel)} spectra bit for bit, largest departure 0 " in told
+    assert gated(command) == 0
+    assert "whether the model gives these spectra (denoise again)" in capsys.readouterr().out
+    assert Path(candidate).name == Path(json.loads((ran.folder / "verdict.json").read_text())["candidate"]).name
+    assert gated([*command, "--reconstruct"]) == 2
+    assert "takes --controls, --denoise" in capsys.readouterr().err
+
+
+def test_spectra_that_the_model_does_not_give_are_named(ran) -> None:
+    """Everything fits in itself, archived spectra, tables and verdict: only they are of another, better method."""
+    path = archived(ran, 7)
+    np.save(path, np.load(path) + np.float32(2e-5))
+    found = replay(ran.corpus.root, ran.folder, denoise=True)
+    told = "\n".join(map(str, found.differences))
+    assert (
+        f"row 9, {ran.panel.frame['relative_path'].iloc[7]}: spectrum departs from what the model gives by 2e-05"
+        in told
+    )
+
+
+def test_another_model_is_not_run(ran, edit_verdict, tmp_path: Path) -> None:
+    model = tmp_path / "another.pt"
+    model.write_bytes(b"not even a checkpoint")
+    (told,) = replay(ran.corpus.root, ran.folder, denoise=True, model=model).differences
+    assert str(told).startswith("model another.pt: SHA-256 was ")
+    edit_verdict(lambda verdict: verdict.update(candidate=str(tmp_path / "gone.pt")))
+    with pytest.raises(BadInput, match=r"gone\.pt is not in it.*--model"):
+        replay(ran.corpus.root, ran.folder, denoise=True)
+
+
 def test_packed_corpus_is_the_same_corpus(ran_once, tmp_path: Path) -> None:
     assert replay(pack(ran_once.corpus, tmp_path / "packed"), ran_once.folder).equal
 
