@@ -48,6 +48,7 @@ class Programs:
     def __init__(self, world: World, cluster: Cluster) -> None:
         self._world, self._cluster = world, cluster
         self.calls: list[tuple[float, str, str]] = []  # when, program, first argument that matters
+        self.answered: set[str] = set()  # ids that sbatch has told
 
     def __getattr__(self, name: str) -> Any:
         return getattr(real_subprocess, name)
@@ -189,7 +190,7 @@ class Sbatch:
     def __init__(
         self, world: World, cluster: Cluster, programs: Programs, script: str, fds: tuple[int, ...], env: dict[str, str]
     ) -> None:
-        self._world, self._cluster, self._script = world, cluster, Path(script)
+        self._world, self._cluster, self._programs, self._script = world, cluster, programs, Path(script)
         self._out, self._err, *_ = self._fds = [os.dup(one) for one in fds]
         programs.calls.append((world.now, "sbatch", self._script.parent.name))
         caller = world.gate()
@@ -223,6 +224,7 @@ class Sbatch:
         if lie:
             self._world.note(f"sbatch lies about {base}")
             return self._say(1, err=lie)
+        self._programs.answered.add(base)
         return self._say(0, out=f"{base}\n")
 
     def _accept(self) -> None:

@@ -237,10 +237,11 @@ class Tracker:
         watch.missing_since = None
         watch.waited = view.at if view and meaning(row.state).verdict is Verdict.WAITING else None
         watch.submitted = row.submitted
-        started = node_says(watch, entry, job_id, view.at) if view else None
-        self._judge(watch, entry, started or row, job_id)
+        at = view.at if view else 0.0
+        self._judge(watch, entry, node_says(watch, entry, job_id, at) or row, job_id, at)
 
-    def _judge(self, watch: Watch, entry: Entry, row: Row, job_id: str) -> None:
+    def _judge(self, watch: Watch, entry: Entry, row: Row, job_id: str, at: float) -> None:
+        """What follows from a row that queue or accounting showed at `at`."""
         if row.state != watch.state:
             watch.state, watch.state_since = row.state, self._clock()
         found = meaning(row.state)
@@ -250,12 +251,12 @@ class Tracker:
             self._waiter.attend(watch, entry, row, job_id)
         if found.verdict not in (Verdict.SETTLING, Verdict.ENDED):
             return
-        patience = self._profile.marker_grace_seconds
-        if found.verdict is Verdict.SETTLING:
-            patience = max(patience, self._profile.settle_seconds)
+        patience, now = self._profile.marker_grace_seconds, self._clock()
+        if found.verdict is Verdict.SETTLING:  # Slurm may have put it back since: only a newer look can tell
+            patience, now = max(patience, self._profile.settle_seconds), at
         elif found.cause == "lost_result":
             patience *= LOST_RESULT_PATIENCE
-        if entry.cancel or self._clock() - watch.state_since >= patience:
+        if entry.cancel or now - watch.state_since >= patience:
             self._conclude(entry, row, found.cause, job_id)
 
     def _insist(self, watch: Watch, job_id: str) -> None:
@@ -280,7 +281,7 @@ class Tracker:
         if remembered:
             verdict = meaning(remembered[0].state).verdict
             if verdict in (Verdict.SETTLING, Verdict.ENDED):
-                self._judge(watch, entry, remembered[0], job_id)
+                self._judge(watch, entry, remembered[0], job_id, memory.at or 0.0)
                 return
             patience *= RUNAWAY_PATIENCE
         answered = memory.absent or (memory.at is not None and memory.at >= watch.missing_since)
