@@ -136,9 +136,7 @@ class Watchman:
         twins = [one for one in self.cluster.jobs.values() if one is not job and self._member(one) == member]
         told = [one.id for one in twins if one.base in self.programs.answered]
         if told and not self._late(job):
-            self.complain(
-                "twice", f"{job.id} was ordered, and sbatch had told of {told} of the same attempt"
-            )
+            self.complain("twice", f"{job.id} was ordered, and sbatch had told of {told} of the same attempt")
         shown = [
             one.id for one in twins if one.state in ("PENDING", "RUNNING") and self.world.now - one.submitted > 60.0
         ]
