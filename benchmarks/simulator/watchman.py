@@ -134,8 +134,8 @@ class Watchman:
         """The site has one job more: it must not be one that everybody could see to be there, or to be done."""
         member = self._member(job)
         twins = [one for one in self.cluster.jobs.values() if one is not job and self._member(one) == member]
-        told = [one.id for one in twins if one.base in self.programs.answered]
-        if told and not self._late(job):
+        told = [one.id for one in twins if self.programs.answered.get(one.base, job.ordered) < job.ordered]
+        if told:
             self.complain("twice", f"{job.id} was ordered, and sbatch had told of {told} of the same attempt")
         shown = [
             one.id for one in twins if one.state in ("PENDING", "RUNNING") and self.world.now - one.submitted > 60.0
@@ -149,8 +149,7 @@ class Watchman:
 
     def _late(self, job: SlurmJob) -> bool:
         """Whether the site accepted it long after it was ordered."""
-        ordered = [when for when, program, token in self.programs.calls if program == "sbatch" and token == job.folder]
-        return self.world.now - ordered[-1] > 1.0
+        return self.world.now - job.ordered > 1.0
 
     def _blind(self) -> bool:
         return any(kind.startswith(("squeue", "root", "leaking")) for kind in self.plan.kinds())

@@ -174,7 +174,7 @@ class Tracker:
             job_id = self._id(entry)
             if job_id is None:
                 asked[entry.attempt.token] = entry.attempt.created
-            elif _row_of(view, job_id, entry) is None and view.at > self._handles[entry.attempt.token][1]:
+            elif self._row_of(view, job_id, entry) is None and view.at > self._handles[entry.attempt.token][1]:
                 asked[job_id] = entry.attempt.created
         return self._scheduler.remember(sorted(asked), min(asked.values())) if asked else {}
 
@@ -228,7 +228,7 @@ class Tracker:
         if watch.followed != job_id:  # another process may have moved the job on: the clocks below start anew
             watch.followed, watch.state, watch.missing_since, watch.waited = job_id, "", None, None
             watch.reason, watch.told = "", set()
-        row = _row_of(view, job_id, entry) if view else None
+        row = self._row_of(view, job_id, entry) if view else None
         self._teller.seen(watch, entry, row, job_id, view.at if view else 0.0)
         self._teller.restarts(watch, entry, job_id)
         if row is None:
@@ -308,9 +308,16 @@ class Tracker:
         unheard = not memory.absent and not memory.rows
         return unheard or watch.missing_since - watch.waited < controller.keeps_s
 
+    def _row_of(self, view: View, job_id: str, entry: Entry) -> Row | None:
+        row = view.rows.get(job_id)
+        return row if row is not None and self._ours(entry, row) else None
+
     def _ours(self, entry: Entry, row: Row) -> bool:
-        """Whether a row of the accounting is this attempt's: by name, or renamed since, by when it was submitted."""
-        if row.name == entry.attempt.token:
+        """Whether a row under this attempt's id is its own: by name or comment; both changed since, by its submission.
+
+        Of another hour, a cluster that was set up anew gave the id again.
+        """
+        if row.name == entry.attempt.token or row.comment in (entry.attempt.token, entry.key):
             return True
         submission = self._submission(entry)
         known_at = self._handles.get(submission.token, ("", 0.0))[1]
@@ -349,14 +356,6 @@ class Tracker:
     def _last_node(self, entry: Entry) -> str:
         own = [line for line in self._journal.starts(entry.key) if line["attempt"] == entry.attempt.number]
         return str(own[-1]["node"]) if own else ""
-
-
-def _row_of(view: View, job_id: str, entry: Entry) -> Row | None:
-    """The job's row. It may have been renamed; of another name and comment, a cluster set up anew gave the id again."""
-    row = view.rows.get(job_id)
-    if row is None or not (row.name == entry.attempt.token or row.comment in (entry.attempt.token, entry.key)):
-        return None
-    return row
 
 
 def _name(entry: Entry) -> str:

@@ -89,6 +89,22 @@ def test_a_full_disk_delays_the_wait_and_ends_nothing(lab: Lab, monkeypatch: pyt
     assert "CANCELLED" not in [job["state"] for job in lab.fake.jobs().values()]
 
 
+@pytest.mark.parametrize("blocked", [True, False])
+def test_progress_that_cannot_be_written_or_is_no_json_ends_no_job(lab: Lab, blocked: bool) -> None:
+    dispatcher, seen = lab.dispatcher(), []
+    (job,) = dispatcher.submit([JobSpec("shows", "slurm_jobs:shows")])
+    if blocked:
+        (job.folder / "progress.json").mkdir()
+    lab.when(lab.has("1"), lab.runs("1"))
+    said: list[str] = []
+    (outcome,) = dispatcher.wait(
+        [job], on_progress=lambda job, fields: seen.append(fields), on_log=lambda job, text: said.append(text)
+    )
+    assert (outcome.state, outcome.attempts) == ("done", 1), outcome.message
+    assert ("progress is not shown" in "".join(said)) == blocked
+    assert blocked or (seen[-1]["where"], seen[-1]["parts"]) == (str(job.work), "{1, 2}")
+
+
 def test_a_listener_that_fails_costs_its_line_alone(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
     def broken(*_: Any) -> None:
         raise ConnectionError("the server is away")
