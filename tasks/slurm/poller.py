@@ -101,7 +101,7 @@ class Slurm:
     # -- writing
     def order(self, submission: Submission, environment: dict[str, str], lock: int) -> Answer:
         """One sbatch, unless the user's own defaults would make another job of it."""
-        why = user_defaults.refusal(self._defaults, submission.script.read_text())
+        why = user_defaults.refusal(self._defaults, submission.script.read_text(encoding="utf-8"))
         if why and user_defaults.PLUGIN in self._configuration().get("CliFilterPlugins", ""):
             return Answer(Reply.REJECTED, text=why, gist=why)
         return answer(self.commands.sbatch(submission.script, submission.reply, environment, lock))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,20 @@ def test_what_would_start_two_writers_or_more_lines_is_refused(tmp_path: Path, t
     with pytest.raises(BadProfile) as error:
         load_profile(_profile(tmp_path, text))
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", "50%", "semi;colon", "$HOME", "ü", "a\nb"])
+def test_a_folder_of_any_name_is_one_word_of_the_script_or_refused(tmp_path: Path, name: str) -> None:
+    path = _profile(tmp_path, "executor: slurm\npython: /bin/python3\n")
+    dispatcher = Dispatcher(load_profile(path), tmp_path / name / "root")
+    if name == "a\nb":
+        with pytest.raises(ValueError, match="control characters"):
+            dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])
+        return
+    script = dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])
+    (srun,) = [shlex.split(line) for line in script.splitlines() if line.startswith("srun")]
+    assert Path(srun[-1]).parent == tmp_path / name / "root" / "submissions"
+    assert srun[-2] == "tasks.slurm.runner"
 
 
 def test_a_distributed_stage_starts_a_rank_a_gpu(tmp_path: Path) -> None:
