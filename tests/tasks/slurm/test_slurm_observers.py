@@ -54,6 +54,21 @@ def test_without_a_poll_folder_a_process_asks_for_itself_and_says_so(
     assert calls.count("squeue") <= 40  # still no more than one every four seconds
 
 
+def test_where_no_disk_has_room_for_a_poll_folder_the_queue_is_asked_all_the_same(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gettempdir() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']")
+
+    monkeypatch.delenv("GATED_POLL_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "gettempdir", gettempdir)
+    lab.dispatcher().submit([ECHO])
+    view = Slurm(lab.fake, folder=poll_folder(), clock=lab.clock).view([])
+    assert view is not None
+    assert list(view.rows) == ["1"]
+    assert "No usable temporary directory" in caplog.text
+
+
 def test_a_poll_folder_of_somebody_else_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GATED_POLL_DIR", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
