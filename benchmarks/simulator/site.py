@@ -219,9 +219,7 @@ class Sbatch:
             return self._say(1, err=text)
         lie = next((LIES[name] for name in LIES if cluster.on(name)), None)
         if lie and (late := cluster.value("accepted-late", 0.0)):
-            self._world.spawn(
-                "slurmctld", Host("ctl"), lambda: self._accept() and None, late
-            )  # the request is still in its queue
+            self._world.spawn("slurmctld", Host("ctl"), self._accept_late, late)
             return self._say(1, err=lie)
         base = self._accept()
         if lie:
