@@ -36,6 +36,7 @@ from tasks.slurm.profiles import Profile, load_profile
 LAB = Path(__file__).resolve().parents[1] / "slurm_templates" / "lab"
 PROGRAMS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo")
 READING = ("squeue", "sacct", "scontrol", "sinfo")
+READ_BUDGET = 20.0  # of a minute, whatever waits
 PROBE = "tasks.slurm.probe:probe"
 
 
@@ -246,7 +247,17 @@ def run(*, smoke: bool = False, window: float = 60.0, accounting: bool = False) 
                 "calls": calls(folder, window, cases),
                 "reattach": reattach(folder, many),
             }
-    return {"benchmark": "dispatch", "accounting": accounting, "window_s": window, **found}
+    return {"benchmark": "dispatch", "accounting": accounting, "window_s": window, **found, "ratios": against(found)}
+
+
+def against(found: dict[str, Any]) -> dict[str, float]:
+    """What must not fall: how much longer bare submitit takes for a job, and the budget of reads over what was read."""
+    medians = found["overhead"]["median_s"]
+    reads = [case["read_commands_a_minute"] for case in found["calls"] if case["who"] == "dispatcher"]
+    return {
+        "submitit_over_ours": round(medians["submitit"] / medians["dispatcher"], 3),
+        "budget_over_reads": round(READ_BUDGET / max(reads), 3),
+    }
 
 
 def main() -> None:

@@ -17,6 +17,7 @@
     <hub>/compare/dose_<int>/<view>/                       aligned_<arm>.npz metrics.csv metrics.json panels
     <hub>/comparison_manifest.json
     <hub>/verdict.json  <hub>/summary.md  <hub>/report.html
+    <hub>/jobs.csv                                         what the judged run's jobs took, where a cluster ran them
     <hub>/reference/training_manifest.json                 the golden manifest that a person promoted
 
 A view is a name of the design (dense, sparse) or `baseline`: every position of a split, gridsize 1. No name holds a

@@ -26,6 +26,7 @@ class SlurmJob:
     script: Path
     environ: dict[str, str]
     submitted: float
+    ordered: float  # when its sbatch began
     nodes: int
     comment: str = ""
     state: str = "PENDING"
@@ -97,8 +98,8 @@ class Cluster:
         return heard[-1] if heard else None
 
     # -- what happens
-    def accept(self, script: Path, environ: dict[str, str]) -> str:
-        """A new job, or array; its id."""
+    def accept(self, script: Path, environ: dict[str, str], ordered: float) -> str:
+        """A new job, or array, of the sbatch that began at `ordered`; its id."""
         text = script.read_text()
         name = re.search(r"--job-name=(\S+)", text)
         tasks = re.search(r"--array=0-(\d+)", text)
@@ -108,7 +109,7 @@ class Cluster:
         ids = [f"{base}_{index}" for index in range(int(tasks[1]) + 1)] if tasks else [base]
         for job_id in ids:
             job = SlurmJob(
-                job_id, base, name[1].strip("'") if name else "", script, environ, self.world.now,
+                job_id, base, name[1].strip("'") if name else "", script, environ, self.world.now, ordered,
                 int(nodes[1]) if nodes else 1, comment[1].strip("'") if comment else "",
             )  # fmt: skip
             self.jobs[job_id] = job

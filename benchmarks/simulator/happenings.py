@@ -40,7 +40,8 @@ class Happenings:
             elif fault.kind == "two-nodes":
                 self.flows.nodes = 2
             elif fault.kind == "prolog-fails":
-                self.cluster.bad_nodes = {"g1", "g2"}
+                every = {host.name for host in self.cluster.nodes}
+                self.cluster.bad_nodes = every if fault.point == "every node" else {"g1", "g2"}
             elif fault.kind == "second-flow":
                 self.flows.start(1, fault.at)
             else:

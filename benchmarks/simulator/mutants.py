@@ -232,8 +232,10 @@ BY_KIND = (
     Mutant("refusals judged by any word", _patch(poller, "answer", _any_word), 4),
     Mutant("two runners under one id", lambda: _both(_put(flows, "_on_nodes", _unchecked_nodes),
            _put(ranks, "own", lambda: 0)), 5),
-    Mutant("a text that cannot be written", lambda: _both(_put(runner._Run, "mark", _unwritable_text(runner._Run.mark)),
-           _put(runner._Run, "record", _unwritable_text(runner._Run.record))), 6),
+    Mutant("a text that cannot be written", lambda: _both(
+        _put(runner, "_bounded", str),
+        _put(runner._Run, "mark", _unwritable_text(runner._Run.mark)),
+        _put(runner._Run, "record", _unwritable_text(runner._Run.record))), 6),
     Mutant("the environment reaches the reads", _patch(commands.Programs, "run", _leaky), 7),
     Mutant("absence read as loss", _patch(tracking.Tracker, "_missing", _absence_is_loss), 9),
     Mutant("life judged by clocks", _patch(owners.Owners, "dead", _clocks_judge), 10),

@@ -43,6 +43,7 @@ KINDS: dict[int, tuple[str, ...]] = {
     9: ("purged-by-hand", "renamed"),
     10: ("flow-stop", "clock-ahead"),
 }
+CHAINED = 1 / 12  # of all histories; what a chain holds up, a draw of single faults hardly ever reaches
 UNMENDED: frozenset[int] = frozenset()  # kinds that the shipped code does not stand: left out unless asked for
 EARLY = ("sbatch-", "accepted-late", "flow-kill-point")  # nothing to spoil later on
 
@@ -103,7 +104,7 @@ def draw(seed: int, with_kinds: frozenset[int] | None = None) -> Plan:
     kinds += [one for one in rng.choice(TOGETHER) if one not in kinds] if rng.random() < 0.3 else []
     kinds = [one for one in kinds if one not in barred]
     ahead = rng.choice((0.0, 0.0, -45.0, 45.0, 600.0))
-    return Plan(
+    plan = Plan(
         seed=seed,
         works=works,
         faults=tuple(sorted((_fault(rng, kind, len(works)) for kind in kinds), key=lambda one: one.at)),
@@ -116,6 +117,8 @@ def draw(seed: int, with_kinds: frozenset[int] | None = None) -> Plan:
         skews=(0.0, max(-20.0, min(20.0, ahead)) if "clock-ahead" in barred else ahead),
         tick_s=rng.choice((1.0, 2.0, 3.0)),
     )
+    chance = random.Random(f"chain {seed}")  # of its own: all other plans stay what they were
+    return chance.choice(CHAINS)(plan, chance) if chance.random() < CHAINED else plan
 
 
 def _work(rng: random.Random, number: int, barred: set[str]) -> Work:
@@ -138,3 +141,39 @@ def _fault(rng: random.Random, kind: str, works: int) -> Fault:
     return Fault(
         kind, round(at, 1), round(rng.uniform(low, high), 1), round(value, 1), rng.randrange(works), rng.choice(points)
     )
+
+
+# Chains: faults that are harmless alone or at another time, in the order and at the times at which they bite.
+def twins(plan: Plan, rng: random.Random) -> Plan:
+    """An order that was believed lost is accepted while the job of the next one runs: two Slurm jobs of one attempt."""
+    lie, late = Fault("sbatch-lies", 0.0, 12.0), Fault("accepted-late", 0.0, 12.0, round(rng.uniform(45.0, 80.0), 1))
+    return _with(plan, Work("job-0", "ok", 118.0, 1.0), lie, late)
+
+
+def cancelled_in_doubt(plan: Plan, rng: random.Random) -> Plan:
+    """A person cancels while nobody knows of the job; the site accepts it once everybody believes that it is over."""
+    lie, late = Fault("sbatch-lies", 0.0, 60.0), Fault("accepted-late", 0.0, 60.0, round(rng.uniform(60.0, 90.0), 1))
+    return _with(plan, Work("job-0", "ok", 40.0, 1.0), lie, late, Fault("person-cancels", round(rng.uniform(4, 12), 1)))
+
+
+def known_by_its_reply(plan: Plan, rng: random.Random) -> Plan:
+    """Whoever called sbatch dies with the answer on disk, and nobody finds the waiting job by its name any more."""
+    crash = Fault("flow-kill-point", 0.0, point="after_sbatch")
+    return _with(plan, Work("job-0", "ok", 30.0, 150.0), crash, Fault("renamed", round(rng.uniform(1.0, 6.0), 1)))
+
+
+def held_and_cancelled(plan: Plan, rng: random.Random) -> Plan:
+    """The one scancel is lost, and the job is held after a failed launch: it never ends by itself."""
+    at = round(rng.uniform(8.0, 25.0), 1)
+    lost = Fault("scancel-lost", at - 1.0, 20.0)
+    held = Fault("prolog-fails", 0.0, 300.0, point="every node")
+    return _with(plan, Work("job-0", "ok", 60.0, 1.0), held, lost, Fault("person-cancels", at))
+
+
+CHAINS = (twins, cancelled_in_doubt, known_by_its_reply, held_and_cancelled)
+
+
+def _with(plan: Plan, work: Work, *faults: Fault) -> Plan:
+    """`plan` with its first job and all its faults replaced; what the site is like stays."""
+    ordered = tuple(sorted(faults, key=lambda one: one.at))
+    return replace(plan, works=(work, *plan.works[1:]), faults=ordered, array=False)

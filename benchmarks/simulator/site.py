@@ -48,6 +48,7 @@ class Programs:
     def __init__(self, world: World, cluster: Cluster) -> None:
         self._world, self._cluster = world, cluster
         self.calls: list[tuple[float, str, str]] = []  # when, program, first argument that matters
+        self.answered: dict[str, float] = {}  # ids that sbatch has told, and when
 
     def __getattr__(self, name: str) -> Any:
         return getattr(real_subprocess, name)
@@ -189,7 +190,8 @@ class Sbatch:
     def __init__(
         self, world: World, cluster: Cluster, programs: Programs, script: str, fds: tuple[int, ...], env: dict[str, str]
     ) -> None:
-        self._world, self._cluster, self._script = world, cluster, Path(script)
+        self._world, self._cluster, self._programs, self._script = world, cluster, programs, Path(script)
+        self._begun = world.now
         self._out, self._err, *_ = self._fds = [os.dup(one) for one in fds]
         programs.calls.append((world.now, "sbatch", self._script.parent.name))
         caller = world.gate()
@@ -217,16 +219,21 @@ class Sbatch:
             return self._say(1, err=text)
         lie = next((LIES[name] for name in LIES if cluster.on(name)), None)
         if lie and (late := cluster.value("accepted-late", 0.0)):
-            self._world.spawn("slurmctld", Host("ctl"), self._accept, late)  # the request is still in its queue
+            self._world.spawn("slurmctld", Host("ctl"), self._accept_late, late)
             return self._say(1, err=lie)
-        base = cluster.accept(self._script, self.process.environ)
+        base = self._accept()
         if lie:
             self._world.note(f"sbatch lies about {base}")
             return self._say(1, err=lie)
+        self._programs.answered[base] = self._world.now
         return self._say(0, out=f"{base}\n")
 
-    def _accept(self) -> None:
-        self._cluster.accept(self._script, self.process.environ)
+    def _accept_late(self) -> None:
+        """The request was still in the controller's queue."""
+        self._accept()
+
+    def _accept(self) -> str:
+        return self._cluster.accept(self._script, self.process.environ, self._begun)
 
     def _say(self, status: int, out: str = "", err: str = "") -> int:
         if out:

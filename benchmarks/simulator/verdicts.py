@@ -49,8 +49,10 @@ def _verdict(watchman: Watchman, name: str, outcome: Outcome) -> None:
 
 def _failure(watchman: Watchman, name: str, outcome: Outcome, harms: list[str]) -> None:
     does = watchman.does[name]
+    kinds = {*watchman.plan.kinds()}
     excused = does in ALWAYS_FAIL or name.partition("-")[0] in REFUSED or len(harms) >= 2
-    if not excused and not {"root-full", "node-full", "two-nodes"} & {*watchman.plan.kinds()}:
+    no_room = "root-full" in kinds or ("node-full" in kinds and outcome.cause != "exception")
+    if not excused and not no_room and "two-nodes" not in kinds:
         watchman.complain("false", f"{name} failed with {outcome.cause}: {outcome.message[:200]}")
     if does in ALWAYS_FAIL and outcome.cause == "interrupted":
         watchman.complain("false", f"{name} raised an error, and is told as interrupted")

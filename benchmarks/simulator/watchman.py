@@ -29,6 +29,7 @@ PATROL_S = 20.0
 MOST_TRIES = 30  # sbatches of one job, beside what the site did to it
 OVERLAP_S = 60.0  # an old attempt looks every few seconds whether another took over
 CANCEL_S = 60.0
+CANCELLED_S = 180.0  # so long after a person's word, and with nothing in the way, a job has left the queue
 ENDS = ("done", "failed", "cancelled")
 
 
@@ -60,6 +61,7 @@ class Watchman:
         self._told: dict[str, tuple[str, int]] = {}  # end, and of which attempt
         self._attempts: dict[str, int] = {}
         self._seen_cancellations = 0
+        self._asked: dict[str, float] = {}  # since when a person's word stands, and nothing is in its way
         flows.complain, flows.event, cluster.on_accept = self.complain, self.event, self.accepted
 
     def complain(self, kind: str, text: str) -> None:
@@ -74,8 +76,8 @@ class Watchman:
         name = self._names[key]
         more = " ".join(str(event[one]) for one in ("slurm_id", "cause", "text", "how", "took") if event.get(one))
         self.world.note(f"event {what} {name} {attempt} {more}".replace("\n", " / ")[:200])
-        if what == "remedy" and event.get("cause") == "vanished":
-            self._vanished(name, str(event.get("slurm_id", "")))
+        if what == "remedy":
+            self._remedied(name, str(event["cause"]), str(event.get("slurm_id", "")), str(event["action"]))
         if what == "person" and event["took"] > CANCEL_S + 90.0 * ("sbatch-slow" in self.plan.kinds()):
             self.complain("bounded", f"cancel of {name} hung for {event['took']:.0f} s")
         if what in ENDS:
@@ -86,12 +88,15 @@ class Watchman:
         elif what in ("submitted", "reused", "attached"):
             self._told.pop(key, None)
 
-    def _vanished(self, name: str, slurm_id: str) -> None:
-        """A job that still runs, or waits where everybody can see it, is told as lost."""
+    def _remedied(self, name: str, cause: str, slurm_id: str, action: str) -> None:
+        """A job is told as lost that runs, or waits where everybody can see it; or that Slurm is about to put back."""
         job = self.cluster.jobs.get(slurm_id)
-        shown = job is not None and job.state in ("PENDING", "RUNNING") and not job.purged
-        if shown:
+        if job is None or job.purged or action.startswith("requeued"):
+            return
+        if cause == "vanished" and job.state in ("PENDING", "RUNNING"):
             self.complain("false", f"{name} is told as vanished, and {slurm_id} is in the queue")
+        if cause in ("node_fail", "preempted") and job.requeues and job.ended is None:
+            self.complain("false", f"{name} is given up ({cause}), and Slurm puts {slurm_id} back by itself")
 
     # -- what the nodes do
     def begins(self, context: Any) -> None:
@@ -129,6 +134,9 @@ class Watchman:
         """The site has one job more: it must not be one that everybody could see to be there, or to be done."""
         member = self._member(job)
         twins = [one for one in self.cluster.jobs.values() if one is not job and self._member(one) == member]
+        told = [one.id for one in twins if self.programs.answered.get(one.base, job.ordered) < job.ordered]
+        if told:
+            self.complain("twice", f"{job.id} was ordered, and sbatch had told of {told} of the same attempt")
         shown = [
             one.id for one in twins if one.state in ("PENDING", "RUNNING") and self.world.now - one.submitted > 60.0
         ]
@@ -141,8 +149,7 @@ class Watchman:
 
     def _late(self, job: SlurmJob) -> bool:
         """Whether the site accepted it long after it was ordered."""
-        ordered = [when for when, program, token in self.programs.calls if program == "sbatch" and token == job.folder]
-        return self.world.now - ordered[-1] > 1.0
+        return self.world.now - job.ordered > 1.0
 
     def _blind(self) -> bool:
         return any(kind.startswith(("squeue", "root", "leaking")) for kind in self.plan.kinds())
@@ -192,7 +199,8 @@ class Watchman:
 
     def look_around(self) -> None:
         """Journals, cancellations and tries so far."""
-        self.journals()
+        for entry in self.journals():
+            self._obeyed(entry)
         self._cancellations()
         self._tries()
 
@@ -228,6 +236,21 @@ class Watchman:
         for _, job, by in fresh:
             if self._unasked(job):
                 self.complain("cancelled", f"{by.name} cancelled {job.id} ({job.folder}), which nobody asked for")
+
+    def _obeyed(self, entry: dict[str, Any]) -> None:
+        """What a person cancelled leaves the queue, once scancel reaches the site and somebody waits for the job."""
+        token, owner = entry["attempts"][-1]["token"], self.flows.owners.get(entry["owner"])
+        left = [
+            job.id
+            for job in self.cluster.jobs.values()
+            if job.folder == token and job.state in ("PENDING", "RUNNING") and not job.purged
+        ]
+        hindered = any(map(self.cluster.on, ("scancel-lost", "squeue-down", "squeue-hangs", "squeue-cut", "root-full")))
+        waited_for = owner is not None and not owner.dead and owner.stopped <= self.world.now
+        if not left or hindered or not waited_for or (entry["cancel"] or {}).get("by") != "person":
+            self._asked.pop(entry["key"], None)
+        elif self.world.now - self._asked.setdefault(entry["key"], self.world.now) > CANCELLED_S:
+            self.complain("bounded", f"a person cancelled {left}, which still waits or runs")
 
     def _unasked(self, job: SlurmJob) -> bool:
         """Whether nothing explains that a dispatcher cancelled `job`."""

@@ -17,7 +17,8 @@ from concept_core.plans import ConceptPlan
 from concept_core.report import detection_figures, figures, protein_figures, tables
 from concept_core.report.record import StudyRecord, read_study
 from study_core.files import replacing, write_bytes, write_text
-from study_core.report.blocks import Block, Items, Page, Picture, Section, Text
+from study_core.report.blocks import Block, Items, Page, Picture, Section, Table, Text
+from study_core.report.jobs import jobs_table, read_jobs
 from study_core.report.style import drawing, png
 
 
@@ -80,15 +81,15 @@ def write_report(layout: Layout, plan: ConceptPlan, model: str) -> Page:
         BadInput: the run holds no evaluation of the model.
     """
     record = read_study(layout, plan, model)
-    page = compose(record)
+    page = compose(record, jobs_table(read_jobs(layout.root / "jobs.csv")))
     with replacing(layout.report) as temporary:
         temporary.write_text(page.html(), encoding="utf-8")
     write_text(record.files.card, card(record))
     return page
 
 
-def compose(record: StudyRecord) -> Page:
-    """The page, its figures drawn and written to the plots' folder."""
+def compose(record: StudyRecord, jobs: Table | None = None) -> Page:
+    """The page, its figures drawn and written to the plots' folder; `jobs`: what it took, where it ran as jobs."""
     with drawing():
         sections = (
             Section("gates", "Gates", (tables.gates_table(record),)),
@@ -100,7 +101,7 @@ def compose(record: StudyRecord) -> Page:
             Section("places", "Localisation", _places(record)),
             Section("use", "Sensitivity", _use(record)),
             Section("notices", "What the figures do not say", (Items(tables.notices(record)),)),
-            Section("provenance", "Provenance", (Items(_provenance(record)),)),
+            Section("provenance", "Provenance", (Items(_provenance(record)), *([jobs] if jobs else ()))),
         )
     return Page(
         title=f"{tables.concept(record)} in {record.model}",

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
 from pydantic import ValidationError
 
 from denoise_core import recipes
 from denoise_core.plans import TrainingPlan
-from denoise_core.report.labels import NO_VALUE
 from denoise_core.report.record import RunRecord
 from study_core.plan import identity
-from study_core.report.blocks import Status, Table
+from study_core.report import jobs
+from study_core.report.blocks import Table
 
 
 def differences_table(record: RunRecord) -> Table | None:
@@ -85,58 +84,10 @@ def _data_rows(inputs: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-_JOB_COLUMNS = {
-    "job": "job",
-    "state": "state",
-    "slurm_ids": "job id",
-    "nodes": "node",
-    "queue_wait_s": "wait (s)",
-    "elapsed_s": "elapsed (s)",
-    "cpu_efficiency": "CPU used",
-    "memory_efficiency": "memory used",
-    "gpu_utilisation": "GPU used",
-    "gpu_hours": "GPU-hours",
-    "gpu_energy_wh": "energy (Wh)",
-    "attempts": "attempts",
-    "remedies": "remedies",
-}
-
-
 def jobs_table(record: RunRecord) -> Table | None:
-    """One row a cluster job with its efficiency; None without a jobs table."""
-    jobs = record.jobs
-    if jobs is None or jobs.empty:
-        return None
-    known = [column for column in _JOB_COLUMNS if column in jobs]
-    body = [tuple(_job_cell(column, row[column]) for column in known) for row in jobs.to_dict("records")]
-    marks: tuple[Status, ...] = ()
-    if "state" in jobs:
-        marks = tuple("pass" if state == "done" else "fail" for state in jobs["state"])
-    return Table(
-        "Jobs and their efficiency",
-        tuple(_JOB_COLUMNS[column] for column in known),
-        tuple(body),
-        marks,
-        note=f"Used: share of what was asked for. Empty: not measured there. {_sums(jobs)}",
-        text_columns=sum(column in known for column in ("job", "state", "slurm_ids", "nodes")),
-        last_is_text="remedies" in known,
-    )
-
-
-def _sums(jobs: pd.DataFrame) -> str:
-    """What the verdict cost: waiting, GPU-hours, and energy where every job's GPUs counted it."""
-    words = {"queue_wait_s": "s of waiting", "gpu_hours": "GPU-hours", "gpu_energy_wh": "Wh on the GPUs"}
-    known = {name: pd.to_numeric(jobs[name], errors="coerce") for name in words if name in jobs}
-    told = [f"{known[name].sum():.6g} {words[name]}" for name in known if known[name].notna().all()]
-    return f"In all {', '.join(told)}." if told else ""
-
-
-def _job_cell(column: str, value: Any) -> str:
-    if value is None or (isinstance(value, float) and pd.isna(value)):
-        return NO_VALUE
-    if column.endswith(("efficiency", "utilisation")):
-        return f"{100 * float(value):.0f} %"
-    return f"{value:.1f}" if column.endswith("_s") else str(value)
+    """One row a cluster job; None without a jobs table."""
+    rows = [] if record.jobs is None else record.jobs.to_dict("records")
+    return jobs.jobs_table([{str(name): value for name, value in row.items()} for row in rows])
 
 
 def events_table(record: RunRecord) -> Table | None:

@@ -8,6 +8,7 @@ from ptycho_core.report import experiment, figures, panels, tables
 from ptycho_core.report.record import StudyRecord
 from ptycho_core.report.statements import NOT_ALLOWED, READINGS, caveats, findings, scope
 from study_core.report.blocks import Block, Grid, Items, Page, Section, Table, Text
+from study_core.report.jobs import jobs_table
 
 
 def compose(study: StudyRecord, verdict: StudyVerdict) -> Page:
@@ -24,7 +25,7 @@ def compose(study: StudyRecord, verdict: StudyVerdict) -> Page:
         Section("experiment", "The experiment", (
             experiment.dose_strip(study), experiment.probe_pictures(study), experiment.scan_picture(study))),
         Section("gates", "Gates", (tables.gate_titles(verdict), tables.gates(verdict))),
-        Section("provenance", "Provenance", (_provenance(study), Items(READINGS))),
+        Section("provenance", "Provenance", (_provenance(study), Items(READINGS), *_jobs(study))),
     ]  # fmt: skip
     kept = [
         Section(section.key, section.title, tuple(block for block in section.blocks if _says_something(block)))
@@ -88,6 +89,11 @@ def _provenance(study: StudyRecord) -> Table:
     branches = {str(one["branch"]) for one in study.spacing.values()}
     rows.append(("oversampling branch", ", ".join(sorted(branches)) or "none"))
     return Table("What the numbers came from", ("what", "value"), tuple(rows), text_columns=2)
+
+
+def _jobs(study: StudyRecord) -> tuple[Block, ...]:
+    table = jobs_table(study.jobs)
+    return (table,) if table else ()
 
 
 def _says_something(block: Block) -> bool:

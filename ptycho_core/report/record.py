@@ -15,6 +15,7 @@ from ptycho_core.evaluation.gates import Evidence
 from ptycho_core.layout import Layout, open_hub
 from study_core.errors import BadInput
 from study_core.files import peek_json, sha256_of
+from study_core.report.jobs import read_jobs
 
 PACKAGES = ("torch", "numpy", "scipy", "ptychi")
 
@@ -33,6 +34,7 @@ class StudyRecord:
     skips: tuple[Mapping[str, Any], ...]
     spacing: Mapping[tuple[str, str], Mapping[str, Any]]
     """By (view, split), of the first dose that has it: the scan is the same at every dose."""
+    jobs: tuple[Mapping[str, str], ...] = ()  # of the run that was judged; none without a cluster
 
     @property
     def evidence(self) -> Evidence:
@@ -86,7 +88,7 @@ def read_study(hub: Path) -> StudyRecord:
         layout=layout, design=design, cells=tuple(cells_of(design, records, skips, lost)),
         run=peek_json(layout.run_manifest) or {}, training=_jobs(layout.training_manifest),
         reconstruction=_jobs(layout.reconstruction_manifest), reference=_jobs(layout.reference_manifest),
-        skips=tuple(skips), spacing=_spacings(design, layout),
+        skips=tuple(skips), spacing=_spacings(design, layout), jobs=tuple(read_jobs(hub / "jobs.csv")),
     )  # fmt: skip
 
 

@@ -57,6 +57,8 @@ def publish(run: Run, study: Study) -> StudyVerdict:
     from ptycho_core.summary import write_summary
 
     layout = study.layout
+    if (jobs := run.folder / "jobs.csv").exists():
+        place(jobs, layout.hub / jobs.name)
     written = write_summary(layout.hub, study.thresholds)
     verdict, record = written.verdict, read_study(layout.hub)
     run.event("verdict", verdict.sentence(), failed_cells=list(verdict.failed_cells), lost=list(verdict.lost))

@@ -75,7 +75,7 @@ class Programs:
             done = subprocess.run(
                 list(arguments),
                 capture_output=True,
-                text=True,
+                encoding="utf-8",  # as the scripts are written, whatever this process's locale
                 errors="replace",
                 timeout=READ_TIMEOUT_S,
                 stdin=subprocess.DEVNULL,

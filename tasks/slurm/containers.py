@@ -54,7 +54,7 @@ class Container(BaseModel):
         stamp = hashlib.sha256(files.encode([str(path.resolve()), *_stamps(path)])).hexdigest()
         known = files.peek_json(cache) or {}
         if stamp not in known:
-            known = {**known, stamp: files.sha256_of(path)}
+            known = {**known, stamp: _sha256(path)}
             files.write_json(cache, known, durable=False)
         return str(known[stamp])
 
@@ -64,6 +64,21 @@ def _stamps(path: Path) -> list[list[object]]:
     below = sorted(path.rglob("*")) if path.is_dir() else [path]
     seen = [(one, os.lstat(one)) for one in below]
     return [[str(one.relative_to(path.parent)), stat.st_size, stat.st_mtime_ns] for one, stat in seen]
+
+
+def _sha256(path: Path) -> str:
+    """Of a file's bytes; of a folder, over its files and links. A link counts as where it leads: inside, that is
+    another place than on this machine.
+    """
+    if not path.is_dir():
+        return files.sha256_of(path)
+    digest = hashlib.sha256()
+    for one in sorted(path.rglob("*")):
+        if one.is_symlink():
+            digest.update(files.encode([str(one.relative_to(path)), "->", os.readlink(one)]))
+        elif one.is_file():
+            digest.update(files.encode([str(one.relative_to(path)), files.sha256_of(one)]))
+    return digest.hexdigest()
 
 
 def srun_words(container: Container | None, folders: Sequence[Path]) -> list[str]:

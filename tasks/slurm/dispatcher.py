@@ -104,10 +104,13 @@ class Dispatcher:
         return Guests(slurm, self.profile, self.journal.root, self.journal.folder, self._clock)
 
     def _tell(self, event: str, entry: Entry, **fields: Any) -> None:
+        self._say(event, **describe(entry, **fields))
+
+    def _say(self, event: str, **fields: Any) -> None:
         try:
-            self._events({"event": event, "at": self._clock(), **describe(entry, **fields)})
+            self._events({"event": event, "at": self._clock(), **fields})
         except Exception:  # who listens must not decide what happens to the job
-            log.exception("event %s of %s was not taken", event, entry.spec["name"])
+            log.exception("event %s of %s was not taken", event, fields["job"])
 
     # -- submit
     def submit(
@@ -154,8 +157,7 @@ class Dispatcher:
                 lock = stack.enter_context(self.journal.lock(COMPLAIN_S, who=who))
             except TimeoutError as error:
                 log.warning("%s; waiting for it", error)
-                event = {"event": "waiting", "at": self._clock(), "job": specs[0].name, "key": key, "text": str(error)}
-                self._events(event)
+                self._say("waiting", job=specs[0].name, key=key, text=str(error))
                 lock = stack.enter_context(self.journal.lock(who=who))
             yield lock
 

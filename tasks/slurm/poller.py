@@ -37,16 +37,17 @@ MAX_ARRAY_SIZE = 1001  # slurm.conf's own default
 
 def poll_folder() -> Path:
     """Folder shared by this user's processes on this machine, one a cluster; GATED_POLL_DIR moves it."""
-    chosen = os.environ.get("GATED_POLL_DIR")
-    base = Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"gated-poll-{os.getuid()}"
+    chosen, own = os.environ.get("GATED_POLL_DIR"), f"gated-poll-{os.getuid()}"
+    base = Path(chosen) if chosen else Path(os.devnull) / own  # nowhere: each process asks for itself
     cluster = hashlib.sha256(os.environ.get("SLURM_CONF", "").encode()).hexdigest()[:8]
     try:
+        base = base if chosen else Path(tempfile.gettempdir()) / own  # raises where no disk has any room
         files.make_folder(base)
         if base.lstat().st_uid != os.getuid():
             log.warning("%s belongs to another user; set GATED_POLL_DIR. This process asks the scheduler alone", base)
             base = Path(tempfile.mkdtemp(prefix="gated-poll-"))
     except OSError as error:  # a full or missing disk: `Shared` tells it, and does without
-        log.warning("%s: %s", base, error.strerror)
+        log.warning("%s: %s", base, error.strerror or error)
     return base / cluster
 
 
@@ -101,7 +102,7 @@ class Slurm:
     # -- writing
     def order(self, submission: Submission, environment: dict[str, str], lock: int) -> Answer:
         """One sbatch, unless the user's own defaults would make another job of it."""
-        why = user_defaults.refusal(self._defaults, submission.script.read_text())
+        why = user_defaults.refusal(self._defaults, submission.script.read_text(encoding="utf-8"))
         if why and user_defaults.PLUGIN in self._configuration().get("CliFilterPlugins", ""):
             return Answer(Reply.REJECTED, text=why, gist=why)
         return answer(self.commands.sbatch(submission.script, submission.reply, environment, lock))

@@ -103,8 +103,9 @@ def profile_names(folder: Path = TEMPLATES) -> list[str]:
 def load_profile(name: str | Path, folder: Path = TEMPLATES, *, paths: bool = True) -> Profile:
     """Read the profile `name` of `folder`, or the YAML file `name`, over defaults.yaml.
 
-    A profile's set-up lines run as the user. So a file elsewhere must be the user's own, and no one else's to write;
-    without `paths`, as for what comes from a form or over the network, only names are taken.
+    A profile's set-up lines run as the user. So a file elsewhere, and the defaults.yaml beside it, must be the user's
+    own, and no one else's to write; without `paths`, as for what comes from a form or over the network, only names
+    are taken.
 
     Raises:
         BadProfile: missing file, misspelt key, class, stage or value; the message lists what is valid.
@@ -112,7 +113,10 @@ def load_profile(name: str | Path, folder: Path = TEMPLATES, *, paths: bool = Tr
     path = _path(name, folder, paths)
     default_path = path.parent / f"{DEFAULTS}.yaml"
     default_path = default_path if default_path.exists() else TEMPLATES / f"{DEFAULTS}.yaml"
-    files = [(one, site_files.read(one, _KEYS)) for one in (default_path, path)]
+    shipped = (folder.resolve(), TEMPLATES)
+    files = [
+        (one, site_files.read(one, _KEYS, own=one.resolve().parent not in shipped)) for one in (default_path, path)
+    ]
     flat = {key: value for _, content in files for key, value in content.items()}
     common = {key: value for key, value in flat.items() if key in Resources.model_fields}
     try:
@@ -133,8 +137,6 @@ def _path(name: str | Path, folder: Path, paths: bool) -> Path:
     path = Path(name) if by_path else folder / f"{name}.yaml"
     if not (by_path or re.fullmatch(r"\w[\w.+-]*", str(name))) or not path.exists():
         raise BadProfile(f"no profile {str(name)!r}; there are {', '.join(profile_names(folder))}, or give a YAML file")
-    if by_path and path.resolve().parent != folder.resolve():
-        site_files.own(path)
     return path
 
 

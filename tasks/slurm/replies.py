@@ -29,17 +29,19 @@ TABLE = (
     Row(r"timed out|unable to contact|zero bytes|unexpected message|connection|communication", Reply.DOUBTFUL),
     Row(r"protocol|munge|credential|authentication|i/o error|standby mode", Reply.DOUBTFUL),
     # not accepted, and the same request may be later
-    Row(r"temporarily unable to accept", Reply.LATER, everybody=True),
-    Row(r"partition not available|requested nodes are busy|invalid user id", Reply.LATER),
-    Row(r"process configuration file|could not be started|unable to open file", Reply.LATER),
+    Row(r"temporarily unable to accept|^resource temporarily unavailable", Reply.LATER, everybody=True),
+    Row(r"partition not available|requested nodes are busy|down, drained|invalid user id", Reply.LATER),
+    Row(r"process configuration file|configuration source|controller machine|presently disabled", Reply.LATER),
+    Row(r"could not be started|unable to open file", Reply.LATER),
     # the request itself: the same text will be refused again
     Row(r"^invalid (account|partition|qos|feature|node name|job array|licen[sc]e|wckey|reservation)", Reply.REJECTED),
     Row(r"^invalid (generic resource|gres|trackable resource|time|number|numeric|cluster)", Reply.REJECTED),
     Row(r"^invalid --[\w-]+ specification|unrecognized option|invalid option|requires an argument", Reply.REJECTED),
-    Row(r"^requested (node configuration|time limit|reservation|partition|topology)", Reply.REJECTED),
+    Row(r"^requested (node configuration|time limit|reservation|partition|topology|gres)", Reply.REJECTED),
     Row(r"can ?not be satisfied|more processors requested|node count specification", Reply.REJECTED),
     Row(r"permission denied|not permitted|no partition specified|dependency problem|too long", Reply.REJECTED),
-    Row(r"^unspecified error|unable to run sbatch|batch script", Reply.REJECTED),  # unspecified: a site's own plugin
+    Row(r"unable to run sbatch|batch script|burst buffer request", Reply.REJECTED),
+    Row(r"^unspecified error|cli_filter plugin terminated", Reply.REJECTED),  # a site's own plugin, there or here
 )
 POLICY = re.compile(r"violates accounting/qos policy", re.IGNORECASE)
 LIMIT = re.compile(r"\b(?:QOS|Assoc)\w+")  # the policy's own name, on the line before

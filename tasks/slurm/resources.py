@@ -13,6 +13,14 @@ from tasks.slurm.containers import Container
 # The two kinds of job that every site knows, and what tells them apart where a site says nothing else.
 CLASSES: Mapping[str, Mapping[str, None]] = {"gpu": {}, "cpu": {"gres": None}}
 
+TASKS = ("nodes", "ntasks", "ntasks-per-node", "ntasks-per-core", "ntasks-per-socket", "ntasks-per-gpu", "overcommit")
+# What the dispatcher says itself: which job it is, how it is found again and told to stop, where its words go.
+OURS = (
+    "array", "job-name", "comment", "dependency", "kill-on-invalid-dep", "clusters", "requeue", "no-requeue", "signal",
+    "output", "error", "input", "open-mode", "chdir", "export", "export-file", "get-user-env", "wrap", "test-only",
+    "wait", "parsable", "quiet",
+)  # fmt: skip
+
 
 class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -63,8 +71,10 @@ class Resources(Strict):
         for key, one in value.items():
             if not re.fullmatch(r"[a-z][a-z0-9-]*", key) or not str(one).isprintable():
                 raise ValueError(f"{key}: an sbatch option is a lower-case name and one line of text")
-            if key in ("nodes", "ntasks", "ntasks-per-node", "ntasks-per-core", "ntasks-per-socket", "overcommit"):
+            if any(name.startswith(key) for name in TASKS):  # sbatch takes beginnings of names too
                 raise ValueError(f"{key}: a job function runs once; say nodes and distributed: torchrun instead")
+            if any(name.startswith(key) for name in OURS):
+                raise ValueError(f"{key}: the dispatcher's own; leave it out")
         return value
 
     @field_validator("variables")

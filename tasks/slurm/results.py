@@ -42,14 +42,18 @@ def read_result(folder: Path) -> Result | None:
 
 
 def not_json(value: Any, place: str = "result") -> str:
-    """Where in a result a number is not finite, as "result.loss is nan"; empty where all are."""
+    """The first thing in `value` that is no JSON, as "result.loss is nan"; empty where all of it is."""
     if isinstance(value, float) and not math.isfinite(value):
         return f"{place} is {value}"
     inner: Iterable[tuple[str, Any]] = ()
     if isinstance(value, Mapping):
         inner = ((f"{place}.{key}", one) for key, one in value.items())
+        if strange := [key for key in value if not_json(key) or isinstance(key, Mapping | list | tuple)]:
+            return f"a key of {place} is {strange[0]!r}"
     elif isinstance(value, list | tuple):
         inner = ((f"{place}[{number}]", one) for number, one in enumerate(value))
+    elif value is not None and not isinstance(value, str | int | float):
+        return f"{place} is a {type(value).__name__}"
     return next((found for name, one in inner if (found := not_json(one, name))), "")
 
 

@@ -48,23 +48,34 @@ class Context:
         self.attempt: int = run.attempt["number"]
         self._fields: dict[str, Any] = {}
         self._written = 0.0
+        self._untold = ""
 
     def should_stop(self) -> bool:
         """True once Slurm asked to stop (SIGTERM, SIGUSR2) or another run took over: save and raise "interrupted"."""
         return self._run.stop_reason() is not None
 
     def progress(self, **fields: Any) -> None:
-        """Publish numbers such as epoch or loss; written at most once a second, the last ones always."""
-        self._fields.update(fields)
+        """Publish numbers such as epoch or loss; written at most once a second, the last ones always.
+
+        What is no JSON, such as a number of numpy's, is shown as text.
+        """
+        plain = {name: isinstance(one, float) or not results.not_json(one) for name, one in fields.items()}
+        self._fields.update({name: one if plain[name] else str(one) for name, one in fields.items()})
         if time.monotonic() - self._written >= PROGRESS_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write what `progress` kept back."""
-        if self._fields:
-            value = {"at": time.time(), "attempt": self.attempt, "fields": self._fields}
+        """Write what `progress` kept back; a disk that takes none of it ends no job."""
+        if not self._fields:
+            return
+        value = {"at": time.time(), "attempt": self.attempt, "fields": self._fields}
+        self._written = time.monotonic()
+        try:
             files.write_json(self._run.folder / "progress.json", value, durable=False)
-            self._written = time.monotonic()
+        except OSError as error:
+            if (text := f"{error.filename}: {error.strerror}") != self._untold:
+                print(f"runner: progress is not shown: {text}", file=sys.stderr, flush=True)
+            self._untold = text
 
 
 class Follower(Context):
@@ -256,8 +267,7 @@ def _failed(run: _Run, error: BaseException, context: Context, sampler: Sampler)
     for _ in range(2):  # this module's own frames tell a reader nothing
         frames = frames.tb_next if frames is not None and frames.tb_next is not None else frames
     cause, message = remedies.cause_of(error), _bounded("".join(traceback.format_exception(type(error), error, frames)))
-    with contextlib.suppress(OSError):
-        context.flush()
+    context.flush()
     used = sampler.finish()
     if run.signal is not None and cause in ("exception", "interrupted"):
         print(f"runner: stopped in order ({run.signal}): {type(error).__name__}: {remedies.text_of(error)}", flush=True)
@@ -270,7 +280,8 @@ def _failed(run: _Run, error: BaseException, context: Context, sampler: Sampler)
 
 
 def _bounded(message: str) -> str:
-    """Beginning and end of a text that is too long to keep."""
+    """Beginning and end of a text that is too long to keep; what no database takes (NUL, half a surrogate) escaped."""
+    message = message.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
     if len(message) <= 2 * MESSAGE_TEXT:
         return message
     left_out = len(message) - 2 * MESSAGE_TEXT

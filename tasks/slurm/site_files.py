@@ -25,14 +25,21 @@ class BadProfile(ValueError):
     """A profile that cannot be used: file, key, what was found, what would be valid."""
 
 
-def read(path: Path, valid: Collection[str] | None = None) -> dict[str, Any]:
+def read(path: Path, valid: Collection[str] | None = None, *, own: bool = False) -> dict[str, Any]:
     """Keys and values of a YAML file; every key one of `valid`, where that is given.
 
     Raises:
-        BadProfile: not YAML, not keys and values, an unknown key.
+        BadProfile: not YAML, not keys and values, an unknown key; with `own`, somebody else's to write.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        with path.open(encoding="utf-8") as stream:
+            if own:  # of what was opened: a name in a folder of several users may mean another file by now
+                _own(path, os.fstat(stream.fileno()))
+            content = yaml.safe_load(stream) or {}
+    except UnicodeDecodeError:
+        raise BadProfile(f"{path}: not UTF-8") from None
+    except OSError as error:
+        raise BadProfile(f"{path}: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise BadProfile(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -84,9 +91,8 @@ def resources(values: dict[str, Any], place: str) -> Resources:
         raise BadProfile(f"{place}: {first(error)}") from None
 
 
-def own(path: Path) -> None:
-    """Refuse a profile that somebody else may have written, or may write before it is read."""
-    found = path.stat()
+def _own(path: Path, found: os.stat_result) -> None:
+    """Refuse a profile that somebody else may have written."""
     if found.st_uid != os.getuid() or found.st_mode & 0o022:
         why = "belongs to another user" if found.st_uid != os.getuid() else "can be written by other users"
         raise BadProfile(f"{path} {why}, and its set-up lines would run as you; copy it, then chmod go-w")
@@ -98,7 +104,8 @@ def first(error: ValidationError) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     if not place:  # a rule over several keys
         return problem["msg"].removeprefix("Value error, ")
-    return f"{place}: {problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r}"
+    found = "" if problem["type"] == "missing" else f", found {problem['input']!r}"
+    return f"{place}: {problem['msg'].removeprefix('Value error, ')}{found}"
 
 
 def _section(found: Any, path: Path, place: str, valid: Collection[str]) -> dict[str, Any]:

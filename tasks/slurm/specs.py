@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.slurm.files import encode
+from tasks.slurm.results import not_json
 
 State = Literal["done", "failed", "cancelled"]
 
@@ -34,10 +35,9 @@ class JobSpec:
             raise ValueError(f"job name {self.name!r}: letters, digits and ._+- only, at most 80")
         if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.function):
             raise ValueError(f"function {self.function!r}: expected package.module:function")
-        try:
-            encode([self.arguments, self.inputs, self.places])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"job {self.name}: arguments and inputs must be JSON: {error}") from None
+        for what in ("arguments", "inputs", "places"):
+            if place := not_json(getattr(self, what), what):
+                raise ValueError(f"job {self.name}: {place}, which is no JSON")
 
     def key(self, code_hash: str) -> str:
         """Identity of the work: function, arguments, input hashes, code. Equal keys share one folder and one result."""

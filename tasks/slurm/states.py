@@ -243,5 +243,5 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 def parse_size(text: str) -> int | None:
     """Slurm's "126532K" or "1.5G" in bytes; None when it is none."""
-    match = re.fullmatch(r"([0-9.]+)([KMGT]?)[Bnc]?", text)
+    match = re.fullmatch(r"(\d+\.?\d*)([KMGT]?)[Bnc]?", text)
     return int(float(match[1]) * _UNITS[match[2]]) if match else None

@@ -47,8 +47,11 @@ def render(profile: Profile, order: Order) -> str:
     """The text of one sbatch script.
 
     Raises:
-        ValueError: a profile parameter that submitit refuses.
+        ValueError: a profile parameter that submitit refuses, a path that is no line of text.
     """
+    for path in (order.folder, order.code, profile.interpreter):
+        if not str(path).isprintable():
+            raise ValueError(f"{str(path)!r}: a path with control characters fits into no script; rename it")
     section = profile.section(order.stage)
     executor = _Text(folder=str(order.folder).replace("%", "%%"), python=shlex.quote(profile.interpreter))
     parallel = min(section.array_parallel, profile.max_parallel or section.array_parallel)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +41,7 @@ class Watch:
     reason: str = ""  # why it waits, as last seen
     reason_since: float = 0.0
     told: set[str] = field(default_factory=set)  # reasons of this Slurm job that were told
+    unread: str = ""  # what of it could last not be read, and why
     waited: float | None = None  # when the queue last showed it waiting, and nothing since
     submitted: float | None = None  # by the controller's clock
 
@@ -47,13 +49,30 @@ class Watch:
         """Start and stop records that the node left."""
         return self.starts.read(self.job.folder / "starts.jsonl") or []
 
+    def published(self) -> dict[str, Any]:
+        """The job's own numbers; none where they cannot be read."""
+        with self.courtesy():
+            found = self.progress.read(self.job.folder / "progress.json")
+            return dict(found["fields"]) if found else {}
+        return {}
+
+    @contextlib.contextmanager
+    def courtesy(self) -> Iterator[None]:
+        """What is read only to be shown costs, where it cannot be, a warning: it decides nothing."""
+        try:
+            yield
+        except OSError as error:
+            if str(error) != self.unread:
+                log.warning("%s is not shown: %s", self.job.name, error)
+            self.unread = str(error)
+
     def show(self, fields: dict[str, Any]) -> None:
         """Tell `on_progress`."""
         self._call(self.on_progress, fields)
 
     def say(self, text: str) -> None:
-        """Tell `on_log`."""
-        self._call(self.on_log, text)
+        """Tell `on_log`; PostgreSQL takes no text with a NUL in it."""
+        self._call(self.on_log, text.replace("\0", "\\0"))
 
     def _call(self, listener: Callable[[Job, Any], None] | None, value: Any) -> None:
         try:
@@ -73,7 +92,6 @@ class Teller:
         self.follow_log(watch, entry, job_id)
         if watch.on_progress is None:
             return
-        published = watch.progress.read(watch.job.folder / "progress.json") or {}
         row = node_says(watch, entry, job_id, at) or row or Row(job_id, entry.attempt.token, "SUBMITTED")
         seen = {
             "state": row.state,
@@ -81,7 +99,7 @@ class Teller:
             "node": row.node,
             "attempt": entry.attempt.number,
             "slurm_id": job_id,
-            **published.get("fields", {}),
+            **watch.published(),
         }
         if seen != watch.shown:
             watch.shown = seen
@@ -101,16 +119,17 @@ class Teller:
         """How it ended, with the last numbers that the job published: it may have ended between two looks."""
         if watch.on_progress is None:
             return
-        published = watch.progress.read(watch.job.folder / "progress.json") or {}
         row = outcome.accounting
         seen = {"node": row["nodes"], "attempt": outcome.attempts, "slurm_id": row["slurm_ids"].rpartition(" ")[2]}
-        fields = {**watch.shown, **seen, **published.get("fields", {}), "reason": outcome.cause}
+        fields = {**watch.shown, **seen, **watch.published(), "reason": outcome.cause}
         watch.show({**fields, "state": outcome.state, "elapsed_s": row["elapsed_s"]})
 
     def follow_log(self, watch: Watch, entry: Entry, job_id: str, *, last_time: bool = False) -> None:
         if watch.on_log is None:
             return
-        text = watch.tail.read(self._ender.log(entry, job_id), last=last_time)
+        text = ""
+        with watch.courtesy():
+            text = watch.tail.read(self._ender.log(entry, job_id), last=last_time)
         if text:
             watch.say(text)
 

@@ -174,7 +174,7 @@ class Tracker:
             job_id = self._id(entry)
             if job_id is None:
                 asked[entry.attempt.token] = entry.attempt.created
-            elif _row_of(view, job_id, entry) is None and view.at > self._handles[entry.attempt.token][1]:
+            elif self._row_of(view, job_id, entry) is None and view.at > self._handles[entry.attempt.token][1]:
                 asked[job_id] = entry.attempt.created
         return self._scheduler.remember(sorted(asked), min(asked.values())) if asked else {}
 
@@ -228,7 +228,7 @@ class Tracker:
         if watch.followed != job_id:  # another process may have moved the job on: the clocks below start anew
             watch.followed, watch.state, watch.missing_since, watch.waited = job_id, "", None, None
             watch.reason, watch.told = "", set()
-        row = _row_of(view, job_id, entry) if view else None
+        row = self._row_of(view, job_id, entry) if view else None
         self._teller.seen(watch, entry, row, job_id, view.at if view else 0.0)
         self._teller.restarts(watch, entry, job_id)
         if row is None:
@@ -237,10 +237,11 @@ class Tracker:
         watch.missing_since = None
         watch.waited = view.at if view and meaning(row.state).verdict is Verdict.WAITING else None
         watch.submitted = row.submitted
-        started = node_says(watch, entry, job_id, view.at) if view else None
-        self._judge(watch, entry, started or row, job_id)
+        at = view.at if view else 0.0
+        self._judge(watch, entry, node_says(watch, entry, job_id, at) or row, job_id, at)
 
-    def _judge(self, watch: Watch, entry: Entry, row: Row, job_id: str) -> None:
+    def _judge(self, watch: Watch, entry: Entry, row: Row, job_id: str, at: float) -> None:
+        """What follows from a row that queue or accounting showed at `at`."""
         if row.state != watch.state:
             watch.state, watch.state_since = row.state, self._clock()
         found = meaning(row.state)
@@ -250,12 +251,12 @@ class Tracker:
             self._waiter.attend(watch, entry, row, job_id)
         if found.verdict not in (Verdict.SETTLING, Verdict.ENDED):
             return
-        patience = self._profile.marker_grace_seconds
-        if found.verdict is Verdict.SETTLING:
-            patience = max(patience, self._profile.settle_seconds)
+        patience, now = self._profile.marker_grace_seconds, self._clock()
+        if found.verdict is Verdict.SETTLING:  # Slurm may have put it back since: only a newer look can tell
+            patience, now = max(patience, self._profile.settle_seconds), at
         elif found.cause == "lost_result":
             patience *= LOST_RESULT_PATIENCE
-        if entry.cancel or self._clock() - watch.state_since >= patience:
+        if entry.cancel or now - watch.state_since >= patience:
             self._conclude(entry, row, found.cause, job_id)
 
     def _insist(self, watch: Watch, job_id: str) -> None:
@@ -280,7 +281,7 @@ class Tracker:
         if remembered:
             verdict = meaning(remembered[0].state).verdict
             if verdict in (Verdict.SETTLING, Verdict.ENDED):
-                self._judge(watch, entry, remembered[0], job_id)
+                self._judge(watch, entry, remembered[0], job_id, memory.at or 0.0)
                 return
             patience *= RUNAWAY_PATIENCE
         answered = memory.absent or (memory.at is not None and memory.at >= watch.missing_since)
@@ -307,9 +308,16 @@ class Tracker:
         unheard = not memory.absent and not memory.rows
         return unheard or watch.missing_since - watch.waited < controller.keeps_s
 
+    def _row_of(self, view: View, job_id: str, entry: Entry) -> Row | None:
+        row = view.rows.get(job_id)
+        return row if row is not None and self._ours(entry, row) else None
+
     def _ours(self, entry: Entry, row: Row) -> bool:
-        """Whether a row of the accounting is this attempt's: by name, or renamed since, by when it was submitted."""
-        if row.name == entry.attempt.token:
+        """Whether a row under this attempt's id is its own: by name or comment; both changed since, by its submission.
+
+        Of another hour, a cluster that was set up anew gave the id again.
+        """
+        if row.name == entry.attempt.token or row.comment in (entry.attempt.token, entry.key):
             return True
         submission = self._submission(entry)
         known_at = self._handles.get(submission.token, ("", 0.0))[1]
@@ -348,14 +356,6 @@ class Tracker:
     def _last_node(self, entry: Entry) -> str:
         own = [line for line in self._journal.starts(entry.key) if line["attempt"] == entry.attempt.number]
         return str(own[-1]["node"]) if own else ""
-
-
-def _row_of(view: View, job_id: str, entry: Entry) -> Row | None:
-    """The job's row. It may have been renamed; of another name and comment, a cluster set up anew gave the id again."""
-    row = view.rows.get(job_id)
-    if row is None or not (row.name == entry.attempt.token or row.comment in (entry.attempt.token, entry.key)):
-        return None
-    return row
 
 
 def _name(entry: Entry) -> str:

@@ -71,7 +71,9 @@ class Sampler:
 
     def _joules(self) -> float | None:
         before, now = self._energy_before, self._energy
-        return None if before is None or now is None else (now - before) / 1000
+        if before is None or now is None or now < before:  # counted anew: its driver was loaded again
+            return None
+        return (now - before) / 1000
 
     def _run(self) -> None:
         module = self._nvml()

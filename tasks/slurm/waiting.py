@@ -27,11 +27,14 @@ LAUNCH_FAILED = re.compile(r"launch[ _]failed[ _]requeued[ _]held", re.IGNORECAS
 NEVER: tuple[tuple[str, str], ...] = (
     (r"PartitionConfig", "the partition takes no such job: nodes, CPUs, time, or who may use it"),
     (r"PartitionNodeLimit", "the partition gives no job so many nodes or CPUs"),
-    (r"PartitionTimeLimit", "the partition allows no job that much time: lower time"),
+    (r"(Partition|QOS|Association)TimeLimit", "no job may have that much time there: lower time"),
     (r"BadConstraints", "no node fits gres, constraint, memory and cpus together"),
     (r"DependencyNeverSatisfied", "a job that this one waits for did not end well"),
     (r"Invalid(Account|QOS)|(Account|QOS)NotAllowed", "account and qos are not allowed here (any more)"),
     (r"(QOS|Assoc)Max\w*PerJob\w*|(QOS|Assoc)Min\w*", "one job alone breaks this limit of the site: lower the request"),
+    (r"(QOS|Assoc)Grp(?!\w*Run)\w*Minutes\w*", "the hours of the account are used up: another account, or new hours"),
+    (r"ReservationDeleted", "its reservation is gone: another one or none, then scontrol release"),
+    (r"JobHoldMaxRequeue", "it was put back too often: find out why, then scontrol release"),
     (r"JobHeldUser", "a user holds it: scontrol release"),
     (r"JobHeldAdmin", "an administrator holds it: ask there"),
 )

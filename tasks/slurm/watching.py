@@ -118,7 +118,7 @@ def last_lines(path: Path, most: int = 16 << 10) -> str:
         with path.open("rb") as stream:
             stream.seek(max(0, _size(path) - most))
             return stream.read().decode(errors="replace")
-    except FileNotFoundError:
+    except OSError:  # the diagnosis does without
         return ""
 
 

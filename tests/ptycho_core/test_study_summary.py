@@ -109,6 +109,7 @@ def test_a_study_nobody_set_floors_for_is_refused(hub: Path, capsys: pytest.Capt
 
 
 def test_the_page_and_the_summary_say_the_same(hub: Path):
+    (hub / "jobs.csv").write_text("job,state,queue_wait_s,gpu_hours,gpu_energy_wh\ntrain-a,done,3.5,0.25,\n")
     written = write_summary(hub, LENIENT)
     assert written.verdict.passed, written.verdict.sentence()
     page, text = (hub / "report.html").read_text(), (hub / "summary.md").read_text()
@@ -125,6 +126,7 @@ def test_the_page_and_the_summary_say_the_same(hub: Path):
     titles += ["Spacing of the views", "One pattern at every dose", "Probe, known and fixed", "Scan and groups"]
     for title in titles:
         assert title in page
+    assert "In all 3.5 s of waiting, 0.25 GPU-hours." in page
     assert page.count("data:image/png;base64,") > 25
     assert not re.search(r"<script|(src|href)=.?https?:", page)
     assert len(page) < 6_000_000

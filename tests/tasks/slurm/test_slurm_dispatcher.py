@@ -46,6 +46,8 @@ def test_the_key_names_the_work_and_nothing_else() -> None:
         {"name": "a|b", "function": "m:f"},
         {"name": "a", "function": "m.f"},
         {"name": "a", "function": "m:f", "arguments": {"x": {1}}},
+        {"name": "a", "function": "m:f", "arguments": {"x": [{"y": float("inf")}]}},
+        {"name": "a", "function": "m:f", "places": {"x": {float("nan"): 1}}},
     ],
 )
 def test_a_spec_that_cannot_be_run_is_refused_before_anything_happens(wrong: dict[str, Any]) -> None:

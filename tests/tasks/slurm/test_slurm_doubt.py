@@ -174,20 +174,22 @@ def test_a_job_that_nobody_knows_any_more_is_run_again_and_the_old_one_fenced_of
 
 def test_an_id_used_again_by_a_new_cluster_is_not_our_job(lab: Lab) -> None:
     lab.fake.knob(sacct="absent")
-    lab.when(lab.has("1"), lambda: lab.fake.set("1", "COMPLETED", name="somebody-else", comment="x"))
+    other = {"name": "somebody-else", "comment": "x", "submitted": lab.clock.now + 600}
+    lab.when(lab.has("1"), lambda: lab.fake.set("1", "COMPLETED", **other))
     lab.when(lab.has("2"), lab.runs("2"))
     (outcome,) = lab.outcomes([ECHO])
     assert outcome.state == "done"
     assert lab.told("remedy")[0]["cause"] == "vanished"
 
 
+@pytest.mark.parametrize("comment", [{}, {"comment": "project 7"}])
 @pytest.mark.parametrize("running", [False, True])
 @pytest.mark.parametrize("sacct", ["works", "absent"])
-def test_a_renamed_job_is_followed_by_its_id(lab: Lab, sacct: str, running: bool) -> None:
+def test_a_renamed_job_is_followed_by_its_id(lab: Lab, sacct: str, running: bool, comment: dict[str, str]) -> None:
     """`scontrol update JobName=…`, by its owner: the comment, or the hour of its submission, still says whose it is."""
     lab.fake.knob(sacct=sacct)
     state = "RUNNING" if running else "PENDING"
-    lab.when(lab.has("1"), lambda: lab.fake.set("1", state, name="renamed"))
+    lab.when(lab.has("1"), lambda: lab.fake.set("1", state, name="renamed", **comment))
     if sacct == "works":
         lab.after(60, lambda: lab.fake.set("1", "CANCELLED", forgotten=True))
     else:

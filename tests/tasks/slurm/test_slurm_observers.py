@@ -54,6 +54,21 @@ def test_without_a_poll_folder_a_process_asks_for_itself_and_says_so(
     assert calls.count("squeue") <= 40  # still no more than one every four seconds
 
 
+def test_where_no_disk_has_room_for_a_poll_folder_the_queue_is_asked_all_the_same(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gettempdir() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']")
+
+    monkeypatch.delenv("GATED_POLL_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "gettempdir", gettempdir)
+    lab.dispatcher().submit([ECHO])
+    view = Slurm(lab.fake, folder=poll_folder(), clock=lab.clock).view([])
+    assert view is not None
+    assert list(view.rows) == ["1"]
+    assert "No usable temporary directory" in caplog.text
+
+
 def test_a_poll_folder_of_somebody_else_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GATED_POLL_DIR", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -87,6 +102,22 @@ def test_a_full_disk_delays_the_wait_and_ends_nothing(lab: Lab, monkeypatch: pyt
     assert "journal.json" in lab.told("trouble")[0]["text"]
     assert len(lab.told("trouble")) <= 2
     assert "CANCELLED" not in [job["state"] for job in lab.fake.jobs().values()]
+
+
+@pytest.mark.parametrize("blocked", [True, False])
+def test_progress_that_cannot_be_written_or_is_no_json_ends_no_job(lab: Lab, blocked: bool) -> None:
+    dispatcher, seen = lab.dispatcher(), []
+    (job,) = dispatcher.submit([JobSpec("shows", "slurm_jobs:shows")])
+    if blocked:
+        (job.folder / "progress.json").mkdir()
+    lab.when(lab.has("1"), lab.runs("1"))
+    said: list[str] = []
+    (outcome,) = dispatcher.wait(
+        [job], on_progress=lambda job, fields: seen.append(fields), on_log=lambda job, text: said.append(text)
+    )
+    assert (outcome.state, outcome.attempts) == ("done", 1), outcome.message
+    assert ("progress is not shown" in "".join(said)) == blocked
+    assert blocked or (seen[-1]["where"], seen[-1]["parts"]) == (str(job.work), "{1, 2}")
 
 
 def test_a_listener_that_fails_costs_its_line_alone(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,9 @@ def test_the_cap_of_a_profile_is_the_cap_of_its_arrays(tmp_path: Path) -> None:
         ("stages: {train: {nodes: 4}}\n", "stage denoise/train"),
         ("classes: {gpu: {nodes: 4}}\n", "stage gpu"),
         ("extra: {ntasks: 2}\n", "runs once"),
+        ("extra: {ntask: 2}\n", "runs once"),
+        ("extra: {array: 0-3}\n", "array: the dispatcher's own"),
+        ("classes: {cpu: {extra: {job-n: mine}}}\n", "job-n: the dispatcher's own"),
         ('partition: "gpu\\n#SBATCH --wrap=x"\n', "control characters"),
         ('qos: ""\n', "leave the key out"),
         ('extra: {comment: "a\\nrm -rf ~"}\n', "one line"),
@@ -211,6 +215,20 @@ def test_what_would_start_two_writers_or_more_lines_is_refused(tmp_path: Path, t
     with pytest.raises(BadProfile) as error:
         load_profile(_profile(tmp_path, text))
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", "50%", "semi;colon", "$HOME", "ü", "a\nb"])
+def test_a_folder_of_any_name_is_one_word_of_the_script_or_refused(tmp_path: Path, name: str) -> None:
+    path = _profile(tmp_path, "executor: slurm\npython: /bin/python3\n")
+    dispatcher = Dispatcher(load_profile(path), tmp_path / name / "root")
+    if name == "a\nb":
+        with pytest.raises(ValueError, match="control characters"):
+            dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])
+        return
+    script = dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])
+    (srun,) = [shlex.split(line) for line in script.splitlines() if line.startswith("srun")]
+    assert Path(srun[-1]).parent == tmp_path / name / "root" / "submissions"
+    assert srun[-2] == "tasks.slurm.runner"
 
 
 def test_a_distributed_stage_starts_a_rank_a_gpu(tmp_path: Path) -> None:
@@ -239,6 +257,20 @@ def test_a_profile_that_others_may_write_is_not_read(tmp_path: Path) -> None:
         os.chown(path, 65534, -1)
         with pytest.raises(BadProfile, match="another user"):
             load_profile(path)
+
+
+def test_nor_is_the_defaults_file_beside_it(tmp_path: Path) -> None:
+    """Whoever gives the profile of his own, or a link to a shipped one, in a folder of several users."""
+    foreign = tmp_path / "defaults.yaml"
+    foreign.write_text("executor: slurm\nsetup: ['touch /tmp/owned']\n")
+    link = tmp_path / "link.yaml"
+    link.symlink_to(TEMPLATES / "slurm-dev.yaml")
+    for path in (_profile(tmp_path, "cpus: 1\n"), link, tmp_path / ".." / tmp_path.name / "link.yaml"):
+        foreign.chmod(0o666)
+        with pytest.raises(BadProfile, match=r"defaults\.yaml can be written by other users"):
+            load_profile(path)
+        foreign.chmod(0o600)
+        assert load_profile(path).resources.setup
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "a b", "$HOME"])
@@ -290,17 +322,49 @@ def test_a_container_goes_around_the_interpreter(tmp_path: Path, runtime: str, w
     assert words.format(root=root, image=image) in script
 
 
-def test_the_images_bytes_are_part_of_a_jobs_identity(tmp_path: Path) -> None:
-    image, root, keys = tmp_path / "image", tmp_path / "root", []
-    text = f"container: {{runtime: apptainer, image: {image}}}\n"
-    for content in (b"one", b"one", b"another"):
-        image.write_bytes(content)
-        script = Dispatcher(load_profile(_profile(tmp_path, text)), root).dry_run([JobSpec("job", "slurm_jobs:echo")])
-        keys.append(next(line for line in script.splitlines() if "--comment" in line))
-    plain = Dispatcher(load_profile(_profile(tmp_path, "")), root).dry_run([JobSpec("job", "slurm_jobs:echo")])
-    keys.append(next(line for line in plain.splitlines() if "--comment" in line))
+def _key(folder: Path, container: str = "") -> str:
+    """The job's key, as its script bears it."""
+    dispatcher = Dispatcher(load_profile(_profile(folder, f"container: {{{container}}}\n" * bool(container))), folder)
+    (line,) = [
+        one for one in dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")]).splitlines() if "--comment" in one
+    ]
+    return line
+
+
+@pytest.mark.parametrize("runtime", ["apptainer", "pyxis", "charliecloud"])
+def test_the_images_bytes_are_part_of_a_jobs_identity_and_its_path_is_not(tmp_path: Path, runtime: str) -> None:
+    """A file for apptainer and pyxis, an unpacked folder for charliecloud."""
+    keys = {"": _key(tmp_path)}
+    for name, content in (("here", "one"), ("there", "one"), ("here", "another")):
+        image = tmp_path / name
+        if runtime == "charliecloud":
+            (image / "etc").mkdir(parents=True, exist_ok=True)
+            (image / "bin").unlink(missing_ok=True)
+            (image / "bin").symlink_to(f"usr/{content}")
+            image = image / "etc"
+        (image / "os-release" if image.is_dir() else image).write_text(content)
+        keys[f"{name}, {content}"] = _key(tmp_path, f"runtime: {runtime}, image: {tmp_path / name}")
+    assert keys["here, one"] == keys["there, one"]
+    assert len(set(keys.values())) == 3
+
+
+def test_a_link_of_an_unpacked_image_counts(tmp_path: Path) -> None:
+    """Which of two interpreters /usr/bin/python3 is, a link alone says; where it leads outside nothing is read."""
+    keys = set()
+    for target in ("python3.11", "python3.12", "/etc/shadow"):
+        (tmp_path / "image").mkdir(exist_ok=True)
+        (tmp_path / "image" / "python3").unlink(missing_ok=True)
+        (tmp_path / "image" / "python3").symlink_to(target)
+        keys.add(_key(tmp_path, f"runtime: charliecloud, image: {tmp_path / 'image'}"))
+    assert len(keys) == 3
+
+
+def test_a_registrys_digest_is_the_identity_whatever_the_registry_is_called(tmp_path: Path) -> None:
+    one, other = f"sha256:{'ab' * 32}", f"sha256:{'cd' * 32}"
+    images = (f"nvcr.io#nvidia/pytorch@{one}", f"mirror.example.org#pytorch@{one}", f"nvcr.io#nvidia/pytorch@{other}")
+    keys = [_key(tmp_path, f"runtime: pyxis, image: '{image}'") for image in images]
     assert keys[0] == keys[1]
-    assert len(set(keys)) == 3
+    assert keys[1] != keys[2]
 
 
 @pytest.mark.parametrize(

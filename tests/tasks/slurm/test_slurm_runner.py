@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dispatch_lab import Lab
 
@@ -225,6 +226,23 @@ def test_a_result_survives_its_file(tmp_path: Path, result: dict[str, Any]) -> N
     assert found.value == result
 
 
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({"a": [[{"b": (1.0, float("-inf"))}]]}, "result.a[0][0].b[1] is -inf"),
+        ({"a": {float("nan"): 1}}, "a key of result.a is nan"),
+        ({"a": {(1, 2): 3}}, "a key of result.a is (1, 2)"),
+        ({"a": np.float64("nan")}, "result.a is nan"),
+        ({"a": {"b": np.float32("nan")}}, "result.a.b is a float32"),
+        ({"a": [np.zeros(2)]}, "result.a[0] is a ndarray"),
+        ({"a": Path("x")}, "result.a is a PosixPath"),
+        ({"a": "lone \ud800", "b": [None, True, 10**400, 1e308]}, ""),
+    ],
+)
+def test_what_is_no_json_is_named_by_its_place(value: dict[str, Any], says: str) -> None:
+    assert results.not_json(value) == says
+
+
 def test_the_ids_slurm_gives() -> None:
     assert (
         surroundings.slurm_id({"SLURM_JOB_ID": "17", "SLURM_ARRAY_JOB_ID": "11", "SLURM_ARRAY_TASK_ID": "4"}) == "11_4"
@@ -238,7 +256,9 @@ def test_every_failure_can_be_told(lab: Lab, how: str) -> None:
     (outcome,) = lab.outcomes([JobSpec("job", "slurm_jobs:unprintable", {"how": how})])
     assert (outcome.state, outcome.cause, outcome.attempts) == ("failed", "exception", 1)
     assert len(outcome.message) < 70_000
-    assert {"surrogate": "\ud800", "long": "left out", "no text": "Unreadable"}[how] in outcome.message
+    assert "\0" not in outcome.message
+    outcome.message.encode()  # what goes into the log and the state of a run, and PostgreSQL
+    assert {"surrogate": "\\ud800", "long": "left out", "no text": "Unreadable"}[how] in outcome.message
 
 
 @pytest.mark.parametrize("gone", ["marker", "and its text"])

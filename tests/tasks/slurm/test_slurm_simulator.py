@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmarks.simulator import plan as plans
 from benchmarks.simulator.history import run
-from benchmarks.simulator.plan import EVENTS, KINDS, UNMENDED, WINDOWS, Fault, Plan, Work, draw
+from benchmarks.simulator.mutants import GUARDS
+from benchmarks.simulator.plan import CHAINS, EVENTS, KINDS, UNMENDED, WINDOWS, Fault, Plan, Work, draw
 from benchmarks.simulator.shrinking import shown, shrink
 
 HISTORIES, SEED = int(os.environ.get("GATED_HISTORIES", "500")), int(os.environ.get("GATED_SEED", "0"))
@@ -62,6 +66,32 @@ def test_a_second_watcher_does_not_take_the_absence_of_one_attempt_for_that_of_t
     )
     assert not told.violations, shown(told)
     assert any("vanished" in line for line in told.record)
+
+
+def test_a_job_that_slurm_puts_back_is_not_given_up_while_the_queue_cannot_be_asked() -> None:
+    faults = (Fault("requeue", 30.0), Fault("squeue-down", 36.0, 120.0))
+    told = run(replace(CALM, works=(Work("job-0", "ok", 92.0, 1.0),), faults=faults))
+    assert not told.violations, shown(told)
+    assert sum("site: accepted" in line for line in told.record) == 1
+
+
+GUARD_OF = {
+    plans.twins: "two Slurm jobs may claim one attempt",
+    plans.cancelled_in_doubt: "a run that was superseded goes on",
+    plans.known_by_its_reply: "sbatch's own reply file is not read",
+    plans.held_and_cancelled: "a cancellation is asked for once",
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_chain_of_faults_is_harmless_and_bites_where_its_guard_is_taken_back(
+    chain: Callable[[Plan, random.Random], Plan],
+) -> None:
+    guard = next(one for one in GUARDS if one.name == GUARD_OF[chain])
+    plan = chain(draw(SEED), random.Random(SEED))
+    told = run(plan)
+    assert not told.violations, shown(told)
+    assert run(plan, guard.patch).violations, f"{guard.name}: not found in {plan}"
 
 
 def test_a_seed_is_a_history() -> None:

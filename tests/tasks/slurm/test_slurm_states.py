@@ -180,6 +180,8 @@ def test_duration(text: str, seconds: float | None) -> None:
     assert parse_duration(text) == (None if seconds is None else pytest.approx(seconds))
 
 
-@pytest.mark.parametrize(("text", "size"), [("126532K", 126532 << 10), ("1.5G", 3 << 29), ("0", 0), ("", None)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("126532K", 126532 << 10), ("1.5G", 3 << 29), ("0", 0), ("", None), ("1.2.3K", None)]
+)
 def test_size(text: str, size: int | None) -> None:
     assert parse_size(text) == size

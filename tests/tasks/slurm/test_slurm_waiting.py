@@ -63,6 +63,31 @@ def test_a_reason_that_never_ends_is_told_once_and_is_no_failure(lab: Lab, reaso
     assert [event["cause"] for event in lab.told("stuck")] == [reason] * told
 
 
+@pytest.mark.parametrize(
+    ("reason", "never"),
+    [
+        ("AssocGrpCPUMinutesLimit", True),
+        ("QOSGrpBillingMinutes", True),
+        ("AssocGrpCPURunMinutesLimit", False),  # of what runs now
+        ("AssocGrpCpuLimit", False),
+        ("AssocMaxWallDurationPerJobLimit", True),
+        ("QOSMaxCpuPerUserLimit", False),
+        ("QOSMinGRES", True),
+        ("QOSTimeLimit", True),
+        ("PartitionTimeLimit", True),
+        ("ReservationDeleted", True),
+        ("Reservation", False),
+        ("JobHoldMaxRequeue", True),
+        ("InvalidQOS", True),
+        ("ReqNodeNotAvail, UnavailableNodes:g1", False),
+        ("PartitionDown", False),
+        ("Dependency", False),
+    ],
+)
+def test_which_reasons_never_end(reason: str, never: bool) -> None:
+    assert bool(advice(reason)) == never
+
+
 def test_the_first_word_waits_for_the_limits_name_and_each_reason_is_told_once(lab: Lab) -> None:
     reasons = ("PartitionConfig", "PartitionTimeLimit", "Priority", "PartitionTimeLimit", "JobHeldUser")
     lab.when(lab.has("1"), lambda: None)

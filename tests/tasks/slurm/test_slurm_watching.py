@@ -226,6 +226,26 @@ def test_a_part_of_a_gpu_keeps_the_figure_that_it_has(tmp_path: Path) -> None:
     assert (numbers["gpu_utilisation"], numbers["gpu_energy_joules"]) == (None, None)
 
 
+class _Reloaded(_Nvml):
+    """Its driver was loaded again while the job ran: the counter begins anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = iter([9_000_000, *range(0, 10**6, 5000)])
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        return next(self.counts)
+
+
+def test_a_counter_that_began_anew_tells_no_energy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    sampler = usage.Sampler(tmp_path / "usage.json", 0.01, nvml=_Reloaded).start()  # type: ignore[arg-type]
+    deadline = time.time() + 10
+    while not (tmp_path / "usage.json").exists() and time.time() < deadline:
+        time.sleep(0.01)
+    assert sampler.finish()["gpu_energy_joules"] is None
+
+
 def test_without_a_driver_gpu_use_is_unknown_and_costs_nothing(tmp_path: Path) -> None:
     sampler = usage.Sampler(tmp_path / "usage.json", 10.0, nvml=lambda: None).start()
     numbers = sampler.finish()
