@@ -5,76 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from judged_house import House, Plan
 
 from study_core.files import read_json, sha256_of, write_json
-from study_core.gates import GateRecord
-from study_core.plan import Frozen
-from study_core.verdict import Verdict
-from tasks import blessings, promotion, signing, verification
+from tasks import blessings, signing, verification
 from tasks.attestation import STATEMENT
 from tasks.audit_log import HEAD, LINES, LOG, AuditLog
 from tasks.bundle import SUMS, write_bundle
-from tasks.run import Run, open_run
-
-
-class Plan(Frozen):
-    """A study of one threshold."""
-
-    label: str = ""
-    psnr_min: float = 50.0
-
-
-@dataclass(frozen=True)
-class House:
-    """A house with a run that shipped and one that was refused."""
-
-    root: Path
-    shipped: Run
-    refused: Run
-
-    def findings(self) -> list[str]:
-        """Every line that `gated verify` prints of this house."""
-        checked = verification.house([self.root], verification.Reader.here())
-        return [f"{Path(place).name}: {line}" for place, one in checked.items() for line in one.findings]
-
-    @property
-    def registry(self) -> Path:
-        return blessings.registry_root("study")
-
-
-@pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    monkeypatch.setenv("GATED_ARTIFACTS", str(tmp_path / "house"))
-    monkeypatch.setenv("GATED_KEY", str(tmp_path / "owner" / "key.pem"))
-    monkeypatch.setenv("GATED_ANCHOR", str(tmp_path / "elsewhere" / "anchors.jsonl"))
-    return House(tmp_path / "house", judged(tmp_path, "good", 54.0), judged(tmp_path, "bad", 40.0))
-
-
-def judged(tmp_path: Path, name: str, psnr: float, plan: Plan | None = None) -> Run:
-    """A run from its opening to its end, by the functions that flows call."""
-    plan = plan or Plan(label=name)
-    run = open_run("study", plan, label=name)
-    candidate = tmp_path / f"{name}.pt"
-    candidate.write_text(name)
-    gate = GateRecord(gate="aggregate", metric="psnr", comparison=">=", threshold=plan.psnr_min, value=psnr,
-                      passed=psnr >= plan.psnr_min)  # fmt: skip
-    verdict = Verdict(candidate=str(candidate), candidate_sha256=sha256_of(candidate), panel_sha256="a" * 64,
-                      score=psnr, gates=(gate,))  # fmt: skip
-    write_json(run.folder / "verdict.json", verdict.model_dump(mode="json"))
-    (run.folder / "predictions.csv").write_text("capture,psnr\n1,54\n")
-    (run.folder / "report.html").write_text(f"<p>{verdict.sentence()}</p>\n")
-    run.event("report", "Report", sha256=sha256_of(run.folder / "report.html"))
-    bundle = write_bundle(run.folder, {"DOC.md": "# Document\n"}, run.folder / "auditors_bundle.zip")
-    run.event("bundle", "Bundle", sha256=sha256_of(bundle))
-    if verdict.passed:
-        promotion.ship(run, verdict, report=run.folder / "report.html")
-    run.event("closed", verdict.sentence())
-    return run
+from tasks.run import open_run
 
 
 def remake_chain(folder: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
