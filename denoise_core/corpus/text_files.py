@@ -23,6 +23,7 @@ _EXPONENT = r"([eEdD][-+]?\d+)?"
 _POINT = re.compile(rf"[-+]?(\d+\.\d*|\.\d+|\d{{1,3}}(,\d{{3}})+\.\d+){_EXPONENT}")
 _COMMA = re.compile(rf"[-+]?(\d+,\d*|,\d+|\d{{1,3}}(\.\d{{3}})+,\d+){_EXPONENT}")
 _NUMBER = re.compile(rf"[-+]?(\d+\.?\d*|\.\d+){_EXPONENT}")
+_THOUSANDS = re.compile(r"(?<=\d)['’\s\u00a0\u2009\u202f](?=\d{3})")
 _STARTS = re.compile(r"\s*\"?[-+−]?[.,]?\d")
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -122,10 +123,12 @@ def _comma_is_decimal(lines: list[str]) -> bool:
 
 def _decimals(rows: list[list[str]]) -> bool:
     """Whether a comma marks decimals; NotASpectrum where points do so as well."""
-    bare = [[cell for cell in map(_bare, row) if re.match(r"[-+]?[.,]?\d", cell)] for row in rows]
-    cells = [cell for row in bare if len(row) > 1 for cell in row]  # a lone number in a head is no measurement
+    with_mark = [[cell for cell in row if "," in cell or "." in cell] for row in rows if len(row) > 1]
+    if not any("," in cell for row in with_mark for cell in row):  # a lone number in a head is no measurement
+        return False
+    cells = [cell for row in with_mark for cell in map(_bare, row) if _STARTS.match(cell)]
+    point = next((cell for cell in cells if "." in cell and _POINT.fullmatch(cell)), None)
     comma = next((cell for cell in cells if _COMMA.fullmatch(cell)), None)
-    point = next((cell for cell in cells if _POINT.fullmatch(cell)), None)
     if comma is not None and point is not None:
         raise NotASpectrum("commas and points both mark decimals: export with one of them", f"{point} and {comma}")
     return comma is not None
@@ -140,7 +143,7 @@ def _without_tail(row: list[str]) -> list[str]:
 
 def _bare(cell: str) -> str:
     """A number without what only people need: quotes, blanks and apostrophes between thousands, a long minus."""
-    return re.sub(r"(?<=\d)['’\s\u00a0\u2009\u202f](?=\d{3})", "", cell.strip().strip('"').strip()).replace("−", "-")
+    return _THOUSANDS.sub("", cell.strip().strip('"').strip()).replace("−", "-")
 
 
 def _number(cell: str, comma: bool) -> float | None:
@@ -159,7 +162,7 @@ def _down(table: _Table) -> list[Curve]:
     first = next((place for place, row in enumerate(table.rows) if table.numeric(row)), None)
     if first is None:
         raise NotASpectrum("no line of numbers that begins with its wavelength")
-    end = next((p for p, row in enumerate(table.rows) if p > first and table.number(row[0]) is None), len(table.rows))
+    end = next((p for p, row in enumerate(table.rows) if p > first and not _STARTS.match(row[0])), len(table.rows))
     below = [number for number, row in enumerate(table.rows[end:], start=end + 1) if table.numeric(row)]
     if below:
         raise NotASpectrum(f"line {end + 1} parts two blocks of numbers: {' '.join(table.rows[end])[:40]!r}")
@@ -170,7 +173,7 @@ def _down(table: _Table) -> list[Curve]:
     head = [[*row, *[""] * (width - len(row))][:width] for row in head]
     values_RW = _values(table, body, first, width)
     axes = _axes(head, values_RW)
-    said_x, said_y = _said(table, head, axes[0])
+    said_x, said_y = _said(table, head, axes[0], table.rows[end:])
     notes = tuple(f"column {c + 1} of {width} not read: it stands before the wavelengths" for c in range(axes[0]))
     if end < len(table.rows):
         notes = (*notes, f"lines below the numbers not read: {' '.join(table.rows[end])[:40]!r} and on")
@@ -194,6 +197,8 @@ def _down(table: _Table) -> list[Curve]:
 
 def _values(table: _Table, body: list[list[str]], first: int, width: int) -> Numbers:
     """Numbers (R, W), NaN where a cell is empty; NotASpectrum at a cell that is something else."""
+    if (plain_RW := _plain_values(table, body, width)) is not None:
+        return plain_RW
     values_RW = np.full((len(body), width), np.nan)
     for place, row in enumerate(body):
         for column, cell in enumerate(row):
@@ -203,6 +208,18 @@ def _values(table: _Table, body: list[list[str]], first: int, width: int) -> Num
                 raise NotASpectrum(f"line {first + place + 1} has no {width} numbers: {told!r}")
             values_RW[place, column] = np.nan if value is None else value
     return values_RW
+
+
+def _plain_values(table: _Table, body: list[list[str]], width: int) -> Numbers | None:
+    """The same at once, where every cell is there and no number has more to it than its decimals."""
+    cells = [cell for row in body for cell in row]
+    text = " ".join(cells)
+    if len(cells) != len(body) * width or not re.fullmatch(r"[-+\d,eE ]*" if table.comma else r"[-+\d.eE ]*", text):
+        return None
+    try:
+        return np.array(text.replace(",", ".").split(" "), dtype=np.float64).reshape(len(body), width)
+    except ValueError:
+        return None
 
 
 def _axes(head: list[list[str]], values_RW: Numbers) -> list[int]:
@@ -223,10 +240,10 @@ def _is_unit(cell: str) -> bool:
     return not re.search(r"[\d/\\]", cell) and bool(values_of(cell) or axis_of(cell))
 
 
-def _said(table: _Table, head: list[list[str]], axis: int) -> tuple[str, str]:
+def _said(table: _Table, head: list[list[str]], axis: int, below: Sequence[list[str]] = ()) -> tuple[str, str]:
     """What a file says of its axis, and in lines of their own of all its values."""
     said_x = next((found for row in reversed(head) if row and (found := axis_of(row[axis]))), "")
-    lines = [*table.comments, *(" ".join(row) for row in table.rows if not table.numeric(row))]
+    lines = [*table.comments, *(" ".join(row) for row in [*head, *below])]
     keys = [told[3] for line in lines if (told := _SAYS_VALUES.search(line))]
     return said_x, next((found for text in keys if (found := values_of(text))), "")
 

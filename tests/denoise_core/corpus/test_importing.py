@@ -179,7 +179,7 @@ def test_jcamp_and_spc_through_their_own_readers(tmp_path: Path) -> None:
             "day,nm,R\n1 May," + lines(",").replace("\n", "\n1 May,")[:-6],
             "no line of numbers that",
         ),
-        ("a.csv", "day,nm,R\n" + lines(",").replace("\n", "\n1 May,"), "no column of values"),
+        ("a.csv", "day,nm,R\n" + lines(",").replace("\n", "\n1 May,"), "line 3 has no .* numbers: .1 May 301"),
         ("a.jdx", "##TITLE=a\n##NTUPLES=NMR\n##END=\n", "NTUPLES: export each spectrum"),
         ("a.xlsx", "PK", "a workbook: export its sheet as CSV"),
         ("a.csv", lines(",").replace("0.2", "nan", 1), "no"),
