@@ -49,6 +49,8 @@ def main_job(job: Job, address: Address, terminal: Terminal, between: Callable[[
         print(f"error: {told}; the run's log: {near(server.home() / 'serve.log')}", file=sys.stderr)
     else:
         terminal.say(told)
+    if code == REFUSED:
+        terminal.say("nothing was shipped, production is untouched; next: the report says what failed, and by how much")
     terminal.say(f"In the web page of `gated up`: /runs/flow-run/{ended.id}")
     return code
 
