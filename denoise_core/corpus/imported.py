@@ -29,10 +29,14 @@ def study_beside(source: Path, given: Path | None) -> Study | None:
 def study_for(found: Survey, name: str, described: Study | None, panel: Sequence[str]) -> Study:
     """The study of an import: the one described, else names alone; its panel as said, or as chosen.
 
-    Chosen: of each treatment the last sample's first angle, so that the panel has every treatment.
+    Chosen: of each treatment the last sample's first angle, so that the panel has every treatment. BadInput for a panel
+    group that the files have not.
     """
     groups = list(found.groups)
     chosen = tuple(panel)
+    if absent := [group for group in chosen if group not in groups]:
+        remedy = f"TREATMENT/SAMPLE/ANGLE as listed: {', '.join(groups[:3])} …"
+        raise BadInput(f"--panel {absent[0]}: no such group", file=found.source, remedy=remedy)
     if described is not None:
         return described.model_copy(update={"units": "reflectance", **({"panel": chosen} if chosen else {})})
     treatments = sorted({group.split("/")[0] for group in groups})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ def read_spc(path: Path) -> list[Curve]:
     """Every trace of an SPC file."""
     from spc_io import SPC
 
+    logging.getLogger("spc_io").setLevel(logging.CRITICAL)  # a line a file that has no date
     with open(path, "rb") as handle:
         content = SPC.from_bytes_io(handle)
     axis, values = _declared(axis_of, content.xtype), _declared(values_of, content.ytype)

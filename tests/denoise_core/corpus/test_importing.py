@@ -147,7 +147,7 @@ def spc(exponent: int) -> bytes:
     return head + sub + values.tobytes()
 
 
-def test_jcamp_and_spc_through_their_own_readers(tmp_path: Path) -> None:
+def test_jcamp_and_spc_through_their_own_readers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "leaf.jdx").write_text(jcamp())
     (curve,) = read_curves(tmp_path / "leaf.jdx")
     assert (curve.declared_x, curve.declared_y) == ("nm", "reflectance")
@@ -159,6 +159,7 @@ def test_jcamp_and_spc_through_their_own_readers(tmp_path: Path) -> None:
         assert (curve.declared_x, curve.declared_y) == ("nm", "absorbance")
         np.testing.assert_allclose(curve.x_L, X)
         np.testing.assert_allclose(curve.y_L, Y, atol=1e-6)
+    assert not caplog.records, "a date that is not there is nobody's business here"
 
 
 @pytest.mark.parametrize(
@@ -228,6 +229,9 @@ def test_a_dry_run_lists_and_writes_nothing_then_yes_writes(tmp_path: Path, caps
     assert "12 spectra in 6 groups, 0 skipped" in text
     assert "rename 'plate 0' to plate_0" in text
     assert "panel: dry/plate_2/only, wet/plate_2/only" in text
+    for group in ("dry/plate_2", "dry/plate_9/only"):
+        code, text = told(capsys, str(source), "--out", str(out), "--panel", group)
+        assert (code, f"--panel {group}: no such group; TREATMENT/SAMPLE/ANGLE as listed: dry/" in text) == (2, True)
     code, text = told(capsys, str(source), "--out", str(out), "--yes")
     assert code == 0
     corpus = open_corpus(out)
