@@ -64,6 +64,10 @@ class _Table:
     def number(self, cell: str) -> float | None:
         return _number(cell, self.comma)
 
+    def wavelength(self, cell: str) -> float | None:
+        """The wavelength that a head names: `300`, `300 nm`, or `X300` as R writes it; `X1` is a column's number."""
+        return self.number(re.sub(r"^(X|wl_?|λ)(?=\d{3})|\s*nm$", "", cell))
+
     def numeric(self, row: Sequence[str]) -> bool:
         """Whether a line holds numbers alone, its first cell one of them."""
         return self.number(row[0]) is not None and all(not cell or self.number(cell) is not None for cell in row)
@@ -75,7 +79,7 @@ def read_text(path: Path) -> list[Curve]:
     for place, row in enumerate(table.rows):
         if table.numeric(row):
             break
-        wanted = [table.number(cell) is not None for cell in row]
+        wanted = [table.wavelength(cell) is not None for cell in row]
         if sum(wanted) >= 8:
             return _across(table, place, wanted)
     return _down(table)
@@ -261,7 +265,7 @@ def _across(table: _Table, place: int, wanted: list[bool]) -> list[Curve]:
     """Wavelengths along a head, a spectrum a row; the cells that are none name it."""
     head, numbers = table.rows[place], [column for column, is_x in enumerate(wanted) if is_x]
     names = [cell.strip().lower() for cell in head]
-    x_L = np.array([table.number(head[column]) for column in numbers], float)
+    x_L = np.array([table.wavelength(head[column]) for column in numbers], float)
     said_x, said_y = _said(table, table.rows[:place], 0)
     curves = []
     for line, row in enumerate(table.rows[place + 1 :], start=place + 2):
@@ -270,7 +274,9 @@ def _across(table: _Table, place: int, wanted: list[bool]) -> list[Curve]:
         values = [table.number(row[column]) for column in numbers]
         if any(value is None for value in values):
             raise NotASpectrum(f"line {line} has a value that is no number")
+        words = [cell for cell, is_x in zip(row, wanted, strict=True) if not is_x]
         levels = tuple(row[names.index(level)] for level in LEVELS if level in names)
-        label = "/".join(cell for cell, is_x in zip(row, wanted, strict=True) if not is_x)
+        levels = levels or (tuple(words) if 2 <= len(words) <= 3 else ())  # a slash in a cell parts nothing
+        label = words[0] if len(words) == 1 else ""
         curves.append(Curve(x_L, np.array(values, float), label, "", levels, said_x, said_y))
     return curves

@@ -105,11 +105,24 @@ def test_tables_of_many_spectra_down_and_across(tmp_path: Path) -> None:
     rows = [f"{x:g};{y:.6f};{y / 2:.6f}".replace(".", ",") for x, y in zip(X, Y, strict=True)]
     down.write_text("nm;dry/p1/left/1;dry/p1/left/2\n" + "\n".join(rows))
     assert [curve.label for curve in read_curves(down)] == ["dry/p1/left/1", "dry/p1/left/2"]
+    rows = [";".join([f"{x:g}", *[f"{y:.6f}"] * 9]) for x, y in zip(X, Y, strict=True)]
+    down.write_text("nm;" + ";".join(f"X{number}" for number in range(1, 10)) + "\n" + "\n".join(rows))
+    assert [curve.label for curve in read_curves(down)] == [f"X{number}" for number in range(1, 10)], "no wavelengths"
     across = tmp_path / "across.tsv"
     head = "treatment\tsample\tangle\tday\t" + "\t".join(f"{x:g}" for x in X)
     across.write_text(head + "\ndry\t01/05/2026\tleft\t3\t" + "\t".join(f"{y:.6f}" for y in Y).replace(".", ",") + "\n")
     (curve,) = read_curves(across)
     assert curve.levels == ("dry", "01/05/2026", "left"), "a slash in a name parts nothing"
+    text = across.read_text()
+    for name in ("{:g} nm", "X{:g}", "wl_{:g}"):
+        heads = "\t".join(name.format(x) for x in X)
+        across.write_text(text.replace(head, head.split("\t300\t")[0] + "\t" + heads))
+        (curve,) = read_curves(across)
+        np.testing.assert_allclose(curve.x_L, X)
+    across.write_text(text.replace("treatment\tsample\tangle\tday", "Behandlung\tProbe\tWinkel\tTag"))
+    assert read_curves(across)[0].levels == (), "four columns of other names: which they are is not said"
+    across.write_text(text.replace("treatment\tsample\tangle\tday", "Behandlung\tProbe\tWinkel").replace("\t3\t", "\t"))
+    assert read_curves(across)[0].levels == ("dry", "01/05/2026", "left")
     np.testing.assert_allclose(curve.y_L, Y, atol=1e-6)
 
 
