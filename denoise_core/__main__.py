@@ -149,9 +149,15 @@ def _plan(name: str) -> TrainingPlan:
 
 def _tell_estimate(plan: TrainingPlan, opened: Any, rows: int, device: str) -> None:
     """How much memory and time it will take; BadInput where this machine has not enough."""
-    from denoise_core.estimate import available_memory, gigabytes, training_seconds, verify_memory
+    import torch
+
+    from denoise_core.estimate import available_memory, gigabytes, training_seconds, verify_gpu_memory, verify_memory
 
     needs = ""
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device)
+        held = verify_gpu_memory(plan, len(opened), free, "free there are")
+        needs = f", at least {gigabytes(held)} of its memory"
     if device == "cpu":
         needs = f", about {gigabytes(verify_memory(plan, len(opened), available_memory(), 'free here are'))} of memory"
     minutes = training_seconds(plan, rows, opened.wavelength_nm, device) / 60

@@ -17,9 +17,17 @@ def import_files(
     source: Annotated[Path, typer.Argument(help="Folder of TREATMENT/SAMPLE/ANGLE/files, or a table of spectra.")],
     out: Annotated[Path, typer.Option("--out", help="The corpus to make: a new folder.")],
     units: Annotated[
-        str, typer.Option(help="What the values are: reflectance (a fraction), percent, absorbance.")
-    ] = "reflectance",
-    axis: Annotated[str, typer.Option(help="What the wavelengths are in: nm or um.")] = "nm",
+        str,
+        typer.Option(
+            show_default=False,
+            help="What the values are: reflectance (a fraction), percent, absorbance, absorptance (1 - R). Asked for "
+            "where neither the files nor study.yaml say it.",
+        ),
+    ] = "",
+    axis: Annotated[
+        str,
+        typer.Option(show_default=False, help="What the axis is in, where not nm: um, angstrom, cm-1, ev."),
+    ] = "",
     resample: Annotated[
         str, typer.Option(help="FIRST:LAST:STEP in nm: interpolate to it; never beyond the data.")
     ] = "",
@@ -37,25 +45,34 @@ def import_files(
 
     Exit codes: 0 nothing was skipped (and, with --yes, the corpus is written), 1 something was skipped, 2 bad input.
     """
-    from denoise_core.corpus.importing import Told, study_for, survey, write_corpus
+    from denoise_core.corpus.imported import study_beside, study_for, verify_import, write_corpus
+    from denoise_core.corpus.importing import Told, survey
 
-    found = survey(source, Told(units, axis, _range(resample)))
-    described = study_for(found, out.name, study, panel or ()) if found.taken else None
+    beside = study_beside(source, study)
+    told_by_study = beside.units if beside is not None and "units" in beside.model_fields_set else ""
+    if units and told_by_study not in ("", units):
+        raise BadInput(f"--units {units}, but its study says {told_by_study}", file=source, remedy="say one of them")
+    by = "--units" if units else "study.yaml"
+    found = survey(source, Told(units or told_by_study, axis, _range(resample), by))
+    described = study_for(found, out.name, beside, panel or ()) if found.taken else None
     told = {
         "source": str(source),
         "groups": found.groups,
-        "skipped": [{"file": name, "why": why} for name, why in found.skipped],
+        "skipped": [{"file": name, "why": why, "detail": detail} for name, why, detail in found.skipped],
+        "ignored": found.ignored,
         "renamed": found.renamed,
+        "units_stated": found.stated,
+        "units": found.units,
         "study": described.name if described else None,
         "panel": list(described.panel) if described else [],
         "written": None,
     }
     lines = found.lines()
     if described is not None:
-        lines.append(f"  study {described.name}, {'with' if described.has_doses else 'without'} doses; panel: "
+        lines.append(f"  study  {described.name}, {'with' if described.has_doses else 'without'} doses; panel: "
                      f"{', '.join(described.panel) or 'none'}")  # fmt: skip
     if not as_json:
-        print("\n".join(lines))
+        print("\n".join(lines), flush=True)
     refused = bool(found.skipped) and not leave_out
     if yes and refused:
         raise BadInput(
@@ -63,15 +80,29 @@ def import_files(
             file=source,
             remedy="mend them, or say --leave-out",
         )
+    if described is None:
+        if yes:
+            raise BadInput("no spectrum to take", file=source, remedy="see above what was skipped and why")
+    else:
+        lacks = verify_import(found, described, out)
+        told["no_run"] = lacks
+        if lacks and not as_json:
+            print(f"  note   no run can be judged on it yet: {lacks}")
+    if yes and not found.stated:
+        raise BadInput(
+            "nobody says what the values are, so nothing was written",
+            file=source,
+            remedy="say --units reflectance (or percent, absorbance, absorptance), or units in study.yaml",
+        )
     if yes and described is not None:
         opened = write_corpus(found, described, out)
         told["written"] = str(out)
         if not as_json:
             print(f"{out}: {len(opened)} captures of {len(opened.wavelength_nm)} wavelengths")
-    elif yes:
-        raise BadInput("no spectrum to take", file=source, remedy="see above what was skipped and why")
+            print(f"next: gated run --corpus {out}")
     elif not as_json:
-        print(f"nothing was written; --yes makes {out}")
+        say = "" if found.stated else " --units reflectance"
+        print(f"nothing was written; --yes{say if described else ''} makes {out}")
     if as_json:
         print(json.dumps(told))
     if refused:

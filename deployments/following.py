@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.utilities.schema_tools.validation import ValidationError, validate
 
 from deployments import server
 from deployments.asking import Job
@@ -34,6 +36,8 @@ def main_job(job: Job, address: Address, terminal: Terminal, between: Callable[[
             aside=terminal.aside.quiet,
         )  # fmt: skip
         seen.append(watcher)
+        for step in job.steps():  # none is started before the forms take them all
+            _whole(client, step)
         for step in job.steps():
             run_id = _start(client, step, terminal)
             ended = _followed(watcher, run_id, terminal)
@@ -49,6 +53,8 @@ def main_job(job: Job, address: Address, terminal: Terminal, between: Callable[[
         print(f"error: {told}; the run's log: {near(server.home() / 'serve.log')}", file=sys.stderr)
     else:
         terminal.say(told)
+    if code == REFUSED:
+        terminal.say("nothing was shipped, production is untouched; next: the report says what failed, and by how much")
     terminal.say(f"In the web page of `gated up`: /runs/flow-run/{ended.id}")
     return code
 
@@ -57,18 +63,29 @@ def _start(client: Any, step: Step, terminal: Terminal) -> str:
     """Create the flow run; ValueError for a plan that the deployment's form does not take."""
     plan = json.dumps(dict(step.plan), ensure_ascii=False)
     terminal.say(f"{step.deployment} {plan if len(plan) <= PLAN else plan[:PLAN] + ' …'}")
+    deployment, whole = _whole(client, step)
     try:
-        deployment = client.read_deployment_by_name(step.deployment)
-        whole = _over(deployment.parameters.get("plan") or {}, step.plan)
-        made = client.create_flow_run_from_deployment(deployment.id, parameters={"plan": whole})
-    except ObjectNotFound as error:
-        raise ValueError(f"{step.deployment}: no such deployment; the web page lists them all") from error
+        made = client.create_flow_run_from_deployment(deployment, parameters={"plan": whole})
     except PrefectHTTPStatusError as error:
         if error.response.status_code not in (409, 422):
             raise
         detail = error.response.json().get("detail", error.response.text)
         raise ValueError(f"{step.deployment}: {detail}; the fields are in the deployment's form") from error
     return str(made.id)
+
+
+def _whole(client: Any, step: Step) -> tuple[UUID, dict[str, Any]]:
+    """The deployment's id, and its plan with the step's put over it; ValueError where its form does not take that."""
+    try:
+        deployment = client.read_deployment_by_name(step.deployment)
+    except ObjectNotFound as error:
+        raise ValueError(f"{step.deployment}: no such deployment; the web page lists them all") from error
+    whole = _over(deployment.parameters.get("plan") or {}, step.plan)
+    try:
+        validate({"plan": whole}, deployment.parameter_openapi_schema, raise_on_error=True, ignore_required=True)
+    except ValidationError as error:
+        raise ValueError(f"{step.deployment}: {error}; the fields are in the deployment's form") from error
+    return deployment.id, whole
 
 
 def _over(defaults: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -249,6 +249,25 @@ def copy_aside(source: Path, parent: Path, name: str) -> Path:
     raise FileExistsError(f"{parent}/{name}: ten thousand archives of one day")
 
 
+def held_bytes(folders: Sequence[Path]) -> dict[Path, int]:
+    """Bytes that the disk gets back with each folder: a file that has another name elsewhere gives nothing back."""
+    files = [(folder, path) for folder in folders for path in [folder, *folder.rglob("*")] if _is_file(path)]
+    names: dict[int, int] = {}
+    for _, path in files:
+        names[path.stat().st_ino] = names.get(path.stat().st_ino, 0) + 1
+    held, counted = dict.fromkeys(folders, 0), set()
+    for folder, path in files:
+        status = path.stat()
+        if names[status.st_ino] == status.st_nlink and status.st_ino not in counted:
+            counted.add(status.st_ino)
+            held[folder] += status.st_blocks * 512
+    return held
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
 @contextmanager
 def locked(path: Path, *, timeout_s: float | None = None, shared: bool = False) -> Iterator[int]:
     """Hold an advisory lock on `path`, exclusive or `shared`; yields its descriptor, which a child may inherit.

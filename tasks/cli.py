@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "jobs": ("tasks.slurm.__main__:jobs", "List the live jobs."),
     "cancel": ("tasks.slurm.__main__:cancel", "Cancel live jobs, all or by name."),
     "sweep": ("tasks.slurm.__main__:sweep", "Cancel live jobs whose flow has died."),
-    "prune": ("tasks.slurm.__main__:prune", "Make room: say what old jobs hold, and remove it with --yes."),
+    "prune": ("tasks.pruning:prune", "Make room: say what old jobs or runs hold, and remove it with --yes."),
     "verify": ("tasks.verification:verify", "Check the house: logs, files, signatures, registry, bundles."),
     "bundle": ("tasks.bundle:verify_bundles", "Check an auditor's bundle."),
     "replay": ("tasks.replay:command", "Recompute a verdict from its archived predictions."),

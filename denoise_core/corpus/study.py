@@ -24,6 +24,7 @@ STUDY_FILE = "study.yaml"
 ANGLES = ("6Oclock", "12Oclock")
 CONTROL = "treatment_6"
 NAME = r"\w[\w.+-]*"  # of a treatment, a sample, an angle or a file: a folder's name that leads nowhere else
+Units = Literal["reflectance", "percent", "absorbance", "absorptance"]  # the last one: 1 - R
 FEWEST_SAMPLES = 3  # of a treatment: one to train on, one to validate, one to test
 
 
@@ -106,7 +107,7 @@ class Study(Frozen):
     replicates: int | Literal["equal"] | None = None  # captures that every group has; None: any number
     samples: int | None = Field(None, ge=FEWEST_SAMPLES)  # that every treatment of a fold has; None: any number
     roi_nm: tuple[float, float] = (320.0, 500.0)
-    units: str = "reflectance"
+    units: Units = "reflectance"  # of files that are to be imported, too; a corpus itself holds reflectance
     grid: Grid | None = None
     twins: bool = False  # manifest_full repeats fold 01's validation and test samples, as the published one does
 
@@ -115,7 +116,9 @@ class Study(Frozen):
     def _named(cls, value: Any) -> Any:
         """A list of names, or a mapping; a name without anything has no dose."""
         if isinstance(value, list):
-            value = dict.fromkeys(map(str, value))
+            value = dict.fromkeys(value)
+        if isinstance(value, dict) and (odd := [name for name in value if name is None or isinstance(name, bool)]):
+            raise ValueError(f"YAML reads a name as {odd[0]}: put it in quotes")
         return {str(name): entry or {} for name, entry in value.items()} if isinstance(value, dict) else value
 
     @field_validator("angles", mode="before")
@@ -135,8 +138,6 @@ class Study(Frozen):
                 raise ValueError(f"panel group {group!r} is not TREATMENT/SAMPLE/ANGLE")
         if not self.roi_nm[0] < self.roi_nm[1]:
             raise ValueError("roi_nm must rise: [320, 500]")
-        if self.units != "reflectance":
-            raise ValueError(f"units {self.units!r}: a corpus holds reflectance as a fraction; gated import converts")
         return self
 
     @property
@@ -221,8 +222,11 @@ PUBLISHED = Study(
 )
 
 
-def read_study(path: Path | None) -> Study:
-    """The study in a corpus's `study.yaml`; the published one for None. BadInput names file, key and remedy."""
+def read_study(path: Path | None, of: Literal["corpus", "files"] = "corpus") -> Study:
+    """The study in a `study.yaml`, of a corpus or of files to import; the published one for None.
+
+    BadInput names file, key and remedy.
+    """
     if path is None:
         return PUBLISHED
     try:
@@ -231,17 +235,22 @@ def read_study(path: Path | None) -> Study:
         told = " ".join(str(error).split())
         raise BadInput(f"not a study ({told})", file=path, remedy="YAML as in data/README.md") from error
     try:
-        return Study.model_validate(content)
+        study = Study.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "the file"
         what = f"{place}: {first['msg'].removeprefix('Value error, ')}"
         raise BadInput(what, file=path, remedy="keys: data/README.md, Your own data") from error
+    if of == "corpus" and study.units != "reflectance":
+        raise BadInput(
+            f"units {study.units}: a corpus holds reflectance as a fraction", file=path, remedy="gated import converts"
+        )
+    return study
 
 
 def write_study(study: Study) -> str:
-    """A study as the text of its `study.yaml`: what differs from the defaults."""
-    content = study.model_dump(mode="json", exclude_defaults=True)
+    """A study as the text of its `study.yaml`: its units, and what differs from the defaults."""
+    content = {**study.model_dump(mode="json", exclude_defaults=True), "units": study.units}
     if study.treatments is not None:
         content["treatments"] = {
             name: entry.model_dump(mode="json", exclude_defaults=True) for name, entry in study.treatments.items()

@@ -130,7 +130,7 @@ def _notices(record: RunRecord, panel: Manifest, training: Manifest | None) -> t
     lines = [str(notice) for notice in record.facts.get("notices") or []]
     if training is None:
         lines.append("No training manifest was given with this report.")
-    return (Items(tuple(lines)), Text(f"Short names: {names}."))
+    return (Items(tuple(lines)), *((Text(f"Short names: {names}."),) if names else ()))
 
 
 def _spectra_sections(record: RunRecord, spectra: PanelSpectra | None, why_not: str) -> list[Section]:

@@ -66,7 +66,7 @@ TENANT = Tenant(
     epochs="training.changes.optimiser.epochs",
     row="denoise_core.report.labels:gate_row",
     compared="denoise_core.report.comparison:blocks",
-    files=("report.html", "auditors_bundle.zip", "final_analytics/panel_eval", "audit.jsonl"),
+    files=("report.html", "act_c_report.md", "auditors_bundle.zip", "final_analytics/panel_eval", "audit.jsonl"),
     importer="denoise_core.import_command:import_files",
     words={"val_psnr_mean": "PSNR {} dB", "val_sam_deg": "SAM {}°", "best_epoch": "best epoch {}"},
 )

@@ -20,6 +20,7 @@ from study_core.markdown import markdown_table
 
 Status = Literal["pass", "fail", "none"]
 NARROW, WIDE = 3, 12  # columns that a telephone shows side by side, and a page of paper in ordinary print
+NARROW_LETTERS, WRAPS_AT = 44, 30  # of a row that fits side by side on a telephone; where a long cell is broken
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Table:
 
     The first `text_columns`, and the last one where `last_is_text`, hold words: left-aligned; the others numbers.
     `shades[i][j]` colours one cell, where a table compares along both its sides. On a narrow screen a table of more
-    than `NARROW` columns shows each row as a card.
+    than `NARROW` columns, or of wider ones than fit there, shows each row as a card.
     """
 
     title: str
@@ -67,8 +68,13 @@ class Table:
     @property
     def width(self) -> str:
         """The table's classes: `cards` on a telephone for more columns than fit, and small print for the `widest`."""
-        wide = ("cards",) if len(self.columns) > NARROW else ()
+        wide = ("cards",) if len(self.columns) > NARROW or self._letters > NARROW_LETTERS else ()
         return " ".join((*wide, *(("widest",) if len(self.columns) > WIDE else ())))
+
+    @property
+    def _letters(self) -> int:
+        """Letters side by side in the widest row that may be; a long cell wraps."""
+        return sum(min(max(map(len, cells)), WRAPS_AT) for cells in zip(self.columns, *self.rows, strict=True))
 
     def is_text(self, column: int) -> bool:
         """Whether a column holds words."""

@@ -35,14 +35,14 @@ class ProbePlan(Common):
         title="Changes to the study",
         description='By section, as in the file: `{"data": {"seed": 1}, "cav": {"null_refits": 999}}`.',
     )
-    gates: GatePlan = Field(
-        default_factory=GatePlan, title="Gates", description="A threshold changed here wins over the study file's."
-    )
     production: Production = Field(
         default_factory=Production, title="Production", description="How a candidate must stand against it."
     )
     approval: Approval = Field(
         default_factory=Approval, title="Sign-off", description="Whether a person decides once every gate has passed."
+    )
+    gates: GatePlan = Field(
+        default_factory=GatePlan, title="Gates", description="A threshold changed here wins over the study file's."
     )
 
 

@@ -23,7 +23,7 @@ from denoise_core.corpus.manifest import (
 )
 from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.corpus.usable import verify_training
-from denoise_core.estimate import available_memory, gigabytes, memory, verify_memory
+from denoise_core.estimate import available_memory, gigabytes, memory, verify_gpu_memory, verify_memory
 from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.jobs.audit import Unseen
 from denoise_core.plans import TrainingPlan
@@ -114,7 +114,7 @@ def recipe(
 ) -> TrainingPlan:
     """A named plan with changes, on the corpus's grid; `recommended` is the default, mini without a GPU that computes.
 
-    BadInput, before anything is sent, where it trains on a CPU whose memory cannot hold it.
+    BadInput, before anything is sent, where it trains on a CPU, or a GPU, whose memory cannot hold it.
     """
     site = load_profile(profile)
     section = site.section(f"{TENANT}/train")
@@ -126,6 +126,8 @@ def recipe(
         verify_memory(plan, len(corpus), section.memory_bytes, f"the stage train of profile {site.name} has")
     if not computes and site.executor == "local":
         verify_memory(plan, len(corpus), available_memory(), "free here are")
+    if computes and section.gpu_memory_bytes is not None:
+        verify_gpu_memory(plan, len(corpus), section.gpu_memory_bytes, f"a GPU of profile {site.name} has")
     needs = "" if computes else f", about {gigabytes(memory(plan, len(corpus)).of(plan.optimiser.bs))} of memory"
     logger().info("Recipe %s: up to %d epochs%s", plan.name, plan.optimiser.epochs, needs)
     return plan

@@ -22,7 +22,8 @@ RecipeName = Literal[
 ]
 
 
-_GATES = "Every threshold with its reason; what is changed here holds for this run alone."
+# Prefect's forms fold nothing away: the long tail stands last.
+_GATES = "The rest of the form: every threshold with its reason. None needs a change; one holds for this run alone."
 _TOP = "The training's best, by validation; the panel's ranking chooses among them."
 _CHOSEN = (
     "inside: the training groups that the start's fold validates on choose it in a training without them and without "
@@ -122,7 +123,6 @@ class WarmStartPlan(OnCorpus):
         "recommended", title="Epoch chosen on", description=_CHOSEN
     )
     unresolved: Literal["model", "filter"] = Field("model", title="Gain not resolved", description=_UNRESOLVED)
-    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates", description=_GATES)
     top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge", description=_TOP)
     production: Production = Field(
         default_factory=Production, title="Production", description="How a candidate must stand against it."
@@ -130,6 +130,7 @@ class WarmStartPlan(OnCorpus):
     approval: Approval = Field(
         default_factory=Approval, title="Sign-off", description="Whether a person decides once every gate has passed."
     )
+    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates", description=_GATES)
 
 
 class ActBPlan(OnCorpus):
@@ -146,7 +147,6 @@ class ActBPlan(OnCorpus):
         default_factory=Training, title="Training", description="What is trained: a named recipe, and changes to it."
     )
     panel: Panel = Field(default_factory=Panel, title="Panel", description="The fixed hold-out that decides.")
-    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates", description=_GATES)
     top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge", description=_TOP)
     production: Production = Field(
         default_factory=Production, title="Production", description="How a candidate must stand against it."
@@ -154,6 +154,7 @@ class ActBPlan(OnCorpus):
     approval: Approval = Field(
         default_factory=Approval, title="Sign-off", description="Whether a person decides once every gate has passed."
     )
+    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates", description=_GATES)
 
 
 _OWN = "0: the recipe's own."
@@ -206,8 +207,8 @@ class PanelQAPlan(OnCorpus):
         description="loo: the mean of a group's other captures. self: the capture itself, as published; never ships.",
     )
     panel: Panel = Field(default_factory=Panel, title="Panel", description="The fixed hold-out that decides.")
-    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates", description=_GATES)
     top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge", description=_TOP)
+    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates", description=_GATES)
 
 
 class DenoisePlan(OnCorpus):

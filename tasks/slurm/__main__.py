@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from study_core.files import held_bytes
 from tasks.slurm import listing
 from tasks.slurm.dispatcher import Dispatcher, JobSpec
 from tasks.slurm.journal import Journal
@@ -176,7 +177,7 @@ def prune(
     removed computes them again.
     """
     journal = _journal(root)
-    held = _held(journal.prunable(days * 86400.0))
+    held = held_bytes(journal.prunable(days * 86400.0))
     if yes:
         journal.prune(days * 86400.0)
     total = sum(held.values())
@@ -193,25 +194,6 @@ def prune(
         print(f"removed {len(rows)} folders, {size(total)}")
     else:
         print(f"{len(rows)} folders, {size(total)}; nothing is removed yet: the same command with --yes does it")
-
-
-def _held(folders: Sequence[Path]) -> dict[Path, int]:
-    """Bytes that the disk gets back with each folder: a file that has another name elsewhere gives nothing back."""
-    files = [(folder, path) for folder in folders for path in [folder, *folder.rglob("*")] if _is_file(path)]
-    names: dict[int, int] = {}
-    for _, path in files:
-        names[path.stat().st_ino] = names.get(path.stat().st_ino, 0) + 1
-    held, counted = dict.fromkeys(folders, 0), set()
-    for folder, path in files:
-        status = path.stat()
-        if names[status.st_ino] == status.st_nlink and status.st_ino not in counted:
-            counted.add(status.st_ino)
-            held[folder] += status.st_blocks * 512
-    return held
-
-
-def _is_file(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
 
 
 def _journal(root: Path) -> Journal:

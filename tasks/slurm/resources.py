@@ -40,6 +40,9 @@ class Resources(Strict):
     memory_most: str | None = Field(
         None, description="After running out of memory on the node a job gets half as much again, up to this."
     )
+    gpu_memory: str | None = Field(
+        None, description="Of one GPU, such as 40GB: a training that cannot fit is refused before it is sent."
+    )
     cpus: int = Field(1, ge=1)
     nodes: int = Field(1, ge=1, description="More than one needs `distributed`.")
     distributed: Literal["torchrun"] | None = Field(
@@ -116,7 +119,7 @@ class Resources(Strict):
             raise ValueError(f'"{value}" is not a Slurm time (minutes, "HH:MM:SS" or "D-HH:MM:SS")')
         return value
 
-    @field_validator("memory", "memory_most")
+    @field_validator("memory", "memory_most", "gpu_memory")
     @classmethod
     def _slurm_memory(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"\d+(K|M|G|T)B?", value):
@@ -127,6 +130,11 @@ class Resources(Strict):
     def memory_bytes(self) -> int | None:
         """Requested memory in bytes; None where the site decides."""
         return _bytes(self.memory)
+
+    @property
+    def gpu_memory_bytes(self) -> int | None:
+        """Memory of one GPU in bytes; None where the site does not say."""
+        return _bytes(self.gpu_memory)
 
     def more_memory(self, before: int | None) -> int | None:
         """Half as much again as `before` bytes (default: as asked for), where the profile allows it."""

@@ -6,18 +6,32 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from denoise_core.__main__ import main
 from denoise_core.corpus.store import Corpus, open_corpus
-from denoise_core.estimate import available_memory, memory, parameters, verify_memory
+from denoise_core.estimate import (
+    SCAN_STEPS,
+    available_memory,
+    gpu_kept,
+    gpu_memory,
+    memory,
+    parameters,
+    verify_memory,
+)
 from denoise_core.model.mamba_uv import MambaUV
+from denoise_core.plans import TrainingPlan
 from denoise_core.recipes import completed, named
 from study_core.errors import BadInput
 from study_core.plan import changed
 from tasks.denoise import inputs
+from tasks.slurm.profiles import TEMPLATES
 
+CPU_SCAN_STEPS = 16  # of scan.cpp
 FULL = 8100  # captures of the published corpus
 
 # One step of training in a process of its own: prints the bytes that it took beyond what was there before.
@@ -86,14 +100,69 @@ def test_the_batch_that_is_named_fits_at_the_same_effective_batch() -> None:
     plan, limit = named("act_of_god"), 20 * 10**9
     with pytest.raises(BadInput) as error:
         verify_memory(plan, FULL, limit, "there are")
-    batch = memory(plan, FULL).batch(limit)
-    assert f"optimiser.bs to {batch} and optimiser.grad_accum to {-(-600 // batch)}" in str(error.value)
+    largest = memory(plan, FULL).batch(limit)
+    accumulate = -(-600 // largest)
+    batch = -(-600 // accumulate)
+    assert batch <= largest
+    assert f"optimiser.bs to {batch} and optimiser.grad_accum to {accumulate}" in str(error.value)
     smaller = changed(plan, {"optimiser": {"bs": batch}})
     assert verify_memory(smaller, FULL, limit, "there are") <= limit
     with pytest.raises(BadInput, match="the recipe act_of_god_mini fits") as error:
         verify_memory(plan, FULL, 10**9, "there are")
     assert "optimiser.bs to" not in str(error.value)
     assert available_memory() > 10**8
+
+
+@pytest.mark.parametrize(("amp", "states"), [(True, 16), (True, 8), (False, 16)])
+def test_what_a_gpu_holds_is_what_autograd_keeps(amp: bool, states: int) -> None:
+    model = {"d_model": 96, "n_layers": 3, "d_state": states, "sequence_length": 301}
+    plan = changed(named("act_of_god"), {"model": model, "optimiser": {"amp": amp}})
+    kept = [_kept_bytes(plan, batch) for batch in (2, 4)]
+    inner, more = 2 * 96, 1 / CPU_SCAN_STEPS - 1 / SCAN_STEPS  # the native scan keeps its states more often
+    counted = gpu_kept(plan, 0).capture + 301 * 3 * states * 4 * inner * more
+    assert (kept[1] - kept[0]) / 2 == pytest.approx(counted, rel=0.02)
+
+
+def _kept_bytes(plan: TrainingPlan, batch: int) -> int:
+    """Bytes that autograd keeps in a forward pass, under the casts of a GPU."""
+    model = MambaUV(plan.model, np.linspace(300, 600, plan.model.sequence_length))
+    own, kept = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}, {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # the tensor: so that no other takes its place
+        return tensor
+
+    x_BL = torch.rand(batch, plan.model.sequence_length)
+    with pytest.MonkeyPatch.context() as patch, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        patch.setattr(torch.nn.functional, "layer_norm", _in_float32(torch.nn.functional.layer_norm))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=plan.optimiser.amp):
+            model(x_BL, torch.zeros(batch, 8), 0.9 * x_BL)
+    return sum(size for size, _ in kept.values())
+
+
+def _in_float32(norm: Any) -> Any:
+    """As CUDA's autocast has it; a CPU's leaves it in bfloat16."""
+
+    def cast(x: torch.Tensor, *rest: Any, **named: Any) -> Any:
+        with torch.autocast("cpu", enabled=False):
+            return norm(x.float(), *rest, **named)
+
+    return cast
+
+
+def test_a_gpu_that_cannot_hold_it_is_named_with_the_batch_that_would(mini: Corpus, tmp_path: Path) -> None:
+    site = tmp_path / "small.yaml"
+    site.write_text((TEMPLATES / "a100.yaml").read_text().replace("gpu_memory: null", "gpu_memory: 40GB"))
+    with pytest.raises(
+        BadInput, match=r"GPU memory at least \(batch 600, .* a GPU of profile .* has 42\.9 GB"
+    ) as error:
+        inputs.recipe("recommended", "act_of_god", str(site), {}, mini)
+    assert "set optimiser.bs to 200 and optimiser.grad_accum to 3 (the same effective batch)" in str(error.value)
+    fits = {"optimiser": {"bs": 200, "grad_accum": 3}}
+    assert inputs.recipe("recommended", "act_of_god", str(site), fits, mini).optimiser.bs == 200
+    assert gpu_memory(changed(named("act_of_god"), fits), len(mini)).of(200) < 40 * 2**30
 
 
 def test_a_plan_of_one_option_starts_from_the_commands_own_recipe(

@@ -17,7 +17,7 @@ from tasks.slurm.profiles import profile_names
 def fields(plan: type[BaseModel], inside: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in plan.model_fields.items():
         yield f"{inside}{name}", field
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        if _is_section(field):
             yield from fields(field.annotation, f"{inside}{name}.")
 
 
@@ -33,6 +33,18 @@ def test_every_field_has_a_title_and_a_help(flow: str) -> None:
     assert len(known) > 5
     assert [name for name, field in known if not field.title or not field.description] == []
     assert [field.title for _, field in known if "_" in str(field.title)] == [], "words, no Python names"
+
+
+@pytest.mark.parametrize("flow", [one.flow for _, one in served()])
+def test_the_long_tail_stands_last(flow: str) -> None:
+    """Prefect's forms fold nothing away: a section of many fields comes after everything that a person may fill in."""
+    sections = [field.annotation for field in plan_of(flow).model_fields.values() if _is_section(field)]
+    sizes = [len(list(fields(section))) for section in sections]  # type: ignore[arg-type]
+    assert all(size < 12 for size in sizes[:-1]), sizes
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
 @pytest.mark.parametrize("flow", [one.flow for _, one in served()])

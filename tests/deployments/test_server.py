@@ -12,6 +12,9 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from fastapi import Body, FastAPI
+from fastapi.testclient import TestClient
+from prefect.server.api.dependencies import LimitBody
 
 from deployments import server
 from deployments.server import Address
@@ -34,6 +37,17 @@ def test_a_key_is_random_kept_and_for_its_owner_alone(tmp_path: Path) -> None:
     assert server.key_of(first) == key
     assert len(key) >= 32
     assert server.key_of(second) != key
+
+
+def test_the_server_takes_the_nulls_that_prefects_own_client_sends() -> None:
+    """`prefect deployment ls` and `flow-run ls` send `"limit": null`; FastAPI from 0.151 on answers 422."""
+    app = FastAPI()
+
+    @app.post("/filter")
+    def read(limit: int = LimitBody(), offset: int = Body(0, ge=0)) -> list[int]:
+        return [limit, offset]
+
+    assert TestClient(app).post("/filter", json={"limit": None}).json() == [200, 0]
 
 
 @pytest.mark.parametrize("spoilt", ["others may read it", "a link", "empty"])

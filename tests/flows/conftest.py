@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # flow_lab
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "denoise_core" / "corpus"))  # strangers
 
 from flow_lab import Lab, house
 

@@ -1,4 +1,4 @@
-"""`gated run` beside a house that is up: followed to the end, into the fallback, with the exit code that says it."""
+"""`gated run` beside a house that is up: a stranger's files imported, followed to the end, into the fallback."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from flow_lab import PATIENCE_S, ROOT, Lab, tiny, until, warm_start
+from strangers import borrowed, write_files
+
+from denoise_core.corpus.store import open_corpus
 
 pytestmark = pytest.mark.prefect
 GATED = (sys.executable, "-m", "tasks.cli")
@@ -20,12 +25,33 @@ def gated(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_refused_run_is_followed_into_its_fallback(lab: Lab) -> None:
+@pytest.fixture
+def theirs(lab: Lab, tmp_path: Path) -> Path:
+    """A corpus of another laboratory, from its own files: percent with decimal commas on a falling axis of 301 points,
+    two treatments without a dose, four samples, uneven replicates."""
+    mini = open_corpus(lab.corpus)
+    groups = borrowed(mini, {"dry": 1, "wet": 3}, 4, (6, 9, 7), every=2)
+    falling = ((*place, 100 * np.asarray(spectra)[:, ::-1]) for *place, spectra in groups)
+    head = "Wellenlänge [nm];Reflexion [%]\n"
+    source = write_files(tmp_path / "raw", falling, mini.wavelength_nm[::2][::-1], head=head)
+    done = gated(lab, "import", str(source), "--out", str(tmp_path / "theirs"), "--units", "percent", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert f"next: gated run --corpus {tmp_path / 'theirs'}" in done.stdout
+    return tmp_path / "theirs"
+
+
+def test_a_strangers_refused_run_is_followed_into_its_fallback(lab: Lab, theirs: Path) -> None:
     plan = warm_start(label="followed", gates={"psnr_mean_min": 999})
-    done = gated(lab, "run", "act-of-god/warm-start", "--plan", json.dumps(plan), "--json")
+    corpus = ("--corpus", str(theirs))
+    done = gated(lab, "run", "act-of-god/warm-start", *corpus, "--plan", json.dumps(plan), "--json")
     assert done.returncode == 1, done.stderr
     verdict = json.loads(done.stdout)  # alone there
-    assert any(row["metric"] == "psnr_mean" and row["value"] < 999 for row in verdict["gates"])
+    (psnr,) = (row["value"] for row in verdict["gates"] if row["metric"] == "psnr_mean")
+    assert 40 < psnr < 999, "in reflectance: percent would be 40 dB off"
+    assert not [row for row in verdict["gates"] if "dose" in row["metric"]], "nothing is borrowed"
+    assert {row["slice"]["group"] for row in verdict["gates"] if "group" in row["slice"]} == {
+        "dry/plate4/left", "wet/plate4/left",
+    }  # fmt: skip
     told = done.stderr
     ended = [line.split()[1:3] for line in told.splitlines() if "Completed" in line]
     for step in ("train-god_run", "audit-panel", "train-act_b_stage1", "train-act_b_stage2"):
@@ -33,6 +59,8 @@ def test_a_refused_run_is_followed_into_its_fallback(lab: Lab) -> None:
     assert "it goes on as fallback-followed-" in told
     assert "FAILED gate" in told
     assert "report.html" in told
+    assert "act_c_report.md" in told
+    assert "nothing was shipped" in told
     for path in (path for path in lab.artifacts.rglob("*") if path.is_file()):
         assert lab.env["PREFECT_API_AUTH_STRING"].encode() not in path.read_bytes(), path
 

@@ -14,6 +14,7 @@ from denoise_core.__main__ import main
 from denoise_core.corpus.store import Corpus, open_corpus
 
 LEAST_DB = 48.0
+FRACTION = ("--units", "reflectance")  # files without a head say nothing
 TINY = {
     "model": {"base": "lmmse", "d_model": 8, "n_layers": 1, "d_state": 4, "film_hidden_dim": 8},
     "optimiser": {"epochs": 1, "steps_per_epoch": 2, "bs": 8},
@@ -72,7 +73,7 @@ def test_two_treatments_four_samples_uneven_replicates(
     groups = borrowed(mini, {"dry": 1, "wet": 3}, 4, (6, 9, 7), every=2)
     source = write_files(tmp_path / "raw", groups, mini.wavelength_nm[::2], line="{:g}\t{:.6f}")
     (tmp_path / "tiny.json").write_text(json.dumps(TINY))
-    verdict = to_verdict(source, tmp_path, capsys, ("--plan", str(tmp_path / "tiny.json")))
+    verdict = to_verdict(source, tmp_path, capsys, ("--plan", str(tmp_path / "tiny.json")), *FRACTION)
     assert verdict["psnr_mean"] > LEAST_DB
 
 

@@ -155,6 +155,8 @@ def test_captures_that_are_not_the_studys_are_refused(root: Path, keys: dict[str
         ("name: x\ntreatments: {a: {uva_mw_cm2: 1}}\n", "a dose takes"),
         ("name: x\nroi_nm: [500, 320]\n", "roi_nm must rise"),
         ("name: x\nangles: ['../up']\n", "letters, digits"),
+        ("name: x\nunits: parts\n", "units: Input should be 'reflectance'"),
+        ("name: x\ntreatments: [no, yes]\n", "YAML reads a name as False: put it in quotes"),
     ],
 )
 def test_a_bad_study_names_its_file_and_key(tmp_path: Path, text: str, says: str) -> None:
@@ -171,6 +173,8 @@ def test_a_study_survives_its_file(tmp_path: Path) -> None:
         path.write_text(write_study(study))
         assert read_study(path) == study
     assert read_study(None) is PUBLISHED
+    path.write_text("name: x\nunits: percent\n")
+    assert read_study(path, of="files").units == "percent"
 
 
 def test_nothing_in_the_tree_is_passed_over_in_silence(root: Path) -> None:

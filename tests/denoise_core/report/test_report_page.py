@@ -222,6 +222,8 @@ def test_a_narrow_screen_names_every_cell(page: _Page) -> None:
     cells = page.attributes("td")
     assert len(cells) > 300
     assert all(cell["data-label"] for cell in cells)
+    for cell, classes in (("a" * 64, "cards"), ("loo", "")):  # two columns that do not fit are too wide as well
+        assert Table("Provenance", ("what", "value"), (("checkpoint SHA-256", cell),)).width == classes
 
 
 def test_hostile_text_stays_text(ran, edit_verdict) -> None:
