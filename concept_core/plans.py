@@ -6,9 +6,10 @@ another cluster renames nothing.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from study_core.paths import Name, Words
 from study_core.plan import Frozen
@@ -49,6 +50,15 @@ class ConceptSpec(Frozen):
         "CH",
         description="Letters that `scr` moves. Default: the four most enriched ones of the positives.",
     )
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression ({error})") from None
+        return pattern
 
 
 class DataPlan(Frozen):
