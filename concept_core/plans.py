@@ -154,12 +154,14 @@ class GatePlan(Frozen):
 
     dropped_max: float = _threshold(0.05, "Rows dropped by the guardrail, at most", "More says the spans are wrong.")
     rand_auroc_min: float = _threshold(
-        0.90, "AUROC against random negatives, held out", "The seed's; necessary, proves nothing alone."
+        0.90, "AUROC against random negatives, held out", "As first asked for: necessary, proves nothing alone."
     )
     rand_ap_min: float = _threshold(
-        0.85, "AP against random negatives, held out", "The seed's; necessary, proves nothing alone."
+        0.85, "AP against random negatives, held out", "As first asked for: necessary, proves nothing alone."
     )
-    p_max: float = _threshold(0.05, "Empirical p, times layers", "The seed's p, with a null that can be small enough.")
+    p_max: float = _threshold(
+        0.05, "Empirical p, times layers", "As first asked for, with a null that can be small enough."
+    )
     null_refits_min: float = _threshold(199, "Null refits, at least", "Twenty can only give p of .048 or more.")
     null_bias_max: float = _threshold(0.05, "|mean of the null − .5|", "A null off one half is no null.")
     worst_oof_min: float = _threshold(0.95, "Worst stratum AUROC, out of fold", "Same composition, other order.")
@@ -177,10 +179,12 @@ class GatePlan(Frozen):
         "FPR of natural proteins at the threshold for 0.05",
         "The threshold must hold on proteins it has not seen.",
     )
-    iou_median_min: float = _threshold(0.75, "Median top-1 IOU, above", "The seed's; a bag of residues can meet it.")
+    iou_median_min: float = _threshold(
+        0.75, "Median top-1 IOU, above", "As first asked for; a bag of residues can meet it."
+    )
     iou_share_min: float = _threshold(0.65, "Share of proteins with IOU > .75", "A median hides the lost half.")
     iou_skill_min: float = _threshold(
-        0.0, "Lower bound of that share over the bag's, above", "A bag of residues meets the seed's median by luck."
+        0.0, "Lower bound of that share over the bag's, above", "A bag of residues meets the median by luck."
     )
     transfer_tpr_min: float = _threshold(
         0.60, "TPR of the carried threshold, held-out source", "A threshold must be usable where it was not set."

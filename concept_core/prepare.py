@@ -5,7 +5,7 @@ Used by the command line and by the flow alike, so that both start from the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,4 +84,14 @@ def expected_on_cpu(networks: Sequence[str], windows: Path) -> str:
         return ""
     residues = sum(len(letters) for letters in {window.sequence for window in read_windows(windows)})
     minutes = residues / 1000 * sum(rates) / 60
-    return f"about {minutes:.0f} minutes of one core for {residues:,} residues in {len(rates)} networks"
+    return f"about {minutes:.1f} minutes of one core for {residues:,} residues in {len(rates)} networks"
+
+
+def windows_in_words(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """How many windows each part has, from `corpus.json`'s counts by part and stratum."""
+    parts = {"train": "in training", "held_out": "held out"}
+    told = [
+        f"{sum(found.values())} {parts[part]}, {found.get('pos', 0)} of them with the concept"
+        for part, found in sorted(counts.items(), reverse=True)
+    ]
+    return f"windows: {'; '.join(told)}"

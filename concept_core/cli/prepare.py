@@ -43,6 +43,7 @@ def data(
     from concept_core.corpus.windows import write_windows
     from concept_core.layout import Layout
     from concept_core.plans import DataPlan
+    from concept_core.prepare import windows_in_words
 
     proteins = _proteins(fasta)
     expression = _pattern(pattern)
@@ -58,8 +59,8 @@ def data(
     layout = Layout(out)
     write_windows(layout.windows, made.windows)
     facts = {"positives": str(files[0]), "negatives": str(files[1]), "windows": str(layout.windows), **made.facts}
-    counts = {part: sum(found.values()) for part, found in made.facts["windows"].items()}
-    say(facts, as_json, f"{out}: {len(rows[0])} positive and {len(rows[1])} negative proteins, windows {counts}")
+    counts = windows_in_words(made.facts["windows"])
+    say(facts, as_json, f"{out}: {len(rows[0])} positive and {len(rows[1])} negative proteins; {counts}")
 
 
 def _concept(pattern: str, expression: str, spans: Path | None) -> dict[str, Any]:
