@@ -39,6 +39,11 @@ class Esm2:
     autocast: bool
     causal: bool = False
 
+    @property
+    def most_tokens(self) -> int | None:
+        """See `ProteinLM`. Measured: what leaves a CPU's caches takes twice as long (benchmarks/README.md)."""
+        return 1024 if self.device == "cpu" else None
+
     def tokens(self, sequences: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token numbers and attention mask, (sequences, longest + 2) on the device; residue i is token i + 1."""
         import torch
