@@ -51,6 +51,13 @@ class ConceptSpec(Frozen):
         description="Letters that `scr` moves. Default: the four most enriched ones of the positives.",
     )
 
+    @field_validator("ligand_residues")
+    @classmethod
+    def _residues(cls, letters: str | None) -> str | None:
+        if letters is not None and not (letters and set(letters) <= set("ACDEFGHIKLMNPQRSTVWY")):
+            raise ValueError(f"{letters!r} are not letters of the twenty residues, in upper case")
+        return letters
+
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
@@ -78,6 +85,12 @@ class DataPlan(Frozen):
     dropped_max: float = Field(0.05, ge=0, le=1, title="Share of rows that the guardrail may drop, at most")
     min_positives: int = Field(20, ge=2)
     min_groups: int = Field(10, ge=2)
+
+    @model_validator(mode="after")
+    def _shifts(self) -> DataPlan:
+        if self.off_shift_min > self.off_shift_max:
+            raise ValueError(f"off_shift_min {self.off_shift_min} is above off_shift_max {self.off_shift_max}")
+        return self
 
 
 class EmbeddingPlan(Frozen):

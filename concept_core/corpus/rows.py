@@ -95,9 +95,11 @@ def read_rows(file: Path, *, unknown_max: float = 0.10) -> list[Row]:
     """The rows of a JSONL file, sequences cleaned.
 
     Raises:
-        BadInput: no such file, no rows, a row that is no JSON, misses or has an unknown field, or is no protein.
+        BadInput: no such file, no rows, a row that is no JSON, misses or has an unknown field, is no protein, has a
+            domain outside its sequence, or an earlier row's accession with another sequence.
     """
-    rows = []
+    rows: list[Row] = []
+    seen: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(lines(file), start=1):
         if not line.strip():
             continue
@@ -106,15 +108,29 @@ def read_rows(file: Path, *, unknown_max: float = 0.10) -> list[Row]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise BadInput(
-                f"{where}: {first['msg']}", file=file, row=number, remedy="see data/concept/README.md for the fields"
-            ) from None
+            what = f"{where}: {first['msg']}" if where else "no object with a row's fields"
+            raise BadInput(what, file=file, row=number, remedy="see data/concept/README.md for the fields") from None
         except ValueError as error:
             raise BadInput(f"not JSON ({error})", file=file, row=number, remedy="one JSON object a line") from None
-        rows.append(row.model_copy(update={"sequence": _checked(row.sequence, unknown_max, file, number)}))
+        row = row.model_copy(update={"sequence": _checked(row.sequence, unknown_max, file, number)})
+        _refuse_spans_outside(row, file, number)
+        first_row, letters = seen.setdefault(row.accession, (number, row.sequence))
+        if letters != row.sequence:
+            what = f"accession {row.accession} has another sequence in row {first_row}"
+            raise BadInput(what, file=file, row=number, remedy="one sequence an accession")
+        rows.append(row)
     if not rows:
         raise BadInput("no rows", file=file, remedy="one JSON object a line")
     return rows
+
+
+def _refuse_spans_outside(row: Row, file: Path, number: int) -> None:
+    """A known occurrence has no second source to correct it from, as a window has."""
+    own = row.domain_span_1based_inclusive
+    for first, last in (*row.all_domain_spans_1based_inclusive, *((own,) if own else ())):
+        if not 1 <= first <= last <= len(row.sequence):
+            what = f"domain span {first}-{last} outside 1-{len(row.sequence)}"
+            raise BadInput(what, file=file, row=number, remedy="1-based, inclusive, first before last")
 
 
 def read_fasta(file: Path, *, unknown_max: float = 0.10, repeated: bool = False) -> list[Protein]:

@@ -26,6 +26,11 @@ ROW = {
         (json.dumps({**ROW, "colour": 1}), "row 2: colour: "),
         (json.dumps({name: value for name, value in ROW.items() if name != "accession"}), "row 2: accession: "),
         (json.dumps({**ROW, "sequence": "MKTAY1AKQR"}), "row 2: '1' is no residue"),
+        ("[1]", "row 2: no object with a row's fields"),
+        (json.dumps({**ROW, "domain_span_1based_inclusive": [0, 5]}), "row 2: domain span 0-5 outside 1-10"),
+        (json.dumps({**ROW, "domain_span_1based_inclusive": [5, 1]}), "row 2: domain span 5-1 outside 1-10"),
+        (json.dumps({**ROW, "all_domain_spans_1based_inclusive": [[8, 11]]}), "row 2: domain span 8-11 outside 1-10"),
+        (json.dumps({**ROW, "sequence": "MKTAYIAKQQ"}), "row 2: accession P1 has another sequence in row 1"),
         (json.dumps({**ROW, "sequence": "BBZJMKTAYI"}), "row 2: 4 of 10 letters are outside the twenty"),
     ],
 )

@@ -149,6 +149,10 @@ def test_a_pattern_is_any_expression_and_an_occurrence_must_fit_the_window() -> 
     assert matches("ACCA", "C*") == [(1, 3), (2, 3)]  # nothing at all is no occurrence
     with pytest.raises(ValueError, match="no regular expression"):
         ConceptSpec(pattern="(C")
+    with pytest.raises(ValueError, match="not letters of the twenty"):
+        ConceptSpec(ligand_residues="ch")
+    with pytest.raises(ValueError, match="off_shift_min 30 is above off_shift_max 9"):
+        DataPlan(off_shift_min=30, off_shift_max=9)
     proteins = [Protein("a", "M" * 50), Protein("b", "K" * 50), Protein("x", "X" * 50)]
     spans = {"a": ((0, 20), (0, 45))}
     positives, negatives = labelled(proteins, spans, source="spans", width=21, seed=0)
