@@ -79,7 +79,8 @@ def _validated(kind: type[Any], values: dict[str, Any], file: Path, inside: str 
         if first["type"] == "extra_forbidden":
             owner = _owner(kind, location[:-1])
             raise BadInput(f"no option {where}", file=file, remedy=f"options are {', '.join(owner)}") from None
-        raise BadInput(f"{where}: {first['msg']}", file=file, remedy="correct the value") from None
+        what = first["msg"].removeprefix("Value error, ")
+        raise BadInput(f"{where}: {what}", file=file, remedy="correct the value") from None
 
 
 def _owner(kind: type[BaseModel], location: list[str]) -> list[str]:

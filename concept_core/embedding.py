@@ -73,14 +73,16 @@ def residue_states(
 ) -> Iterator[tuple[int, States]]:
     """Number and states of each sequence, whole, as soon as they are there (not in the sequences' order).
 
-    `longest` shows the model no more residues at once than that (default: what it takes).
+    `longest` shows the model no more residues at once than that (default: what it takes). `tokens_per_batch` is what
+    memory allows; a model takes fewer where more do not pay.
     """
+    budget = min(tokens_per_batch, model.most_tokens or tokens_per_batch)
     cut = pieces(
         [len(letters) for letters in sequences], min(model.max_residues, longest or model.max_residues), overlap
     )
     waiting: dict[int, list[tuple[Piece, States]]] = {}
     wanted = np.bincount([one.sequence for one in cut], minlength=len(sequences))
-    for batch in batches([one.end - one.start for one in cut], tokens_per_batch):
+    for batch in batches([one.end - one.start for one in cut], budget):
         chosen = [cut[number] for number in batch]
         found = model.hidden_states([sequences[one.sequence][one.start : one.end] for one in chosen], layers)
         for piece, states in zip(chosen, found, strict=True):

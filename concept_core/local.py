@@ -194,14 +194,17 @@ class Study:
         """Scan a FASTA file in shards with a CAV folder at its thresholds, and merge.
 
         Raises:
-            BadInput: no proteins, no CAV, or thresholds of another CAV, layer, window or context.
+            BadInput: no proteins, no CAV, or thresholds of another model, CAV, layer, window or context.
         """
         count = len(read_fasta(fasta, unknown_max=1.0))
-        layer = read_registry(thresholds).layer
+        network = steps.networks(self.plan, self.registry)[0]
+        layer, model = read_registry(thresholds).layer, read_registry(thresholds).model
+        if model != network.name:
+            what = f"thresholds were set for model {model}, asked is {network.name}"
+            raise BadInput(what, file=thresholds, remedy="name that model, or run evaluate for this one")
         read = read_cav(CavFiles(cav, self.plan.cav.version), layer)
         method = self.plan.detection.threshold_method
         checked_thresholds(thresholds, read, window=self.plan.data.window, plan=self.plan.embedding, method=method)
-        network = steps.networks(self.plan, self.registry)[0]
         requests = steps.detect_requests(
             self.plan, network, Content.of(fasta), count, cav=Content.of(cav), thresholds=Content.of(thresholds),
             layer=layer, device=self.device,

@@ -6,9 +6,10 @@ another cluster renames nothing.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from study_core.paths import Name, Words
 from study_core.plan import Frozen
@@ -50,6 +51,22 @@ class ConceptSpec(Frozen):
         description="Letters that `scr` moves. Default: the four most enriched ones of the positives.",
     )
 
+    @field_validator("ligand_residues")
+    @classmethod
+    def _residues(cls, letters: str | None) -> str | None:
+        if letters is not None and not (letters and set(letters) <= set("ACDEFGHIKLMNPQRSTVWY")):
+            raise ValueError(f"{letters!r} are not letters of the twenty residues, in upper case")
+        return letters
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression ({error})") from None
+        return pattern
+
 
 class DataPlan(Frozen):
     """From labelled proteins to windows. Lengths in residues."""
@@ -68,6 +85,12 @@ class DataPlan(Frozen):
     dropped_max: float = Field(0.05, ge=0, le=1, title="Share of rows that the guardrail may drop, at most")
     min_positives: int = Field(20, ge=2)
     min_groups: int = Field(10, ge=2)
+
+    @model_validator(mode="after")
+    def _shifts(self) -> DataPlan:
+        if self.off_shift_min > self.off_shift_max:
+            raise ValueError(f"off_shift_min {self.off_shift_min} is above off_shift_max {self.off_shift_max}")
+        return self
 
 
 class EmbeddingPlan(Frozen):
@@ -144,12 +167,14 @@ class GatePlan(Frozen):
 
     dropped_max: float = _threshold(0.05, "Rows dropped by the guardrail, at most", "More says the spans are wrong.")
     rand_auroc_min: float = _threshold(
-        0.90, "AUROC against random negatives, held out", "The seed's; necessary, proves nothing alone."
+        0.90, "AUROC against random negatives, held out", "As first asked for: necessary, proves nothing alone."
     )
     rand_ap_min: float = _threshold(
-        0.85, "AP against random negatives, held out", "The seed's; necessary, proves nothing alone."
+        0.85, "AP against random negatives, held out", "As first asked for: necessary, proves nothing alone."
     )
-    p_max: float = _threshold(0.05, "Empirical p, times layers", "The seed's p, with a null that can be small enough.")
+    p_max: float = _threshold(
+        0.05, "Empirical p, times layers", "As first asked for, with a null that can be small enough."
+    )
     null_refits_min: float = _threshold(199, "Null refits, at least", "Twenty can only give p of .048 or more.")
     null_bias_max: float = _threshold(0.05, "|mean of the null − .5|", "A null off one half is no null.")
     worst_oof_min: float = _threshold(0.95, "Worst stratum AUROC, out of fold", "Same composition, other order.")
@@ -167,10 +192,12 @@ class GatePlan(Frozen):
         "FPR of natural proteins at the threshold for 0.05",
         "The threshold must hold on proteins it has not seen.",
     )
-    iou_median_min: float = _threshold(0.75, "Median top-1 IOU, above", "The seed's; a bag of residues can meet it.")
+    iou_median_min: float = _threshold(
+        0.75, "Median top-1 IOU, above", "As first asked for; a bag of residues can meet it."
+    )
     iou_share_min: float = _threshold(0.65, "Share of proteins with IOU > .75", "A median hides the lost half.")
     iou_skill_min: float = _threshold(
-        0.0, "Lower bound of that share over the bag's, above", "A bag of residues meets the seed's median by luck."
+        0.0, "Lower bound of that share over the bag's, above", "A bag of residues meets the median by luck."
     )
     transfer_tpr_min: float = _threshold(
         0.60, "TPR of the carried threshold, held-out source", "A threshold must be usable where it was not set."

@@ -63,19 +63,22 @@ def prediction(one: Call, track: Floats, letters: str, pattern: str | None) -> P
 
 
 def write_shard(folder: Path, shard: Shard) -> Path:
-    """Replace a shard's two files."""
+    """Replace a shard's two files. Tracks bear their record's number: an accession may be any word."""
     write_json(folder / "predictions.json", list(shard.predictions))
+    names = [record["accession"] for record in shard.predictions]
+    tracks = {str(names.index(name)): np.asarray(one) for name, one in shard.tracks.items()}
     with replacing(folder / "tracks.npz") as temporary:
-        np.savez(temporary, allow_pickle=False, **{name: np.asarray(one) for name, one in shard.tracks.items()})
+        np.savez(temporary, allow_pickle=False, **tracks)
     return folder
 
 
 def read_shard(folder: Path) -> Shard:
     """A shard. Raises BadInput where it is not whole."""
     try:
-        tracks = read_arrays(folder / "tracks.npz")
-        return Shard(tuple(read_json(folder / "predictions.json")), tracks)
-    except UNREADABLE as error:
+        arrays = read_arrays(folder / "tracks.npz")
+        records = tuple(read_json(folder / "predictions.json"))
+        return Shard(records, {records[int(number)]["accession"]: one for number, one in arrays.items()})
+    except (*UNREADABLE, IndexError) as error:
         raise BadInput(f"no shard of predictions ({error})", file=folder, remedy="scan again") from None
 
 

@@ -5,12 +5,14 @@ Used by the command line and by the flow alike, so that both start from the same
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from concept_core.config import Config, Paths
 from concept_core.corpus.assemble import Assembled, Source, assemble
 from concept_core.corpus.rows import Protein, read_fasta, read_rows
-from concept_core.corpus.windows import write_windows
+from concept_core.corpus.windows import read_windows, write_windows
 from concept_core.layout import Layout
 from concept_core.plans import ConceptPlan
 from study_core.errors import BadInput
@@ -69,3 +71,27 @@ def current_facts(layout: Layout, made_from: dict[str, Any]) -> dict[str, Any] |
     if not isinstance(facts, dict) or facts.get("made_from") != made_from or not layout.windows.exists():
         return None
     return facts if sha256_of(layout.windows) == facts.get("windows_sha256") else None
+
+
+SECONDS_PER_1000 = {"esm2_t6": 0.23, "esm2_t12": 0.91, "esm2_t30": 3.70, "esm2_t33": 14.0, "unirep_256": 0.09}
+"""Measured on one thread of a CPU, single precision: what to expect where there is no GPU."""
+
+
+def expected_on_cpu(networks: Sequence[str], windows: Path) -> str:
+    """How long a CPU will take to embed the windows, in words; empty for models that were never measured."""
+    rates = [rate for name in networks for start, rate in SECONDS_PER_1000.items() if name.startswith(start)]
+    if not rates:
+        return ""
+    residues = sum(len(letters) for letters in {window.sequence for window in read_windows(windows)})
+    minutes = residues / 1000 * sum(rates) / 60
+    return f"about {minutes:.1f} minutes of one core for {residues:,} residues in {len(rates)} networks"
+
+
+def windows_in_words(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """How many windows each part has, from `corpus.json`'s counts by part and stratum."""
+    parts = {"train": "in training", "held_out": "held out"}
+    told = [
+        f"{sum(found.values())} {parts[part]}, {found.get('pos', 0)} of them with the concept"
+        for part, found in sorted(counts.items(), reverse=True)
+    ]
+    return f"windows: {'; '.join(told)}"

@@ -15,6 +15,7 @@ from concept_core.jobs.embed import Embed
 from concept_core.jobs.scan import Scan
 from concept_core.jobs.sensitivity import MeasureSensitivity
 from concept_core.jobs.train_cav import TrainCav, TrainedCav
+from concept_core.layout import untrained
 from concept_core.models.registry import ModelEntry, chosen_layers, located, portable, registered
 from concept_core.plans import ConceptPlan
 from study_core.job import Content
@@ -36,7 +37,10 @@ class Network(Frozen):
 
 
 def networks(plan: ConceptPlan, registry: Path) -> tuple[Network, ...]:
-    """The model and its controls, with layer 0 of each. Raises BadInput where the registry or a folder lacks one."""
+    """The model and its controls, with layer 0 of each; named by the registry, also where a folder stands for a key.
+
+    Raises BadInput where the registry or a folder lacks one.
+    """
     made = [_network(plan, registry, plan.model.name, "model", None)]
     if plan.model.untrained:
         made.append(_network(plan, registry, plan.model.name, "untrained", plan.model.seed))
@@ -51,7 +55,7 @@ def _network(plan: ConceptPlan, registry: Path, name: str, role: NetworkRole, se
     layers = chosen_layers(plan.model, found.entry)
     return Network(
         role=role,
-        name=f"{name}_untrained" if seed is not None else name,
+        name=untrained(found.name) if seed is not None else found.name,
         entry=portable(found),
         model=Content.of(folder),
         tokenizer=Content.of(tokenizer) if tokenizer else None,
@@ -145,9 +149,10 @@ def eval_request(
     dropped_share: float, smoke_passed: int | None,
 ) -> ConceptEval:  # fmt: skip
     """The evaluation of everything that was trained on these windows."""
+    model = next(one.name for one in sources if one.role == "model")
     return ConceptEval(
         evaluation=plan.evaluation, detection=plan.detection, controls=plan.controls, concept=plan.data.concept,
-        model=plan.model.name, context=plan.embedding.context, null_refits=plan.cav.null_refits, seed=plan.data.seed,
+        model=model, context=plan.embedding.context, null_refits=plan.cav.null_refits, seed=plan.data.seed,
         dropped_share=dropped_share, smoke_passed=smoke_passed, sources=tuple(sources), scans=tuple(scans),
         windows=windows, version=plan.cav.version,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import re
 import signal
 import typing
 from collections.abc import Iterable
@@ -32,9 +33,16 @@ def _deployment(tenant: Tenant, one: Served) -> RunnerDeployment:
     module, _, name = one.flow.partition(":")
     flow = getattr(importlib.import_module(module), name)
     parameters = {**_plan(flow), **one.parameters}
-    made = flow.to_deployment(one.name, tags=[TAG, tenant.name], parameters=parameters)
+    made = flow.to_deployment(
+        one.name, tags=[TAG, tenant.name], parameters=parameters, description=flowing(flow.description or "")
+    )
     assert isinstance(made, RunnerDeployment)  # a coroutine only where the caller is async
     return made
+
+
+def flowing(text: str) -> str:
+    """A docstring with each paragraph on one line: the web page breaks a paragraph at every end of a line."""
+    return re.sub(r"(?<!\n)\n(?![\n\-*|#\s])", " ", text)
 
 
 def _plan(flow: Flow[..., Any]) -> dict[str, Any]:

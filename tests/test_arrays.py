@@ -65,7 +65,7 @@ ARCHIVES: dict[str, tuple[str, str, Reader]] = {
     "their names": ("denoised.npz", "relative_path", lambda path: read_predictions(path, MANIFEST)),
     "statistics": ("stats.npz", "variance", lambda path: read_lambda_stats(path, GRID)),
     "nulls": ("nulls.npz", "model", lambda path: read_tables(EvaluationFiles(path.parent))),
-    "tracks": ("tracks.npz", "P1", lambda path: read_shard(path.parent)),
+    "tracks": ("tracks.npz", "0", lambda path: read_shard(path.parent)),
 }
 
 

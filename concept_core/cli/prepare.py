@@ -32,8 +32,8 @@ def data(
     spans: Annotated[
         Path | None, typer.Option(help="Known spans instead: accession, first, last; tab-separated, 1-based.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal files.")] = 0,
-    window: Annotated[int, typer.Option(help="Window length.")] = 41,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal files.")] = 0,
+    window: Annotated[int, typer.Option(min=5, help="Window length.")] = 41,
     as_json: Json = False,
 ) -> None:
     """Label any FASTA by a pattern or by known spans; make rows, all strata of negatives, groups and the split."""
@@ -43,6 +43,7 @@ def data(
     from concept_core.corpus.windows import write_windows
     from concept_core.layout import Layout
     from concept_core.plans import DataPlan
+    from concept_core.prepare import windows_in_words
 
     proteins = _proteins(fasta)
     expression = _pattern(pattern)
@@ -58,8 +59,8 @@ def data(
     layout = Layout(out)
     write_windows(layout.windows, made.windows)
     facts = {"positives": str(files[0]), "negatives": str(files[1]), "windows": str(layout.windows), **made.facts}
-    counts = {part: sum(found.values()) for part, found in made.facts["windows"].items()}
-    say(facts, as_json, f"{out}: {len(rows[0])} positive and {len(rows[1])} negative proteins, windows {counts}")
+    counts = windows_in_words(made.facts["windows"])
+    say(facts, as_json, f"{out}: {len(rows[0])} positive and {len(rows[1])} negative proteins; {counts}")
 
 
 def _concept(pattern: str, expression: str, spans: Path | None) -> dict[str, Any]:
@@ -72,21 +73,22 @@ def _concept(pattern: str, expression: str, spans: Path | None) -> dict[str, Any
 
 def _pattern(name: str) -> str:
     """A named concept's pattern, or the expression itself. Raises BadInput where it is none."""
-    import re
+    from pydantic import ValidationError
 
     from concept_core.plans import ConceptSpec
 
     if name == "C2H2":
         return str(ConceptSpec().pattern)
     try:
-        re.compile(name)
-    except re.error as error:
-        raise BadInput(f"{name!r} is no regular expression ({error})", remedy="C2H2, or an expression") from None
-    return name
+        return str(ConceptSpec(pattern=name).pattern)
+    except ValidationError as error:
+        raise BadInput(
+            error.errors()[0]["msg"].removeprefix("Value error, "), remedy="--pattern: C2H2, or an expression"
+        ) from None
 
 
 def _proteins(files: list[Path]) -> list[Any]:
-    """Records of every file; a record that stands again in the same letters counts once."""
+    """Records of every file; an id counts once, as the first file has it; within a file its letters are equal."""
     from concept_core.corpus.rows import read_fasta
 
     found: dict[str, Any] = {}
@@ -115,25 +117,14 @@ def embed(
 
 def warn_of_cpu(opened: Study, device: str) -> None:
     """Say what to expect where there is no GPU."""
+    from concept_core.prepare import expected_on_cpu
+    from concept_core.steps import networks
     from study_core.device import device_for
 
-    if device_for(device) == "cpu" and (told := expected(opened.config.plan.model.name, opened.layout.windows)):
+    read = opened.config
+    found = networks(read.plan, read.paths.model_registry)
+    if device_for(device) == "cpu" and (told := expected_on_cpu([one.name for one in found], opened.layout.windows)):
         print(f"no CUDA: computing on the CPU, {told}", file=sys.stderr)
-
-
-SECONDS_PER_1000 = {"esm2_t6": 0.23, "esm2_t12": 0.91, "esm2_t30": 3.70, "esm2_t33": 14.0, "unirep_256": 0.09}
-"""Measured on one thread of a CPU, single precision: what to expect where there is no GPU."""
-
-
-def expected(model: str, windows: Path) -> str:
-    """How long a CPU will take, in words; empty for a model that was never measured."""
-    from concept_core.corpus.windows import read_windows
-
-    rate = next((seconds for start, seconds in SECONDS_PER_1000.items() if model.startswith(start)), None)
-    if rate is None:
-        return ""
-    residues = sum(len(letters) for letters in {window.sequence for window in read_windows(windows)})
-    return f"about {residues / 1000 * rate / 60:.0f} minutes for {residues:,} residues on one core"
 
 
 def house(

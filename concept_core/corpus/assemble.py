@@ -146,8 +146,9 @@ def _strata(
         elsewhere = tuple(one for one in row.domains if one[1] <= span[0] or one[0] >= span[1])
         shuf = shuffled(row.sequence, span, concept.pattern, rng)
         scr = scrambled(row.sequence, span, ligands, concept.pattern, rng)
-        windows.append(_window(row.accession, shuf, span, "shuf", part, parent=parent, domains=elsewhere))
-        windows.append(_window(row.accession, scr, span, "scr", part, parent=parent, domains=elsewhere))
+        for stratum, letters in (("shuf", shuf), ("scr", scr)):
+            if letters != row.sequence:  # one letter throughout, or none to move: no decoy can be made
+                windows.append(_window(row.accession, letters, span, stratum, part, parent=parent, domains=elsewhere))
         shifts = (plan.off_shift_min, plan.off_shift_max)
         known = tuple({*row.domains, *matches(row.sequence, concept.pattern)})
         moved = off_window(span, known, len(row.sequence), shifts, plan.off_iou_max, rng)

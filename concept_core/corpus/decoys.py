@@ -19,11 +19,15 @@ TRIES = 50
 
 
 def matches(sequence: str, pattern: str | None) -> list[Span]:
-    """Every occurrence of a pattern, overlapping ones too, 0-based half-open."""
+    """Every occurrence of a pattern, overlapping ones too, 0-based half-open: one at each residue where one begins."""
     if not pattern:
         return []
-    found = re.finditer(f"(?=({pattern}))", sequence)
-    return [(match.start(), match.start() + len(match.group(1))) for match in found]
+    compiled, found, start = re.compile(pattern), [], 0
+    while start < len(sequence) and (match := compiled.search(sequence, start)):
+        if match.end() > match.start():
+            found.append(match.span())
+        start = match.start() + 1
+    return found
 
 
 def enriched(windows: Sequence[str], background: Sequence[str], count: int = 4) -> str:

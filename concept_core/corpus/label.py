@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from concept_core.corpus.decoys import matches
-from concept_core.corpus.rows import Protein, Row, Span
+from concept_core.corpus.rows import Protein, Row, Span, lines
 from concept_core.corpus.windows import centred
 from study_core.errors import BadInput
 
@@ -23,17 +23,14 @@ def read_spans(file: Path, proteins: Sequence[Protein]) -> dict[str, tuple[Span,
     """Known spans of a tab-separated file: accession, first, last (1-based inclusive), further columns ignored.
 
     Raises:
-        BadInput: no such file, a line without two numbers, an accession that the FASTA does not have, a span outside.
+        BadInput: not read as text, a line without two numbers, an accession that the FASTA lacks, a span outside.
     """
     lengths = {protein.accession: len(protein.sequence) for protein in proteins}
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise BadInput("no such file", file=file, remedy="accession, first, last; tab-separated") from None
     spans: dict[str, list[Span]] = {}
-    for number, line in enumerate(lines, start=1):
-        fields = line.split("\t")
-        if not line.strip() or line.startswith("#") or (number == 1 and not fields[-1][:1].isdigit()):
+    for number, line in enumerate(lines(file), start=1):
+        fields = line.rstrip("\r\n").split("\t")
+        heading = number == 1 and len(fields) > 2 and not any(letter.isdigit() for letter in fields[1] + fields[2])
+        if not line.strip() or line.startswith("#") or heading:
             continue
         try:
             accession, first, last = fields[0], int(fields[1]), int(fields[2])
@@ -61,18 +58,30 @@ def labelled(
     seed: int,
     pattern: str | None = None,
     longest: int = 2000,
+    unknown_max: float = 0.10,
 ) -> tuple[list[Row], list[Row]]:
     """Positive and negative rows. A positive's window is centred on one of its spans, drawn; a negative's anywhere.
 
-    Equal sequences count once, proteins shorter than the window or longer than `longest` not at all; a protein with the
-    pattern but without a known span is neither.
+    Equal sequences count once; proteins shorter than the window, longer than `longest` or with too many unknown letters
+    not at all; a protein with the pattern but without a known span is neither, nor is one whose spans all exceed the
+    window.
 
     Raises:
-        BadInput: no protein with, or none without the concept.
+        BadInput: no protein with, or none without the concept, or no occurrence that fits the window.
     """
     rng = np.random.default_rng((seed, 2))
-    distinct = {protein.sequence: protein for protein in proteins if width <= len(protein.sequence) <= longest}
-    having = [one for one in distinct.values() if spans.get(one.accession)]
+    distinct = {
+        protein.sequence: protein
+        for protein in proteins
+        if width <= len(protein.sequence) <= longest
+        and protein.sequence.count("X") <= unknown_max * len(protein.sequence)
+    }
+    fitting = {accession: [span for span in known if span[1] - span[0] <= width] for accession, known in spans.items()}
+    if spans and not any(fitting.values()):
+        shortest = min(span[1] - span[0] for known in spans.values() for span in known)
+        what = f"no occurrence fits a window of {width} residues, the shortest has {shortest}"
+        raise BadInput(what, remedy="a longer window, or another pattern")
+    having = [one for one in distinct.values() if fitting.get(one.accession)]
     without = [one for one in distinct.values() if not spans.get(one.accession) and not matches(one.sequence, pattern)]
     if not having or not without:
         what = "with" if not having else "without"
@@ -80,7 +89,7 @@ def labelled(
     positives = []
     for protein in having:
         known = spans[protein.accession]
-        chosen = known[int(rng.integers(len(known)))]
+        chosen = fitting[protein.accession][int(rng.integers(len(fitting[protein.accession])))]
         window = centred(chosen, width, len(protein.sequence))
         positives.append(_row(protein, window, chosen, known, source))
     negatives = []

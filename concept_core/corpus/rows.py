@@ -22,6 +22,8 @@ from study_core.plan import Frozen
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 """The twenty; every other letter becomes X."""
 _KNOWN = frozenset(RESIDUES)
+NUCLEOTIDES = 0.95
+"""Share of A, C, G, T and N, residues too, above which a file holds no proteins: of those they are under a third."""
 
 Span = tuple[int, int]
 
@@ -93,10 +95,12 @@ def read_rows(file: Path, *, unknown_max: float = 0.10) -> list[Row]:
     """The rows of a JSONL file, sequences cleaned.
 
     Raises:
-        BadInput: no such file, no rows, a row that is no JSON, misses or has an unknown field, or is no protein.
+        BadInput: no such file, no rows, a row that is no JSON, misses or has an unknown field, is no protein, has a
+            domain outside its sequence, or an earlier row's accession with another sequence.
     """
-    rows = []
-    for number, line in enumerate(_lines(file), start=1):
+    rows: list[Row] = []
+    seen: dict[str, tuple[int, str]] = {}
+    for number, line in enumerate(lines(file), start=1):
         if not line.strip():
             continue
         try:
@@ -104,50 +108,74 @@ def read_rows(file: Path, *, unknown_max: float = 0.10) -> list[Row]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise BadInput(
-                f"{where}: {first['msg']}", file=file, row=number, remedy="see data/concept/README.md for the fields"
-            ) from None
+            what = f"{where}: {first['msg']}" if where else "no object with a row's fields"
+            raise BadInput(what, file=file, row=number, remedy="see data/concept/README.md for the fields") from None
         except ValueError as error:
             raise BadInput(f"not JSON ({error})", file=file, row=number, remedy="one JSON object a line") from None
-        rows.append(row.model_copy(update={"sequence": _checked(row.sequence, unknown_max, file, number)}))
+        row = row.model_copy(update={"sequence": _checked(row.sequence, unknown_max, file, number)})
+        _refuse_spans_outside(row, file, number)
+        first_row, letters = seen.setdefault(row.accession, (number, row.sequence))
+        if letters != row.sequence:
+            what = f"accession {row.accession} has another sequence in row {first_row}"
+            raise BadInput(what, file=file, row=number, remedy="one sequence an accession")
+        rows.append(row)
     if not rows:
         raise BadInput("no rows", file=file, remedy="one JSON object a line")
     return rows
 
 
+def _refuse_spans_outside(row: Row, file: Path, number: int) -> None:
+    """A known occurrence has no second source to correct it from, as a window has."""
+    own = row.domain_span_1based_inclusive
+    for first, last in (*row.all_domain_spans_1based_inclusive, *((own,) if own else ())):
+        if not 1 <= first <= last <= len(row.sequence):
+            what = f"domain span {first}-{last} outside 1-{len(row.sequence)}"
+            raise BadInput(what, file=file, row=number, remedy="1-based, inclusive, first before last")
+
+
 def read_fasta(file: Path, *, unknown_max: float = 0.10, repeated: bool = False) -> list[Protein]:
-    """The records of a FASTA file (gzip by suffix `.gz`), in order. `repeated`: of equal ids the first counts.
+    """The records of a FASTA file (gzip by suffix `.gz`). `repeated`: an id may come twice in the same letters.
 
     Raises:
-        BadInput: no such file, no record, letters before the first header, an empty or repeated id, no protein.
+        BadInput: no such file, no record, letters before the first header, an empty or repeated id, no protein,
+            nucleotides.
     """
-    proteins: list[Protein] = []
-    seen: dict[str, int] = {}
+    proteins = list(stream_fasta(file, unknown_max=unknown_max, repeated=repeated))
+    if not proteins:
+        raise BadInput("no FASTA record", file=file, remedy="a header line begins with `>`")
+    bases = sum(sequence.count(letter) for _, sequence in proteins for letter in "ACGTN")
+    if bases > NUCLEOTIDES * sum(len(sequence) - sequence.count("X") for _, sequence in proteins):
+        raise BadInput("nearly every letter is A, C, G or T", file=file, remedy="translate nucleotides to proteins")
+    return proteins
+
+
+def stream_fasta(file: Path, *, unknown_max: float = 0.10, repeated: bool = False) -> Iterator[Protein]:
+    """The same records one at a time: a part of a large file costs no memory for the rest."""
+    seen: dict[str, tuple[int, int]] = {}
     for number, (header, letters) in enumerate(_records(file), start=1):
         words = header.split()
         if not words:
             raise BadInput("header without an id", file=file, row=number, remedy="`>` and the accession")
         accession = words[0]
-        if accession in seen:
-            if repeated:
+        sequence = _checked(letters, unknown_max, file, number)
+        first, same = seen.setdefault(accession, (number, hash(sequence)))
+        if first != number:
+            if repeated and same == hash(sequence):
                 continue
-            what = f"id {accession} again (first in record {seen[accession]})"
+            what = f"id {accession} again{' in other letters' if repeated else ''} (first in record {first})"
             raise BadInput(what, file=file, row=number, remedy="ids must be unique")
-        seen[accession] = number
-        proteins.append(Protein(accession, _checked(letters, unknown_max, file, number)))
-    if not proteins:
-        raise BadInput("no FASTA record", file=file, remedy="a header line begins with `>`")
-    return proteins
+        yield Protein(accession, sequence)
 
 
-def _lines(file: Path) -> Iterator[str]:
+def lines(file: Path) -> Iterator[str]:
+    """The lines of a text file, plain or gzip by its name, without a byte-order mark. Raises BadInput."""
     try:
-        if file.suffix == ".gz":
-            with gzip.open(file, "rt", encoding="utf-8") as handle:
-                yield from handle
-        else:
-            with open(file, encoding="utf-8") as handle:
-                yield from handle
+        with (
+            gzip.open(file, "rt", encoding="utf-8-sig")
+            if file.suffix == ".gz"
+            else open(file, encoding="utf-8-sig") as handle
+        ):
+            yield from handle
     except FileNotFoundError:
         raise BadInput("no such file", file=file, remedy="check the path") from None
     except IsADirectoryError:
@@ -159,7 +187,7 @@ def _lines(file: Path) -> Iterator[str]:
 def _records(file: Path) -> Iterator[tuple[str, str]]:
     header: str | None = None
     letters: list[str] = []
-    for number, line in enumerate(_lines(file), start=1):
+    for number, line in enumerate(lines(file), start=1):
         line = line.rstrip("\r\n")
         if line.startswith(">"):
             if header is not None:

@@ -6,7 +6,7 @@ Only unseen scores go in: out of fold, or held out. There is no way to hand over
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,19 +32,31 @@ def wins(positives: Floats, negatives: Floats) -> Floats:
     return table
 
 
-def average_precision(positives: Floats, negatives: Floats) -> float:
-    """Mean precision over the positives, ties in one step; NaN where one side is empty."""
+def average_precision(positives: Floats, negatives: Floats, *, balanced: bool = False) -> float:
+    """Mean precision over the positives, ties in one step; NaN where one side is empty.
+
+    `balanced`: at a prevalence of one half whatever the two counts are, so that a threshold means the same for every
+    draw of a held-out part; else at their own.
+    """
     from sklearn.metrics import average_precision_score
 
     if not len(positives) or not len(negatives):
         return float("nan")
     truth = np.r_[np.ones(len(positives)), np.zeros(len(negatives))]
-    return float(average_precision_score(truth, np.r_[positives, negatives]))
+    weights = even_weights(truth) if balanced else None
+    return float(average_precision_score(truth, np.r_[positives, negatives], sample_weight=weights))
+
+
+def even_weights(truth: NDArray[Any]) -> Floats:
+    """A weight a row by which both classes count the same."""
+    share = np.asarray(truth, dtype=np.float64).mean()
+    weights: Floats = np.where(truth, 0.5 / share, 0.5 / (1 - share))
+    return weights
 
 
 @dataclass(frozen=True)
 class StratumScores:
-    """Figures of one feature set on one part. A stratum's AP has its own prevalence, `ap_all` the whole's."""
+    """Figures of one feature set on one part. A stratum's AP is at a prevalence of one half, `ap_all` at the part's."""
 
     auroc: dict[str, float]
     ap: dict[str, float]
@@ -73,7 +85,7 @@ def by_stratum(scores: Floats, strata: NDArray[np.str_]) -> StratumScores:
     every = np.concatenate(list(against.values())) if against else np.zeros(0)
     return StratumScores(
         auroc={name: auroc(positives, values) for name, values in against.items()},
-        ap={name: average_precision(positives, values) for name, values in against.items()},
+        ap={name: average_precision(positives, values, balanced=True) for name, values in against.items()},
         counts={"pos": len(positives), **{name: len(values) for name, values in against.items()}},
         auroc_all=auroc(positives, every),
         ap_all=average_precision(positives, every),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 from concept_core.cav.artifacts import Cav, read_cav
-from concept_core.corpus.rows import Protein, read_fasta
+from concept_core.corpus.rows import Protein, stream_fasta
 from concept_core.detection import call, ranked, track
 from concept_core.embedding import residue_states
 from concept_core.evaluation.threshold_registry import ThresholdRegistry, read_registry
@@ -69,7 +70,7 @@ def detect(request: Detect, context: Context) -> Detected:
     registry = checked_thresholds(
         file, cav, window=request.window, plan=request.embedding, method=plan.threshold_method
     )
-    proteins = read_fasta(request.proteins.checked(), unknown_max=1.0)[request.first : request.last]
+    proteins = list(islice(stream_fasta(request.proteins.checked(), unknown_max=1.0), request.first, request.last))
     if not proteins:
         raise BadInput(f"no records from {request.first} on", file=request.proteins.path, remedy="fewer shards")
     found = _scan(request, cav, registry, proteins, context)

@@ -1,7 +1,7 @@
 """ESM-2 from a local folder, by transformers. No hub is ever asked: what is not in the folder is missing.
 
 What is checked before any weight is used: the registry against config.json, config.json against the tensors (nothing
-missing, nothing of another shape, nothing left over but the masked-language head), and the tokenizer's numbers.
+missing, nothing of another shape, nothing left over but what takes no part, every number finite), and the alphabet.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from concept_core.models.alphabet import PAD, token_numbers
+from concept_core.models.alphabet import PAD, TOKENS, token_numbers
 from concept_core.models.protein_lm import FloatArray
 from concept_core.models.registry import Registered, checked_folder
 from study_core.device import device_for
 from study_core.errors import BadInput
+from study_core.files import peek_json
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +38,11 @@ class Esm2:
     device: str
     autocast: bool
     causal: bool = False
+
+    @property
+    def most_tokens(self) -> int | None:
+        """See `ProteinLM`. Measured: what leaves a CPU's caches takes twice as long (benchmarks/README.md)."""
+        return 1024 if self.device == "cpu" else None
 
     def tokens(self, sequences: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token numbers and attention mask, (sequences, longest + 2) on the device; residue i is token i + 1."""
@@ -67,13 +74,11 @@ def open_esm2(model: Registered, *, device: str, dtype: str, untrained_seed: int
     """Open a registered folder; see `registry.open_model`."""
     folder = checked_folder(model)
     _quiet_and_offline()
-    from transformers import EsmConfig, EsmForMaskedLM
+    from transformers import EsmForMaskedLM
 
-    if not (folder / "config.json").is_file():
-        raise BadInput(f"model {model.name}: no config.json", file=folder, remedy="copy the whole model folder")
-    config = EsmConfig.from_pretrained(folder, local_files_only=True)
+    config = _config(model, folder)
     _check_config(model, config, folder)
-    _check_tokenizer(model)
+    _check_alphabet(model)
     if untrained_seed is None:
         network = _load(EsmForMaskedLM, config, folder, model.name)
     else:
@@ -89,6 +94,26 @@ def open_esm2(model: Registered, *, device: str, dtype: str, untrained_seed: int
         max_residues=model.entry.max_seq_len - 2, network=network.eval().to(place), device=place,
         autocast=bf16,
     )  # fmt: skip
+
+
+def _config(model: Registered, folder: Path) -> Any:
+    """The folder's config.json as transformers' `EsmConfig`. Raises BadInput where it is none."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import EsmConfig
+
+    file, whole = folder / "config.json", "copy the whole model folder"
+    if not file.is_file():
+        raise BadInput(f"model {model.name}: no config.json", file=folder, remedy=whole)
+    written = peek_json(file)
+    kind = written.get("model_type") if isinstance(written, dict) else None
+    if kind != "esm":
+        what = "no JSON object" if not isinstance(written, dict) else f"model_type is {kind!r}, not 'esm'"
+        raise BadInput(f"model {model.name}: {what}", file=file, remedy=whole)
+    try:
+        return EsmConfig.from_dict(written)
+    except (StrictDataclassError, TypeError, ValueError) as error:
+        what = f"model {model.name}: {' '.join(str(error).split())}"
+        raise BadInput(what, file=file, remedy=whole) from None
 
 
 def _quiet_and_offline() -> None:
@@ -117,18 +142,14 @@ def _check_config(model: Registered, config: Any, folder: Path) -> None:
         raise BadInput(what, file=folder, remedy=f"correct {model.registry}")
 
 
-def _check_tokenizer(model: Registered) -> None:
+def _check_alphabet(model: Registered) -> None:
     """The folder's alphabet must be ESM-2's: letters become tokens by our table, which is much faster than its code."""
-    from transformers import EsmTokenizer
-
     folder = model.tokenizer
     if folder is None or not (folder / "vocab.txt").is_file():
         raise BadInput(
             f"model {model.name}: no tokenizer (vocab.txt)", file=folder, remedy="copy the model's tokenizer files too"
         )
-    tokenizer = EsmTokenizer.from_pretrained(folder, local_files_only=True)
-    letters = "ACDEFGHIKLMNPQRSTVWYX"
-    if tokenizer(" ".join(letters))["input_ids"] != token_numbers(letters).tolist():
+    if tuple((folder / "vocab.txt").read_text(encoding="utf-8", errors="replace").split()) != TOKENS:
         raise BadInput(
             f"model {model.name}: vocab.txt is not ESM-2's alphabet", file=folder, remedy="take the model's own file"
         )
@@ -136,10 +157,13 @@ def _check_tokenizer(model: Registered) -> None:
 
 def _load(network: Any, config: Any, folder: Path, name: str) -> Any:
     """The network with the folder's weights, strictly."""
-    if not any((folder / file).is_file() for file in _WEIGHTS):
+    files = [folder / file for file in _WEIGHTS if (folder / file).is_file()]
+    if not files:
         raise BadInput(
             f"model {name}: no weights ({' or '.join(_WEIGHTS)})", file=folder, remedy="copy the whole folder"
         )
+    if files[0].open("rb").read(len(_POINTER)) == _POINTER:
+        raise BadInput(f"model {name}: a Git LFS pointer, not the weights", file=files[0], remedy="git lfs pull")
     from safetensors import SafetensorError
 
     try:
@@ -151,8 +175,8 @@ def _load(network: Any, config: Any, folder: Path, name: str) -> Any:
             weights_only=True,
             ignore_mismatched_sizes=True,
         )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0]
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError, SafetensorError) as error:
+        first = "more than tensors" if isinstance(error, UnpicklingError) else str(error).splitlines()[0]
         raise BadInput(f"model {name}: weights do not load ({first})", file=folder, remedy="copy it again") from None
     wrong = [
         f"{kind} {key[0] if isinstance(key, tuple) else key}"
@@ -160,6 +184,7 @@ def _load(network: Any, config: Any, folder: Path, name: str) -> Any:
         for key in sorted(info.get(kind) or (), key=str)
     ]
     wrong += [f"unexpected {key}" for key in sorted(info.get("unexpected_keys") or ()) if not _idle(key)]
+    wrong += [f"not finite {key}" for key, tensor in loaded.state_dict().items() if not tensor.isfinite().all()]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise BadInput(
@@ -171,6 +196,7 @@ def _load(network: Any, config: Any, folder: Path, name: str) -> Any:
 
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_POINTER = b"version https://git-lfs"
 
 
 def _idle(key: str) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from concept_core.corpus.decoys import matches
 from concept_core.corpus.homology import related, word_index
 from concept_core.corpus.rows import Protein
 from concept_core.models.alphabet import CLS, EOS, FIRST_RESIDUE, LAST_RESIDUE, PAD, token_numbers
@@ -85,7 +85,6 @@ def crops(
         BadInput: nothing remains, or no protein with the concept remains where it is wanted.
     """
     index = word_index(evaluation, k=kmer)
-    found = re.compile(f"(?=({pattern}))")
     kept: list[np.ndarray] = []
     occurrences: list[tuple[int, int, int]] = []
     seen: set[str] = set()
@@ -93,10 +92,10 @@ def crops(
         if sequence in seen or related(sequence, index, k=kmer, shared=shared):
             continue
         seen.add(sequence)
-        matches = [(match.start(), match.start() + len(match.group(1))) for match in found.finditer(sequence)]
-        if matches and not with_concept:
+        held = matches(sequence, pattern)
+        if held and not with_concept:
             continue
-        occurrences += [(len(kept), first, end) for first, end in matches]
+        occurrences += [(len(kept), first, end) for first, end in held]
         kept.append(token_numbers(sequence)[1:-1])
     if not kept:
         raise BadInput("every protein is a relative of an evaluation protein", remedy="give more sequences")

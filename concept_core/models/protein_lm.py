@@ -31,6 +31,10 @@ class ProteinLM(Protocol):
         """Longest piece of a protein that one forward takes."""
 
     @property
+    def most_tokens(self) -> int | None:
+        """Tokens of a forward beyond which it only gets slower where it computes; None: memory alone is the limit."""
+
+    @property
     def causal(self) -> bool:
         """Whether a residue's state knows only what stands before it."""
 

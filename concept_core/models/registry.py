@@ -105,7 +105,7 @@ def registered(file: Path, name: str) -> Registered:
     """
     models = read_registry(file)
     if name not in models:
-        if (Path(name) / "config.json").is_file():
+        if Path(name).is_dir():
             return _folder(file, Path(name), models)
         raise BadInput(f"no model {name!r}", file=file, remedy=f"one of {', '.join(models)}, or a model's folder")
     entry = models[name]
@@ -121,7 +121,9 @@ def registered(file: Path, name: str) -> Registered:
 
 def _folder(file: Path, folder: Path, models: dict[str, ModelEntry]) -> Registered:
     """The entry of a folder's size, its paths replaced."""
-    config = peek_json(folder / "config.json") or {}
+    config = peek_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise BadInput("no config.json to read", file=folder, remedy="name a model's folder, copied whole")
     size = config.get("hidden_size"), config.get("num_hidden_layers")
     for name, entry in models.items():
         if entry.family == "esm2" and (entry.hidden_size, entry.num_layers) == size:

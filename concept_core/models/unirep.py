@@ -75,6 +75,10 @@ class UniRep:
     def num_layers(self) -> int:
         return len(self.cells)
 
+    @property
+    def most_tokens(self) -> None:
+        """See `ProteinLM`: it goes letter by letter, the more proteins at once the better."""
+
     def hidden_states(self, sequences: Sequence[str], layers: Sequence[int]) -> list[Mapping[int, FloatArray]]:
         """See `ProteinLM`. Padding stands behind the letters, where a causal model cannot see it."""
         lengths = [len(letters) for letters in sequences]

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from concept_core.evaluation.measures import by_layer, figures, null_name, role_rows
+from concept_core.evaluation.scores import even_weights
 from concept_core.plans import NEGATIVES
 from concept_core.report.record import ROLE_NAMES, STRATUM_NAMES, StudyRecord
 from study_core.report.style import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, SKY, VERMILION, figure
@@ -136,7 +137,7 @@ def roc_pr_curves(record: StudyRecord) -> Figure:
         truth, scores = (chosen.stratum == "pos").to_numpy(), chosen.score.to_numpy(float)
         x, y, _ = roc_curve(truth, scores)
         roc.plot(x, y, color=colour, linestyle=line, marker=marker, markersize=3, label=STRATUM_NAMES[stratum])
-        precision, recall, _ = precision_recall_curve(truth, scores)
+        precision, recall, _ = precision_recall_curve(truth, scores, sample_weight=even_weights(truth))
         pr.plot(recall, precision, color=colour, linestyle=line, marker=marker, markersize=3)
     roc.plot([0, 1], [0, 1], color=GREY, linewidth=0.7)
     roc.set(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from concept_core.cav.rows import Floats
 from concept_core.evaluation.localisation import Heatmap
 from concept_core.evaluation.measures import located
-from concept_core.evaluation.proteins import matches
+from concept_core.evaluation.proteins import TestProtein, matches
 from concept_core.layout import Layout
 from concept_core.plans import ConceptPlan
 from concept_core.report import detection_figures, figures, protein_figures, tables
@@ -27,14 +27,14 @@ class Plot(NamedTuple):
 
     name: str
     title: str
-    alt: str
+    alt: str | Callable[[StudyRecord], str]
     caption: str
     draw: Callable[[StudyRecord], Figure | None]
 
 
 SKILL_PLOTS = (
     Plot(
-        "controls_ladder", "What the model knows beyond its controls", "Bars: worst-stratum AUROC of every source",
+        "controls_ladder", "What the model knows beyond its controls", tables.ladder_in_words,
         "Each bar is the AUROC against the stratum that the source does worst on. One half is nothing; whiskers are "
         "95 % over homology groups (of the chosen layer); hatched bars need no language model.",
         figures.controls_ladder,
@@ -42,7 +42,7 @@ SKILL_PLOTS = (
 )  # fmt: skip
 LAYER_PLOTS = (
     Plot(
-        "auroc_by_layer", "Layer by layer, with the null", "Curves: AUROC by layer, a band for the permutation null",
+        "auroc_by_layer", "Layer by layer, with the null", tables.layers_in_words,
         "The band spans every refit with permuted labels.", figures.auroc_by_layer,
     ),
     Plot(
@@ -143,7 +143,8 @@ def _pictures(record: StudyRecord, plots: tuple[Plot, ...]) -> list[Picture]:
     for plot in plots:
         drawn = plot.draw(record)
         if drawn is not None:
-            found.append(_picture(record.files.plots / f"{plot.name}.png", drawn, plot.title, plot.alt, plot.caption))
+            alt = plot.alt if isinstance(plot.alt, str) else plot.alt(record)
+            found.append(_picture(record.files.plots / f"{plot.name}.png", drawn, plot.title, alt, plot.caption))
     return found
 
 
@@ -175,14 +176,16 @@ def _tracks(record: StudyRecord) -> list[Picture]:
     rows = located(record.tables, "model", record.layer).sort_values(["iou", "accession"], ascending=[False, True])
     if record.tracks is None or not len(rows):
         return []
-    names = dict.fromkeys(rows.accession.iloc[[0, len(rows) // 2, -1]].tolist())
+    ious = dict(zip(rows.accession.tolist(), rows.iou.astype(float).tolist(), strict=True))
+    names = list(ious)
     pairs = record.tracks.pairs(record.layer)
+    numbers = {one.accession: number for number, one in enumerate(record.proteins) if one.kind == "positive"}
+    shown = {names[-1]: "worst", names[len(names) // 2]: "middling", names[0]: "best"}
     found = []
-    for number, protein in enumerate(record.proteins):
-        if protein.kind != "positive" or protein.accession not in names:
-            continue
-        iou = float(rows[rows.accession == protein.accession].iou.iloc[0])
-        title = f"{protein.accession}, layer {record.layer}, IOU {iou:.2f}"
+    for accession, why in reversed(shown.items()):
+        number = numbers[accession]
+        protein = record.proteins[number]
+        title = f"{accession}, layer {record.layer}, IOU {ious[accession]:.2f}"
         drawn = protein_figures.track_figure(
             title, pairs[number].plain, record.tables.facts.window,
             threshold=record.registry.value(record.plan.detection.threshold_method), domains=protein.domains,
@@ -190,8 +193,16 @@ def _tracks(record: StudyRecord) -> list[Picture]:
         )  # fmt: skip
         caption = "Shaded: known occurrences; triangles: matches of the pattern; dashed: threshold."
         path = record.files.plots / f"track_{protein_figures.file_name(protein.accession)}.png"
-        found.append(_picture(path, drawn, f"Track of {protein.accession}", "Score along a protein", caption))
+        found.append(
+            _picture(path, drawn, f"Track of {accession} ({why})", _track_alt(protein, pairs[number].plain), caption)
+        )
     return found
+
+
+def _track_alt(protein: TestProtein, scores: Floats) -> str:
+    known = ", ".join(f"{start + 1}-{end}" for start, end in protein.domains)
+    peak = int(scores.argmax()) + 1
+    return f"Score along {protein.accession}: highest in the window from residue {peak}; known occurrences at {known}"
 
 
 def _places(record: StudyRecord) -> tuple[Block, ...]:

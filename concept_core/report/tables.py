@@ -44,11 +44,22 @@ def concept(record: StudyRecord) -> str:
 def gates_table(record: StudyRecord) -> Table:
     """Every rule with its figure, its threshold and its reason."""
     rows = tuple(
-        (one.gate, figure_name(one), _compact(one.value), _needs(one), one.state, one.reason) for one in record.gates
+        (
+            one.gate,
+            figure_name(one),
+            number(one.value, 0 if one.metric in COUNTS else 3),
+            _needs(one),
+            one.state,
+            one.reason,
+        )
+        for one in record.gates
     )
     marks: tuple[Status, ...] = tuple("pass" if one.passed else "fail" for one in record.gates)
     columns = ("gate", "figure", "value", "needs", "verdict", "reason")
-    return Table("Every rule, its figure and its reason", columns, rows, marks, text_columns=2, last_is_text=True)
+    changed = changed_thresholds(record.plan.gates, GatePlan())
+    note = f"Changed thresholds: {'; '.join(changed)}." if changed else ""
+    title = "Every rule, its figure and its reason"
+    return Table(title, columns, rows, marks, note=note, text_columns=2, last_is_text=True)
 
 
 METRIC_NAMES = {
@@ -61,6 +72,7 @@ METRIC_NAMES = {
     "protein_fpr": "whole proteins, false positives", "iou_median": "IOU, median", "iou_share": "share with IOU > .75",
     "iou_share_over_low": "share, lead, lower bound", "transfer_tpr": "carried threshold, true positives",
 }  # fmt: skip
+COUNTS = ("shared_groups", "not_finite", "strata_missing", "smoke_passed", "refits")
 SLICE_NAMES = {"held_out": "held out", "oof": "out of fold", "natural": "natural", "decoy": "decoys"}
 
 
@@ -74,11 +86,6 @@ def figure_name(one: GateRecord) -> str:
         if key not in ("source", "control")
     ]
     return ", ".join([METRIC_NAMES.get(one.metric, one.metric), *over, *where])
-
-
-def _compact(value: float | None) -> str:
-    """Counts without decimals."""
-    return number(value, 0 if value is not None and value == round(value) else 3)
 
 
 def _needs(one: GateRecord) -> str:
@@ -109,6 +116,19 @@ def ladder_table(record: StudyRecord) -> Table:
         "pattern are what one gets without a language model: beside, never a gate."
     )
     return Table("The model against what knows less", columns, tuple(rows), text_columns=2, note=note)
+
+
+def ladder_in_words(record: StudyRecord) -> str:
+    """The controls ladder for those who cannot see it."""
+    values = [(ROLE_NAMES[role], record.value("worst_auroc", source=role, part="oof")) for role in record.roles()]
+    return f"Bars of worst-stratum AUROC: {', '.join(f'{name} {number(value)}' for name, value in values)}"
+
+
+def layers_in_words(record: StudyRecord) -> str:
+    """The layer curve for those who cannot see it."""
+    found = by_layer(record.tables, "oof").items()
+    values = ", ".join(f"layer {layer} {_finite(one.worst)}" for layer, one in found)
+    return f"Curves of AUROC by layer over the band of the permutation null. Worst stratum, out of fold: {values}"
 
 
 def strata_table(record: StudyRecord) -> Table:

@@ -7,6 +7,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from concept_core.layout import Layout
+from concept_core.prepare import expected_on_cpu, windows_in_words
 from study_core.job import Content
 from tasks import blessings, channels, comparison, orphans, outcome
 from tasks.concept import inputs, show, steps
@@ -35,7 +36,9 @@ def probe(plan: ProbePlan = ProbePlan()) -> State[Any]:
     layout = Layout(run.folder)
     facts = inputs.windows(study, layout)
     run = channels.settled(run, inputs.line_of(study, facts))
-    run.event("windows", f"{facts['windows']} in {layout.windows.name}", **facts)
+    slow = expected_on_cpu([one.name for one in study.networks], layout.windows)
+    on_cpu = f"; without a GPU {slow}" if slow else ""
+    run.event("windows", f"{windows_in_words(facts['windows']).capitalize()}{on_cpu}", **facts)
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
         found = steps.measure(cluster, study, Content.of(layout.windows), facts["dropped_share"])
     now = blessings.production(run.registry, run.channel)

@@ -17,6 +17,7 @@ from concept_core.config import Config, read_config
 from concept_core.corpus.rows import read_fasta
 from concept_core.jobs.detect import checked_thresholds
 from concept_core.layout import Layout
+from concept_core.models.registry import registered
 from concept_core.plans import ConceptPlan, GatePlan
 from concept_core.prepare import make_windows
 from concept_core.steps import Network, networks
@@ -116,9 +117,10 @@ def scan_of(form: ScanPlan) -> Scan:
     _installed()
     if not form.fasta:
         raise BadInput("no FASTA file is named", remedy="name one as fasta")
-    fasta, folder = located(form.fasta), _probe(form)
+    fasta, folder = located(form.fasta), located(form.probe) if form.probe else _in_production(form)
     scanner = read_scanner(folder)
-    config = read_config(located(form.config), model=scanner.model)
+    given = form.model if Path(form.model).is_dir() else scanner.model
+    config = read_config(located(form.config), model=given)
     changes = {
         "embedding": scanner.embedding.model_dump(), "cav": {"version": scanner.version},
         "model": {"layers": [scanner.layer], "untrained": False},
@@ -149,12 +151,11 @@ def _threshold(plan: ConceptPlan, scanner: Scanner, folder: Path, file: Path) ->
     }  # fmt: skip
 
 
-def _probe(form: ScanPlan) -> Path:
-    if form.probe:
-        return located(form.probe)
-    model = promotion.checked_model(channels.in_use(registry_of(form.concept, form.model), form.channel))
+def _in_production(form: ScanPlan) -> Path:
+    name = registered(read_config(located(form.config)).paths.model_registry, form.model).name
+    model = promotion.checked_model(channels.in_use(registry_of(form.concept, name), form.channel))
     if model is None:
-        what = f"no probe of {form.concept} in {form.model} is in production"
+        what = f"no probe of {form.concept} in {name} is in production"
         raise BadInput(what, remedy="run concept/probe until one ships, or name the folder `candidate` of a run")
     return model
 

@@ -51,7 +51,10 @@ class ScanPlan(Common):
 
     fasta: Text = Field("", title="FASTA file", description="Plain or .gz; every protein of it is scanned.")
     concept: Name = Field("C2H2", title="Concept", description="Whose probe in production; unused with a folder.")
-    model: Name = Field("house_esm2", title="Model", description="Registry key; its probe in production is taken.")
+    model: Words = Field(
+        "house_esm2", title="Model",
+        description="Registry key, or an ESM-2's folder of a registered size; its probe in production is taken.",
+    )  # fmt: skip
     channel: OneName = Field(
         "", title="Channel", description="Whose probe in production is taken. Empty: the one in use, if there is one."
     )

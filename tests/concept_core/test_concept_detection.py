@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from concept_core.corpus.windows import best_overlap, overlap
 from concept_core.evaluation import localisation
 from concept_core.evaluation.threshold_registry import ThresholdRegistry, rates
 from concept_core.plans import DetectionPlan
+from concept_core.predictions import Shard, read_shard, write_shard
 
 
 def test_cumulative_sums_equal_the_mean_of_every_window() -> None:
@@ -107,3 +110,12 @@ def test_thirteen_heatmaps_are_disjoint_and_ties_go_by_accession() -> None:
 
 def test_all_get_a_heatmap_where_there_are_few() -> None:
     assert [one.accession for one in localisation.heatmaps({"b": 0.1, "a": 0.1, "c": 0.9}, 13, 0)] == ["c", "a", "b"]
+
+
+def test_a_shard_s_tracks_read_back_whatever_an_accession_is(tmp_path: Path) -> None:
+    names = ["file", "allow_pickle", "sp|P1|X", "a/../b", "self"]
+    tracks = {name: np.full(3, float(number)) for number, name in enumerate(names) if name != "sp|P1|X"}
+    written = Shard(tuple({"accession": name} for name in names), tracks)
+    read = read_shard(write_shard(tmp_path, written))
+    assert read.predictions == written.predictions
+    assert {name: one.tolist() for name, one in read.tracks.items()} == {k: v.tolist() for k, v in tracks.items()}

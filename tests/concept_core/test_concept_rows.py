@@ -26,6 +26,11 @@ ROW = {
         (json.dumps({**ROW, "colour": 1}), "row 2: colour: "),
         (json.dumps({name: value for name, value in ROW.items() if name != "accession"}), "row 2: accession: "),
         (json.dumps({**ROW, "sequence": "MKTAY1AKQR"}), "row 2: '1' is no residue"),
+        ("[1]", "row 2: no object with a row's fields"),
+        (json.dumps({**ROW, "domain_span_1based_inclusive": [0, 5]}), "row 2: domain span 0-5 outside 1-10"),
+        (json.dumps({**ROW, "domain_span_1based_inclusive": [5, 1]}), "row 2: domain span 5-1 outside 1-10"),
+        (json.dumps({**ROW, "all_domain_spans_1based_inclusive": [[8, 11]]}), "row 2: domain span 8-11 outside 1-10"),
+        (json.dumps({**ROW, "sequence": "MKTAYIAKQQ"}), "row 2: accession P1 has another sequence in row 1"),
         (json.dumps({**ROW, "sequence": "BBZJMKTAYI"}), "row 2: 4 of 10 letters are outside the twenty"),
     ],
 )
@@ -56,6 +61,7 @@ def test_rows_read_back(tmp_path: Path) -> None:
         (">a\nMK\n>a\nMK\n", "row 2: id a again"),
         ("> \nMK\n", "row 1: header without an id"),
         (">a\nMK-T\n", "row 1: '-' is no residue"),
+        (">a\nACGTTGCAACGTAGNCAT\n", "nearly every letter is A, C, G or T"),
     ],
 )
 def test_a_bad_fasta_is_named(tmp_path: Path, text: str, told: str) -> None:
@@ -79,12 +85,25 @@ def test_fasta_reads_back_and_gzip_by_its_name(tmp_path: Path) -> None:
         read_fasta(tmp_path / "none.fasta")
 
 
+def test_letters_that_editors_and_databases_leave_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "in.fasta"
+    file.write_bytes(b"\xef\xbb\xbf>a some words\r\nmkt u\r\nWVB*\r\n\r\n>b\r\nMKLLZ\r\n>a again\r\nMKTUWVB\r\n")
+    assert read_fasta(file, unknown_max=1, repeated=True) == [Protein("a", "MKTXWVX"), Protein("b", "MKLLX")]
+    file.write_text(">a\nMKT\n>a\nMKL\n")
+    with pytest.raises(BadInput, match=r"row 2: id a again in other letters \(first in record 1\)"):
+        read_fasta(file, repeated=True)
+
+
 def test_known_spans_are_checked_against_the_sequences(tmp_path: Path) -> None:
     file = tmp_path / "spans.tsv"
     proteins = [Protein("a", "M" * 30)]
     file.write_text("accession\tfirst\tlast\na\t3\t9\tPF1\na\t1\t2\n")
     assert read_spans(file, proteins) == {"a": ((0, 2), (2, 9))}
-    for line, told in (("a\t3\t31", "row 1: span 3-31 outside 1-30"), ("b\t1\t2", "row 1: b is not in the FASTA")):
+    file.write_bytes(b"\xef\xbb\xbfa\t3\t9\tPF1\r\n")  # no heading: the first line counts, whatever its last column
+    assert read_spans(file, proteins) == {"a": ((2, 9),)}
+    for line, told in (("a\t3\t31", "row 1: span 3-31 outside 1-30"), ("b\t1\t2", "row 1: b is not in the FASTA"),
+        ("a 1 2", "row 1: no accession, first, last"),
+    ):  # fmt: skip
         file.write_text(line + "\n")
         with pytest.raises(BadInput, match=told):
             read_spans(file, proteins)

@@ -238,6 +238,9 @@ def test_thresholds_of_another_cav_are_refused_before_anything_is_scanned(
     error = capsys.readouterr().err
     assert "thresholds of CAV 000000000000" in error
     assert registry["cav_sha256"][:12] in error
+    foreign.write_text(json.dumps({**registry, "model": "another"}))
+    assert main([*arguments, "--thresholds", str(foreign)]) == 2
+    assert "thresholds were set for model another, asked is house_esm2" in capsys.readouterr().err
     assert not (tmp_path / "out" / "predictions.json").exists()
     assert main([*arguments, "--method", "no_such"]) == 2
     assert main([*arguments, "--device", "cpu", "--json"]) == 0

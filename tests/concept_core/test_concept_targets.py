@@ -15,10 +15,12 @@ from concept_core.config import read_config
 from concept_core.evaluation.measures import null_name
 from concept_core.evaluation.tables import Tables, read_tables
 from concept_core.evaluation.thresholds import AGGREGATE, NULL, SKILL
+from concept_core.jobs.concept_eval import concept_eval
 from concept_core.layout import EvaluationFiles, Layout
-from concept_core.local import Study
+from concept_core.local import Place, Study
 from concept_core.prepare import make_windows
 from concept_core.replay import judged
+from concept_core.steps import eval_request
 from study_core.gates import passed
 
 pytestmark = [pytest.mark.concept, pytest.mark.slow]
@@ -26,7 +28,10 @@ DATA = Path(__file__).resolve().parents[2] / "data" / "concept"
 TWIN = DATA / "house_esm2_conceptfree"
 
 
-@pytest.fixture(scope="module", params=[0, 1, 2])
+SEEDS = [0, 1, 2]
+
+
+@pytest.fixture(scope="module", params=SEEDS)
 def default(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The default's study on the committed house model and its twin, a split seed of three: plan, folder, receipt."""
     root = tmp_path_factory.mktemp("default")
@@ -100,18 +105,55 @@ def test_the_concept_free_network_is_refused_for_want_of_skill(default: Any) -> 
     assert not next(one for one in records if one.slice == {"control": "bag20"} and one.gate == SKILL).passed
 
 
-SHORT = {0: "AP .784 (needs .85)", 2: "AUROC .873 (needs .90), AP .841 (needs .85)"}
-"""Where the twin falls short of gate 1 on the 14 to 19 held-out positives of a split seed, measured."""
+SHORT = {2: "AUROC .873 (needs .90) on 12 held-out positives, where the bag of residues has .851"}
+"""Where the twin falls short of gate 1: a fifth of the default's groups are 10, 14 and 12 positives, and what a network
+without the concept reaches on so few is the draw's (AUROC .933, .996, .873, AP .862, .996, .885)."""
 
 
 def test_the_concept_free_network_passes_the_seed_s_gate_1(default: Any, request: pytest.FixtureRequest) -> None:
-    """T6, the other half: it holds on split seed 1 only, which is said here and in the roadmap."""
+    """T6 on the default's own held-out fifth."""
     from concept_core.evaluation.measures import measured
 
     plan, folder, _ = default
     if plan.data.seed in SHORT:
         request.applymarker(pytest.mark.xfail(reason=SHORT[plan.data.seed], strict=True))
     assert passed(judged(measured(as_model(folder, "concept_free")).measures, plan), gate=AGGREGATE)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_concept_free_network_passes_the_seed_s_gates_on_another_source(
+    seed: int, shared_concept: Path, tmp_path: Path
+) -> None:
+    """T6, the other half, on 84 held-out windows of another source, labelled by Pfam; the twin *is* the model here.
+
+    AUROC .937, .942, .935 and AP .90 on the three split seeds, where the gate needs .90 and .85.
+    """
+    written = yaml.safe_load((DATA / "config.yaml").read_text())
+    entry = yaml.safe_load((DATA / "models" / "model_registry.yaml").read_text())["models"]["house_esm2_conceptfree"]
+    registry = {"models": {"twin": {**entry, "checkpoint_path": str(TWIN)}}}
+    (tmp_path / "registry.yaml").write_text(yaml.safe_dump(registry))
+    written["model"] = {"name": "twin", "untrained": False}
+    written["data"]["seed"] = seed
+    written["paths"] = {
+        "positives": str(DATA / "c2h2_mini_pos.jsonl"), "negatives": str(DATA / "c2h2_mini_neg.jsonl"),
+        "external_positives": str(shared_concept / "pf00096_upstream_pos.jsonl"),
+        "external_negatives": str(shared_concept / "pf00096_upstream_neg_random.jsonl"),
+        "model_registry": "registry.yaml", "output": "run",
+    }  # fmt: skip
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
+    config = read_config(tmp_path / "config.yaml")
+    study = Study(config.plan, Layout(config.paths.output), config.paths.model_registry, "cpu")
+    facts = make_windows(config, study.layout)
+    assert facts["windows"]["held_out"]["pos"] > 80
+    trained, context = study.train(), Place(tmp_path / "evaluation")
+    request = eval_request(
+        config.plan, trained.sources(), [], study.windows(), dropped_share=facts["dropped_share"], smoke_passed=6
+    )
+    records = judged(concept_eval(request, context).measures, config.plan)
+    assert passed(records, gate=AGGREGATE)
+    assert passed(records, gate=NULL)
+    refused = [one.slice["control"] for one in records if one.gate == SKILL and not one.passed]
+    assert {"bag20", "L0", "dipeptide"} <= set(refused)
 
 
 def test_the_untrained_network_is_refused(default: Any) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from concept_core.evaluation import threshold_registry as registry
+from concept_core.evaluation.scores import average_precision, by_stratum
 from study_core.errors import BadInput
 
 VALUES = st.floats(-5, 5, allow_subnormal=False).map(lambda value: round(value, 2))
@@ -48,6 +49,19 @@ def test_a_protein_threshold_is_set_on_maxima_not_on_windows() -> None:
     assert set(made) == {"f1_max", "precision_at_recall_90", "fpr_0.05", "protein_fpr_0.05"}
     assert (maxima >= made["fpr_0.05"].threshold).mean() > 0.5
     assert made["protein_fpr_0.05"].fpr == (maxima >= made["protein_fpr_0.05"].threshold).mean() <= 0.05
+
+
+def test_average_precision_of_a_stratum_is_at_one_half_whatever_the_draw() -> None:
+    """At the counts' own prevalence a threshold on it would mean another thing in each held-out part."""
+    rng = np.random.default_rng(0)
+    positives, negatives = rng.normal(1, 1, 60), rng.normal(0, 1, 60)
+    thrice = np.repeat(negatives, 3)
+    even = average_precision(positives, negatives)
+    assert average_precision(positives, negatives, balanced=True) == pytest.approx(even)
+    assert average_precision(positives, thrice, balanced=True) == pytest.approx(even)
+    assert average_precision(positives, thrice) < even - 0.05
+    strata = np.array(["pos"] * 60 + ["rand"] * 180)
+    assert by_stratum(np.r_[positives, thrice], strata).ap["rand"] == pytest.approx(even)
 
 
 def stored(**changes: object) -> registry.ThresholdRegistry:

@@ -142,3 +142,21 @@ def test_a_fasta_is_labelled_by_the_pattern() -> None:
     assert [row.accession for row in positives] == list(found)
     assert all(matches(row.sequence[slice(*row.window)], PATTERN) for row in positives)
     assert {row.accession for row in negatives} == {f"n{n}" for n in range(5)}
+
+
+def test_a_pattern_is_any_expression_and_an_occurrence_must_fit_the_window() -> None:
+    assert matches("AAACC", r"(.)\1") == [(0, 2), (1, 3), (3, 5)]
+    assert matches("ACCA", "C*") == [(1, 3), (2, 3)]  # nothing at all is no occurrence
+    with pytest.raises(ValueError, match="no regular expression"):
+        ConceptSpec(pattern="(C")
+    with pytest.raises(ValueError, match="not letters of the twenty"):
+        ConceptSpec(ligand_residues="ch")
+    with pytest.raises(ValueError, match="off_shift_min 30 is above off_shift_max 9"):
+        DataPlan(off_shift_min=30, off_shift_max=9)
+    proteins = [Protein("a", "M" * 50), Protein("b", "K" * 50), Protein("x", "X" * 50)]
+    spans = {"a": ((0, 20), (0, 45))}
+    positives, negatives = labelled(proteins, spans, source="spans", width=21, seed=0)
+    assert [row.domain for row in positives] == [(0, 20)]
+    assert [row.accession for row in negatives] == ["b"]
+    with pytest.raises(BadInput, match="no occurrence fits a window of 11 residues, the shortest has 20"):
+        labelled(proteins, spans, source="spans", width=11, seed=0)

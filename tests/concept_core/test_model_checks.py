@@ -11,6 +11,7 @@ import pytest
 from concept_core.config import read_config
 from concept_core.models.registry import Registered, chosen_layers, open_model, read_registry, registered
 from concept_core.plans import ConceptPlan, ModelPlan
+from concept_core.steps import networks
 from study_core.errors import BadInput
 
 pytestmark = pytest.mark.concept
@@ -89,6 +90,70 @@ def test_no_weights_and_torn_weights(copied: Registered) -> None:
     assert "no weights" in refused(copied)
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"num_attention_heads": None}, "expected int, got NoneType"),
+        ({"model_type": "bert"}, "model_type is 'bert', not 'esm'"),
+        ({"position_embedding_type": "absolute"}, "weights do not fit config.json"),
+    ],
+)
+def test_a_configuration_of_something_else(copied: Registered, changes: dict[str, object], told: str) -> None:
+    assert copied.folder is not None
+    file = copied.folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    assert told in refused(copied)
+    file.write_text("[]")
+    assert "no JSON object" in refused(copied)
+
+
+def test_weights_that_run_code_are_no_numbers_or_a_pointer(copied: Registered) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    assert copied.folder is not None
+    file = copied.folder / "model.safetensors"
+    tensors = load_file(file)
+    tensors["lm_head.bias"][3] = torch.nan
+    save_file(tensors, file, metadata={"format": "pt"})
+    assert "not finite lm_head.bias" in refused(copied)
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 31384696\n")
+    assert "a Git LFS pointer, not the weights; git lfs pull" in refused(copied)
+    file.unlink()
+    torch.save({"code": Path("/")}, copied.folder / "pytorch_model.bin")
+    assert "weights do not load (more than tensors)" in refused(copied)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_the_layout_of_the_published_files_opens_to_the_same_states(copied: Registered, kind: str) -> None:
+    """They carry tensors of old that nothing reads any more, and each layer its own rotary frequencies."""
+    import numpy as np
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    assert copied.folder is not None
+    file, letters = copied.folder / "model.safetensors", ["ACDEFGHIKLMNPQRSTVWY"]
+    before = open_model(copied, device="cpu").hidden_states(letters, [4])[0][4]
+    tensors = {name: one for name, one in load_file(file).items() if not name.endswith("inv_freq")}
+    frequencies = 1 / 10000 ** (torch.arange(0, 16, 2) / 16)
+    rotary = "esm.encoder.layer.{}.attention.self.rotary_embeddings.inv_freq"
+    tensors |= {rotary.format(layer): frequencies.clone() for layer in range(4)}
+    tensors |= {
+        "esm.embeddings.position_ids": torch.arange(1026)[None].clone(),
+        "esm.embeddings.position_embeddings.weight": torch.randn(1026, 64),
+        "esm.contact_head.regression.weight": torch.randn(1, 16),
+        "esm.contact_head.regression.bias": torch.zeros(1),
+    }
+    file.unlink()
+    if kind == "bin":
+        tied = {"lm_head.decoder.weight": tensors["esm.embeddings.word_embeddings.weight"]}
+        torch.save({**tensors, **tied}, copied.folder / "pytorch_model.bin")
+    else:
+        save_file(tensors, file, metadata={"format": "pt"})
+    after = open_model(copied, device="cpu").hidden_states(letters, [4])[0][4]
+    assert np.allclose(before, after, atol=1e-6)
+
+
 def test_a_registered_hash_is_checked(copied: Registered) -> None:
     entry = copied.entry.model_copy(update={"sha256": "0" * 64})
     assert "registered is 000000000000" in refused(copied.model_copy(update={"entry": entry}))
@@ -101,8 +166,13 @@ def test_a_folder_may_stand_for_a_registered_size(copied: Registered) -> None:
     registry.write_text(json.dumps({"models": {"small": entry}}))
     found = registered(registry, str(copied.folder))
     assert (found.name, found.folder) == ("small", copied.folder.resolve())
+    plan = ConceptPlan(model=ModelPlan(name=str(copied.folder)))
+    assert [one.name for one in networks(plan, registry)] == ["small", "small_untrained"]  # names of jobs and folders
     with pytest.raises(BadInput, match=r"no model 'large'.*one of small"):
         registered(registry, "large")
+    (copied.folder / "config.json").write_text("{")
+    with pytest.raises(BadInput, match=r"no config\.json to read"):
+        registered(registry, str(copied.folder))
 
 
 @pytest.mark.parametrize(

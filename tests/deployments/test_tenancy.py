@@ -69,6 +69,7 @@ def test_a_toy_is_served_with_the_defaults_of_its_own_plan(toy: Path) -> None:
     assert {"act-of-god/warm-start", "act-b/fallback", "toy-count/daily", "toy-count/again"} <= made.keys()
     one, daily = made["toy-count/daily"]
     assert (one.limit, daily.tags, daily.description) == (1, ["gated", "toy"], "Counts to a number.")
+    assert serve.flowing("One\nline.\n\nTwo\n- a\n- b") == "One line.\n\nTwo\n- a\n- b"  # the page breaks at each end
     assert daily.parameters == {"plan": {"to": 3, "corpus": "toys"}}
     assert made["toy-count/again"][1].parameters["plan"]["to"] == 9
     assert made["act-of-god/warm-start"][1].parameters["plan"]["top_k"] > 0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from flow_lab import ROOT, SIGNED, Lab, small_concept
 
 from concept_core.corpus.rows import Protein, read_rows, write_fasta
 from tasks.bundle import verify
+from tasks.cli import main as gated
 
 pytest.importorskip("transformers")
 pytestmark = [pytest.mark.prefect, pytest.mark.concept]
@@ -64,7 +63,9 @@ def test_a_refused_run_names_its_gates_and_did_every_job_once(lab: Lab, refused:
     assert not (lab.artifacts / "registry" / "concept-C2H2@house_esm2").exists()
 
 
-def test_a_run_leaves_page_tables_candidate_and_a_bundle_that_replays(lab: Lab, refused: str) -> None:
+def test_a_run_leaves_page_tables_candidate_and_a_bundle_that_replays(
+    lab: Lab, refused: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = lab.folder(refused)
     for name in (
         "report.html", "windows.jsonl", "candidate/scan.json", "candidate/thresholds.json", "candidate/card.md",
@@ -77,10 +78,9 @@ def test_a_run_leaves_page_tables_candidate_and_a_bundle_that_replays(lab: Lab, 
     bundle = folder / "auditors_bundle.zip"
     assert verify(bundle) == []
     corpus = json.loads((folder / "plan.json").read_text())["config"]
-    command = ["replay", "--bundle", str(bundle), "--corpus", str(Path(corpus).parent)]
-    done = subprocess.run([sys.executable, "-m", "tasks.cli", *command], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("equal: ")
+    capsys.readouterr()
+    assert gated(["replay", "--bundle", str(bundle), "--corpus", str(Path(corpus).parent)]) == 0
+    assert capsys.readouterr().out.startswith("equal: ")
 
 
 def test_other_gates_judge_again_without_a_job_and_the_candidate_ships(lab: Lab, refused: str, shipped: str) -> None:
@@ -101,15 +101,15 @@ def test_other_gates_judge_again_without_a_job_and_the_candidate_ships(lab: Lab,
 
 
 def test_the_probe_in_production_scans_a_fasta_in_shards(lab: Lab, shipped: str, tmp_path: Path) -> None:
-    rows = read_rows(ROOT / "data" / "concept" / "c2h2_mini_pos.jsonl")[:5]
-    rows += read_rows(ROOT / "data" / "concept" / "c2h2_mini_neg.jsonl")[:3]
+    rows = read_rows(ROOT / "data" / "concept" / "c2h2_mini_pos.jsonl")[:2]
+    rows += read_rows(ROOT / "data" / "concept" / "c2h2_mini_neg.jsonl")[:2]
     fasta = write_fasta(tmp_path / "some.fasta", [Protein(row.accession, row.sequence) for row in rows])
-    code, run_id, printed = lab.watch(SCAN, {"label": "scan", "fasta": str(fasta), "per_job": 5})
+    code, run_id, printed = lab.watch(SCAN, {"label": "scan", "fasta": str(fasta), "per_job": 3})
     assert code == 0, printed
-    assert submitted(lab, run_id) == ["detect-000000", "detect-000005"]
+    assert submitted(lab, run_id) == ["detect-000000", "detect-000003"]
     folder = lab.folder(run_id)
     summary = json.loads((folder / "detection_summary.json").read_text())
-    assert (summary["proteins"], summary["layer"], summary["method"]) == (8, 4, "protein_fpr_0.05")
+    assert (summary["proteins"], summary["layer"], summary["method"]) == (4, 4, "protein_fpr_0.05")
     assert (folder / "hits.tsv").read_text().startswith("accession\t")
-    assert len(list((folder / "tracks").glob("*.png"))) == 8
+    assert len(list((folder / "tracks").glob("*.png"))) == 4
     assert {"concept-scan-best", "concept-scan-summary"} <= set(lab.artifacts_of(run_id))

@@ -41,6 +41,7 @@ ONLY_READ = {
     "label", "corpus", "checkpoint", "checkpoints", "manifest", "training_manifest", "expected_hash", "config", "fasta",
     "probe", "npz", "device", "Approval.by",
     "ProbePlan.model", "ProbePlan.concept_free", "ModelPlan.name", "ModelPlan.concept_free",  # a registry's key is one
+    "ScanPlan.model",
     "ConceptSpec.pattern", "ConceptSpec.ligand_residues", "Detect.pattern", "Scan.pattern",
     "MeasureSensitivity.ligands",
     *(f"FilePlan.{name}" for name in (
