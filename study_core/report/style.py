@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -74,9 +75,11 @@ def figure(
 
 def png(drawn: Figure) -> bytes:
     """The figure as PNG with a palette: a third of the bytes, the same to the eye."""
-    raw = io.BytesIO()
-    drawn.savefig(raw, format="png", dpi=DPI, facecolor="white", pil_kwargs={"compress_level": 1})
-    coloured = Image.open(raw).convert("RGB")
+    drawn.set_dpi(DPI)
+    drawn.set_facecolor("white")
+    canvas = FigureCanvasAgg(drawn)
+    canvas.draw()  # once: savefig would lay the figure out a second time, to the same pixels
+    coloured = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     # k-means after it would bring the mean error from .8 to .3 of 255 levels, and doubles a figure's time.
     small = coloured.quantize(COLOURS_IN_PNG, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     out = io.BytesIO()

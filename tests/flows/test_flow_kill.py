@@ -142,16 +142,3 @@ def test_a_killed_campaign_again_finishes_what_is_missing(lab: Lab) -> None:
     assert list(summary["fold"]) == [1, 2]
     assert list(summary["status"]) == ["done", "done"]
     assert verify(lab.folder(run_id) / "audit.jsonl") == []
-
-
-def test_a_detached_job_outlives_its_flow_and_is_joined_again(lab: Lab) -> None:
-    dead = lab.start("cross-validation/five-fold", campaign("detached", [3], where={"detach": True}))
-    _, folder = lab.job_started(dead, "train-fold_03")
-    lab.kill_flow(dead)
-    assert lab.ended(dead)["name"] == "Crashed"
-    run_id = lab.start("cross-validation/five-fold", campaign("joined", [3]))
-    assert lab.ended(run_id)["type"] == "COMPLETED", lab.log(run_id)
-    entry, _ = lab.job(run_id, "train-fold_03")
-    assert entry.key in [event["data"]["key"] for event in lab.events(run_id, "job-attached")]
-    assert (entry.state, len(entry.attempts), len(starts(folder))) == ("done", 1, 1)
-    assert _epochs(folder) == list(range(FOLD_EPOCHS + 1))

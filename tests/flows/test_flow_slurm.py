@@ -108,18 +108,6 @@ def test_folds_are_one_array(on_slurm: Lab) -> None:
     _is_accounted_for(on_slurm, run_id, {f"{stage}-fold_0{fold}" for stage in stages for fold in (1, 3)})
 
 
-def test_a_cancel_in_the_ui_empties_the_queue(on_slurm: Lab) -> None:
-    endless = tiny(epochs=100_000, early_stop_patience=100_000, lr=3e-6)
-    run_id = on_slurm.start(
-        "act-of-god/warm-start", warm_start(label="cancelled", training=endless, where=ON_SLURM, gates=LENIENT)
-    )
-    on_slurm.job_started(run_id, "train-god_run")
-    assert queue()
-    on_slurm.api("POST", f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
-    until("an empty queue", lambda: not queue(), EMPTY_S)
-    assert on_slurm.ended(run_id, EMPTY_S)["name"] == "Cancelled"
-
-
 def _endless(label: str, lr: float, **where: Any) -> dict[str, Any]:
     training = tiny(epochs=100_000, early_stop_patience=100_000, lr=lr)
     return warm_start(label=label, training=training, where={**ON_SLURM, **where}, gates=LENIENT)
@@ -135,7 +123,7 @@ def test_killing_the_flows_process_empties_the_queue(on_slurm: Lab) -> None:
     until("the end in the journal", lambda: on_slurm.job(run_id, "train-god_run")[0].state == "cancelled", EMPTY_S)
 
 
-def test_a_detached_job_stays_in_the_queue_and_is_joined_again(on_slurm: Lab) -> None:
+def test_a_detached_job_stays_in_the_queue_is_joined_again_and_goes_with_a_cancel(on_slurm: Lab) -> None:
     dead = on_slurm.start("act-of-god/warm-start", _endless("detached", 5e-6, detach=True))
     entry, folder = on_slurm.job_started(dead, "train-god_run")
     on_slurm.kill_flow(dead)
@@ -146,6 +134,7 @@ def test_a_detached_job_stays_in_the_queue_and_is_joined_again(on_slurm: Lab) ->
     assert len(starts(folder)) == 1
     on_slurm.cancel(run_id)
     until("an empty queue", lambda: not queue(), EMPTY_S)
+    assert on_slurm.ended(run_id, EMPTY_S)["name"] == "Cancelled"
 
 
 STUDY = "ptycho/study"
