@@ -101,8 +101,8 @@ def import_files(
             print(f"{out}: {len(opened)} captures of {len(opened.wavelength_nm)} wavelengths")
             print(f"next: gated run --corpus {out}")
     elif not as_json:
-        say = "" if found.stated else " --units reflectance"
-        print(f"nothing was written; --yes{say if described else ''} makes {out}")
+        say = "--yes" if found.stated else "--yes --units reflectance"
+        print(f"nothing was written; {f'{say} makes {out}' if described else 'there is no spectrum to take yet'}")
     if as_json:
         print(json.dumps(told))
     if refused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -53,13 +54,15 @@ def own_blocks(runs: Sequence[RunFacts]) -> comparison.Blocks | None:
 
 def _print(page: Page) -> None:
     """The page's words and its tables of gates and plan on a terminal."""
-    console = Console(markup=False, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
     for line in (page.sentence, *page.lead):
         console.print(line)
     for section in page.sections:
         for block in section.blocks:
             if isinstance(block, Table) and section.key in ("runs", "gates", "plan"):
-                shown = Shown(*block.columns, title=section.title, title_justify="left", box=None)
+                shown = Shown(title=section.title, title_justify="left", box=None)
+                for column in block.columns:
+                    shown.add_column(column, overflow="fold")  # nothing is cut: a narrow terminal gets more lines
                 for row in block.rows:
                     shown.add_row(*row)
                 console.print(shown)

@@ -14,7 +14,7 @@ from study_core.plan import flat
 from study_core.report.blocks import Block, Page, Section, Shade, Table, Text
 from tasks import blessings
 from tasks.run import Run
-from tasks.runs import RunFacts, all_runs
+from tasks.runs import OPEN, RunFacts, all_runs
 
 Blocks = Callable[[Mapping[str, Path]], Iterable[Block]]
 """A tenant's own part: names of columns and run folders in, blocks out."""
@@ -129,7 +129,7 @@ def _sentence(runs: Sequence[RunFacts], names: Sequence[str]) -> str:
 
 def _runs_table(runs: Sequence[RunFacts], names: Sequence[str]) -> Table:
     rows = [
-        (name, run.name, run.began[:16].replace("T", " "), str(run.plan.get("corpus") or NOTHING), run.state,
+        (name, run.name, run.began[:16].replace("T", " "), str(run.plan.get("corpus") or NOTHING), _state(run),
          NOTHING if run.score is None else f"{run.score:.5g}",
          str(run.verdict.get("candidate_sha256", ""))[:8] or NOTHING, run.panel[:8] or NOTHING, run.message)
         for name, run in zip(names, runs, strict=True)
@@ -139,6 +139,11 @@ def _runs_table(runs: Sequence[RunFacts], names: Sequence[str]) -> Table:
         "Each of them", heads, tuple(rows), tuple("pass" if run.passed else "fail" for run in runs),
         text_columns=5, last_is_text=True,
     )  # fmt: skip
+
+
+def _state(run: RunFacts) -> str:
+    """How it ended; of a run that makes its own comparison, how it was judged."""
+    return run.state if run.state != OPEN else "passed" if run.passed else "refused"
 
 
 Rule = tuple[str, str, str]  # gate, metric, and the slice in words

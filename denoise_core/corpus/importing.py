@@ -198,17 +198,14 @@ def _no_fraction(highest: float, lowest: float) -> str:
 
 def _taken(group: str, name: str, curve: Curve, told: Told, why: str) -> Taken:
     """A curve in its group, in reflectance and nm; NotASpectrum says why not."""
+    if otherwise := [*_axis_otherwise(curve, told), *_values_otherwise(curve, told)]:
+        raise NotASpectrum("; ".join(otherwise))
     x_L, y_L, notes = _in_nm(curve, told)
     lowest, highest = float(y_L.min()), float(y_L.max())
     detail = f"from {lowest:.4g} to {highest:.4g}"
     units = told.units or "reflectance"
     if curve.declared_y and curve.declared_y != units:
-        theirs = f"the file says that its values are {curve.declared_y}"
-        if curve.declared_y in UNITS:
-            raise NotASpectrum(f"{theirs}; --units {curve.declared_y}")
-        if not told.units:
-            raise NotASpectrum(f"{theirs}; nothing here converts it. If they are reflectance all the same, say --units")
-        notes.append(f"{theirs}, {told.by} says {units}")
+        notes.append(f"the file says that its values are {curve.declared_y}, {told.by} says {units}")
     if why:
         raise NotASpectrum(why, detail)
     y_L = to_reflectance(y_L, units)
@@ -218,15 +215,31 @@ def _taken(group: str, name: str, curve: Curve, told: Told, why: str) -> Taken:
     return Taken(group, name, x_L, y_L, (*curve.notes, *notes, *said), bool(told.units or curve.declared_y))
 
 
-def _in_nm(curve: Curve, told: Told) -> tuple[Array, Array, list[str]]:
-    """Wavelengths in nm, rising, with their values, and what was done."""
+def _axis_otherwise(curve: Curve, told: Told) -> list[str]:
+    """Why the axis is not what was said, or is surely no nm; empty where it may be."""
     axis = told.axis or "nm"
     if curve.declared_x and curve.declared_x != axis:
         option = f"--axis {curve.declared_x}" if curve.declared_x in AXES else "nothing here converts it"
-        raise NotASpectrum(f"the file says that its axis is in {curve.declared_x}; {option}")
+        return [f"the file says that its axis is in {curve.declared_x}; {option}"]
     hint = axis_hint(curve.x_L) if axis == "nm" and not curve.declared_x else ""
-    if hint:
-        raise NotASpectrum(hint)
+    return [hint] if hint else []
+
+
+def _values_otherwise(curve: Curve, told: Told) -> list[str]:
+    """Why the values are not what was said; empty where they may be, or where they are said to be it all the same."""
+    theirs = f"the file says that its values are {curve.declared_y}"
+    if curve.declared_y in ("", told.units or "reflectance"):
+        return []
+    if curve.declared_y in UNITS:
+        return [f"{theirs}; --units {curve.declared_y}"]
+    if told.units:
+        return []
+    return [f"{theirs}; nothing here converts it. If they are reflectance all the same, say --units"]
+
+
+def _in_nm(curve: Curve, told: Told) -> tuple[Array, Array, list[str]]:
+    """Wavelengths in nm, rising, with their values, and what was done."""
+    axis = told.axis or "nm"
     x_L, y_L, notes = to_nm(curve.x_L, axis), curve.y_L, []
     if axis != "nm":
         notes.append(f"axis from {axis} to nm")

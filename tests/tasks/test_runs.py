@@ -126,14 +126,21 @@ def test_rules_meet_by_what_they_ask_not_by_what_they_found(make: Make) -> None:
     assert [row[1:] for row in rows] == [("m [S]", "≥ 1.0", "2", "3"), ("m [T]", "≥ 1.0", "2", "3")]
 
 
+def test_a_run_that_makes_its_own_comparison_says_how_it_was_judged(make: Make) -> None:
+    one, two = make("aaaa1111", gate("m", 0.5), end=""), make("bbbb2222", gate("m", 2.0))
+    assert [row[4] for row in sections(compare.page([one, two]))["runs"].rows] == ["refused", "Completed"]
+
+
 def test_another_panel_is_shown_with_a_warning_and_no_winner(
     make: Make, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    make("aaaa1111", gate("m", 2.0), score=50.0, panel="p1")
+    long = "how_deep_a_dip_of_a_group_may_be_beyond_what_its_filter_makes_of_it"
+    make("aaaa1111", gate("m", 2.0), gate(long, 2.0, group="dry/plate4/left"), score=50.0, panel="p1")
     make("bbbb2222", gate("m", 2.0), score=60.0, panel="p2")
     out = tmp_path / "page.html"
     assert cli.main(["compare", "aaaa", "bbbb", "--out", str(out)]) == 0
     told = capsys.readouterr().out
+    assert long in told, "nothing is cut where a pipe has no width"
     for text in (told, out.read_text()):
         assert "NOT COMPARABLE" in text
         assert "no one is better" in text

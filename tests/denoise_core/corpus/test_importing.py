@@ -322,7 +322,8 @@ def test_a_file_that_says_otherwise_is_not_believed_silently(
     assert (code, "the file says that its values are absorbance; --units absorbance" in text) == (1, True)
     (folder / "leaf.jdx").write_text(jcamp("%R").replace("NANOMETERS", "1/CM"))
     code, text = told(capsys, str(tmp_path / "raw"), "--out", str(tmp_path / "a"))
-    assert "its axis is in cm-1; --axis cm-1" in text
+    assert "its axis is in cm-1; --axis cm-1; the file says that its values are percent; --units percent" in text
+    assert "nothing was written; there is no spectrum to take yet" in text
     (folder / "leaf.jdx").write_text(jcamp("TRANSMITTANCE"))
     code, text = told(capsys, str(tmp_path / "raw"), "--out", str(tmp_path / "a"))
     assert (code, "its values are transmittance; nothing here converts it" in text) == (1, True)
