@@ -77,7 +77,10 @@ def _track(merged: Merged, accession: str, content: bytes) -> Picture:
 
 
 def _notices(found: Mapping[str, Any]) -> tuple[str, ...]:
-    told = ["That a direction finds a window is no evidence that the model uses it."]
+    told = [
+        "That a direction finds a window is no evidence that the model uses it.",
+        "The longer a protein, the more windows may pass the threshold by chance; p does not correct for that.",
+    ]
     if found["hits_on_pattern"] is not None:
         told.append("Annotation is incomplete: a hit away from the pattern is neither true nor false by itself.")
     if found["model"].startswith("house"):
