@@ -61,7 +61,7 @@ def read_config(file: Path, *, model: str | None = None) -> Config:
     plan = _validated(ConceptPlan, {name: value or {} for name, value in sections.items()}, file)
     paths = _validated(Paths, raw.get("paths") or {}, file, inside="paths")
     base = file.resolve().parent
-    fields = {name: base / value for name, value in paths.model_dump().items() if value is not None}
+    fields = {name: (base / value).resolve() for name, value in paths.model_dump().items() if value is not None}
     return Config(file=file.resolve(), plan=plan, paths=Paths(**fields))
 
 

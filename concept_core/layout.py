@@ -9,7 +9,7 @@ cavs/<model>/       L<l>_concept_v1.npy L<l>_pattern_v1.npy L<l>_random_<nn>_v1.
 evaluations/<model>/ projection_eval.json thresholds.json controls.json nulls.npz oof_scores.csv proteins.csv
                     facts.json tracks.safetensors
                     sensitivity.json plots/
-detections/<input>/ predictions.json hits.tsv detection_summary.json tracks/<accession>.png
+detections/<input>/ predictions.json hits.tsv detection_summary.json report.html tracks/<accession>.png
 logs/               indexing_corrections.jsonl
 smoke_test_metrics.json
 study.json candidate/ verdict.json report.html         the plan that was judged, what would ship, the verdict, the page
@@ -216,6 +216,10 @@ class DetectionFiles:
     @property
     def tracks(self) -> Path:
         return self.root / "tracks"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
 
 
 def untrained(model: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
 
@@ -40,6 +40,7 @@ def detect(
     """Find the concept in every protein of a FASTA file: predictions.json, hits.tsv, detection_summary.json, tracks."""
     from concept_core.layout import DetectionFiles
     from concept_core.plans import DetectionPlan
+    from concept_core.report.scan_page import write_scan_page
     from study_core.plan import changed
 
     opened = study(config, model, out)
@@ -57,17 +58,10 @@ def detect(
         cav=cav or opened.layout.cavs(local.model).root,
         thresholds=thresholds or opened.layout.evaluation(local.model).thresholds,
     )
-    drawn = tracks(files, merged)
-    summary = {**merged.summary, "output": str(files.root), "tracks": drawn}
+    write_scan_page(files, merged)
+    summary = {**merged.summary, "output": str(files.root), "tracks": len(merged.tracks)}
     text = (
         f"{summary['positive']} of {summary['proteins']} proteins, {summary['hits']} hits at {summary['method']} "
-        f"({summary['threshold']:.3g}): {files.hits}"
+        f"({summary['threshold']:.3g}): {files.report}"
     )
     say(summary, as_json, text)
-
-
-def tracks(files: Any, merged: Any) -> int:
-    """Draw the tracks of the best proteins; how many."""
-    from concept_core.report.protein_figures import write_tracks
-
-    return len(write_tracks(files, merged))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -92,8 +91,8 @@ def file_name(accession: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", accession)
 
 
-def write_tracks(files: DetectionFiles, merged: Merged) -> list[Path]:
-    """A scan's best proteins as tracks/<accession>.png: hits as bars, matches of the pattern ticked."""
+def write_tracks(files: DetectionFiles, merged: Merged) -> list[tuple[str, bytes]]:
+    """A scan's best proteins as tracks/<accession>.png: hits as bars, matches of the pattern ticked; each's PNG."""
     records = {one["accession"]: one for one in merged.predictions}
     written = []
     with drawing():
@@ -104,5 +103,6 @@ def write_tracks(files: DetectionFiles, merged: Merged) -> list[Path]:
                 one["length"] - len(scores) + 1, threshold=merged.summary["threshold"], patterns=one["patterns"],
                 hits=[(hit["start"], hit["end"]) for hit in one["hits"]],
             )  # fmt: skip
-            written.append(write_bytes(files.tracks / f"{file_name(accession)}.png", png(drawn)))
+            written.append((accession, png(drawn)))
+            write_bytes(files.tracks / f"{file_name(accession)}.png", written[-1][1])
     return written

@@ -94,14 +94,16 @@ def seed(found: Measured) -> list[dict[str, Any]]:
 
 
 def publish_scan(run: Run, wanted: Scan, shards: Sequence[Detected]) -> Merged:
-    """Merge the shards into the run's folder, draw the best tracks, show the best proteins."""
-    from concept_core.report.protein_figures import write_tracks
+    """Merge the shards into the run's folder, write the page with the best tracks, show the best proteins."""
+    from concept_core.report.scan_page import write_scan_page
 
     files = DetectionFiles(run.folder)
     facts = {**wanted.facts, "residues": sum(one.residues for one in shards)}
     merged = merge(files, [one.shard.checked() for one in shards], facts)
-    drawn = write_tracks(files, merged)
-    run.event("merged", f"{len(shards)} shards in {files.root}", sha256=sha256_of(files.predictions), tracks=len(drawn))
+    page = write_scan_page(files, merged)
+    tracks = len(merged.tracks)
+    run.event("merged", f"{len(shards)} shards in {files.root}", sha256=sha256_of(files.predictions), tracks=tracks)
+    artifacts.publish_page(run, "report", page, "Start here")
     artifacts.publish_table(run, "summary", [merged.summary], "What the scan found")
     best = [_row(record) for record in merged.predictions[:SHOWN_ROWS]]
     artifacts.publish_table(

@@ -245,6 +245,9 @@ def test_thresholds_of_another_cav_are_refused_before_anything_is_scanned(
     assert main([*arguments, "--method", "no_such"]) == 2
     assert main([*arguments, "--device", "cpu", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tracks"] == 13
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<img") == 13
+    assert "proteins score above the threshold" in page
 
 
 def test_evaluate_says_which_gates_refuse_and_exits_with_three(small_study: Any, capsys: Out) -> None:

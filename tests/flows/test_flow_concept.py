@@ -112,4 +112,5 @@ def test_the_probe_in_production_scans_a_fasta_in_shards(lab: Lab, shipped: str,
     assert (summary["proteins"], summary["layer"], summary["method"]) == (4, 4, "protein_fpr_0.05")
     assert (folder / "hits.tsv").read_text().startswith("accession\t")
     assert len(list((folder / "tracks").glob("*.png"))) == 4
-    assert {"concept-scan-best", "concept-scan-summary"} <= set(lab.artifacts_of(run_id))
+    assert {"concept-scan-best", "concept-scan-summary", "concept-scan-report"} <= set(lab.artifacts_of(run_id))
+    assert "4 proteins score above the threshold" in (folder / "report.html").read_text()
