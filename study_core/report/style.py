@@ -78,8 +78,9 @@ def png(drawn: Figure) -> bytes:
     drawn.set_dpi(DPI)
     drawn.set_facecolor("white")
     canvas = FigureCanvasAgg(drawn)
-    canvas.draw()  # once: savefig would lay the figure out a second time, to the same pixels
-    coloured = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    canvas.draw()  # type: ignore[no-untyped-call]  # once: savefig would lay it out twice, to the same pixels
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    coloured = Image.fromarray(pixels).convert("RGB")
     # k-means after it would bring the mean error from .8 to .3 of 255 levels, and doubles a figure's time.
     small = coloured.quantize(COLOURS_IN_PNG, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     out = io.BytesIO()
