@@ -16,6 +16,8 @@ from study_core.files import create_json, locked, make_folder, peek_json, write_
 from tasks.audit_log import LOG
 
 HOUSE = "house.json"
+CHAIN = "house"  # in the data of a log's first record
+PRUNED = "pruned"  # folder of the log of runs that were removed, and the kind of its records
 
 
 def known(root: Path) -> str:
@@ -63,7 +65,7 @@ def root_of(folder: Path, below: str) -> Path | None:
 
 def place(record: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
     """(folder below its house, the run that it follows) of a log's first record; none of a log of old."""
-    told = record["data"].get("house")
+    told = record["data"].get(CHAIN)
     if not isinstance(told, dict):
         return "", None
     follows = told.get("follows")

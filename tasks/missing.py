@@ -23,8 +23,17 @@ def of(below: Sequence[Path], logs: Mapping[Path, Records], reader: Reader) -> M
     """By the place where each log should lie below the paths: a line that says who names it, and its last head."""
     names = {checking.name(records) for records in logs.values()}
     removed = {log for log, heads in reader.heads.items() if heads[-1].kind == anchor.REMOVED}
-    found = {**dict(_named_next(below, logs, names | removed)), **dict(_told(below, logs, names | removed, reader))}
+    found = {
+        **dict(_named_next(below, logs, names | removed | _pruned(logs))),
+        **dict(_told(below, logs, names | removed, reader)),
+    }
     return dict(sorted(found.items()))
+
+
+def _pruned(logs: Mapping[Path, Records]) -> set[str]:
+    """Logs that a house put on record as pruned. Where heads of them are given, those decide."""
+    every = (record for records in logs.values() for record in records if record["kind"] == house_chain.PRUNED)
+    return {str(record["data"].get("log")) for record in every}
 
 
 def _told(

@@ -22,14 +22,15 @@ import typer
 from study_core.files import held_bytes, make_folder, sync_folder
 from tasks import anchor, audit_log, blessings
 from tasks.audit_log import LOG, AuditLog
+from tasks.house_chain import CHAIN, PRUNED
 from tasks.provenance import artifacts_root
 from tasks.runs import OPEN, RunFacts, all_runs
 from tasks.slurm.__main__ import Root
 from tasks.slurm.__main__ import prune as prune_jobs
 from tasks.terminal import Json, printable, size
 
-PRUNED, GOING = "pruned", ".going"  # the log of what went; a run that is just being removed
-RECORDS = ("plan.json", "inputs.json", "verdict.json", LOG)  # in which a run names others
+GOING = ".going"  # a run that is just being removed
+RECORDS = ("plan.json", "inputs.json", "verdict.json")  # in which, as in its log, a run names others
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def held(days: float) -> list[Held]:
     runs = [*all_runs(), *_copies()]
     ages = {run.folder: _age(run) for run in runs}
     kept = {run.folder: why for run in runs if (why := _own_reason(run, ages[run.folder], days))}
-    texts = {run.folder: _text(run.folder / name for name in RECORDS) for run in runs}
+    texts = {run.folder: _told(run) for run in runs}
     registry = _text(
         path for root in map(blessings.registry_root, blessings.registries()) for path in blessings.files(root)
     )
@@ -169,6 +170,13 @@ def _names(run: RunFacts) -> list[str]:
     opened = run.events[0].get("data") if run.events else None
     flow_run = str(opened.get("run") or "") if isinstance(opened, dict) else ""
     return [run.name, *([flow_run] if flow_run.strip("0-") else [])]
+
+
+def _told(run: RunFacts) -> str:
+    """Where a run may name others. The house's chain is none: there each one names the one before it."""
+    records = [{**record, "data": {name: value for name, value in record["data"].items() if name != CHAIN}}
+               for record in run.events]  # fmt: skip
+    return "\n".join([_text(run.folder / name for name in RECORDS), json.dumps(records, ensure_ascii=False)])
 
 
 def _text(paths: Iterable[Path]) -> str:

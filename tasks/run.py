@@ -102,8 +102,8 @@ def open_run(
     _hold(folder)
     with house_chain.entering(artifacts_root(), folder) as entry:
         record = run.log.append(
-            OPENED, f"Starting {name}", run=run_id, tenant=run.registry, signer=signer.id, house=entry.data,
-            plan=plan.model_dump(mode="json"), inputs=dict(inputs or {}),
+            OPENED, f"Starting {name}", run=run_id, tenant=run.registry, signer=signer.id,
+            plan=plan.model_dump(mode="json"), inputs=dict(inputs or {}), **{house_chain.CHAIN: entry.data},
         )  # fmt: skip
         entry.written(record)
     logger().info("%s", record["text"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from small_house import House, Plan, judged
 
 from study_core.files import copy_aside
-from tasks import cli
+from tasks import cli, verification
 from tasks.audit_log import LOG
 from tasks.run import open_run
 
@@ -60,6 +61,19 @@ def test_what_a_kept_run_names_is_kept(house: House, tmp_path: Path, capsys: pyt
     assert kept[source.folder.name].startswith("named by")
     assert source.folder.exists()
     assert not house.refused.folder.exists()
+
+
+def test_a_copy_of_a_house_tells_what_was_pruned_there(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also to somebody who has no heads: the run after it names it, and its record says that it went."""
+    judged(tmp_path, "next", 30.0)
+    assert pruned(capsys, "--yes")["kept"][house.refused.folder.name] == ""
+    assert house.findings() == []
+    copy = shutil.copytree(house.root, tmp_path / "copy")
+    monkeypatch.setenv("GATED_ANCHOR", str(tmp_path / "nothing" / "anchors.jsonl"))
+    checked = verification.house([copy], verification.Reader.here())
+    assert [line for one in checked.values() for line in one.findings] == []
 
 
 def test_an_open_run_and_a_copys_own_log_stay(house: House, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,7 @@ def test_a_live_job_says_what_it_waits_for_and_when_the_site_expects_it(lab: Lab
     first, second = listing.live(dispatcher.journal, lab.clock, lambda profile: dispatcher)
     rows = {row["name"]: row for row in (first, second)}
     assert rows["fold-1"]["state"] == "PENDING"
-    assert rows["fold-1"]["why"] == "PartitionTimeLimit: the partition allows no job that much time: lower time"
+    assert rows["fold-1"]["why"] == "PartitionTimeLimit: no job may have that much time there: lower time"
     assert rows["fold-1"]["starts"] is not None
     assert rows["fold-1"]["waited_s"] == pytest.approx(100, abs=2)
     assert (rows["fold-2"]["state"], rows["fold-2"]["why"]) == ("RUNNING", "")
