@@ -67,9 +67,10 @@ def test_a_copy_of_a_house_tells_what_was_pruned_there(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also to somebody who has no heads: the run after it names it, and its record says that it went."""
-    judged(tmp_path, "next", 30.0)
+    after = judged(tmp_path, "after", 30.0)
+    (house.shipped.folder / "inputs.json").write_text(json.dumps({"source": str(after.folder)}))  # so it is kept
     assert pruned(capsys, "--yes")["kept"][house.refused.folder.name] == ""
-    assert house.findings() == []
+    assert after.folder.exists()
     copy = shutil.copytree(house.root, tmp_path / "copy")
     monkeypatch.setenv("GATED_ANCHOR", str(tmp_path / "nothing" / "anchors.jsonl"))
     checked = verification.house([copy], verification.Reader.here())
