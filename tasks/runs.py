@@ -156,7 +156,9 @@ def all_runs(study: str = "") -> list[RunFacts]:
 
 
 def named(what: str) -> RunFacts:
-    """The run of a folder, a folder's name, the beginning of a flow run's id, or a label (its newest).
+    """The run of a folder, a folder's name, the beginning of a flow run's id, or a label.
+
+    Of several with that label the newest that was judged: a fallback has its source's, and may just be under way.
 
     Raises:
         ValueError: there is none, or an id's beginning fits several.
@@ -165,7 +167,7 @@ def named(what: str) -> RunFacts:
         return RunFacts(Path(what).resolve())
     known = all_runs()
     if exact := [run for run in known if what in (run.name, run.plan.get("label"))]:
-        return exact[0]
+        return next((run for run in exact if run.gates), exact[0])
     found = [run for run in known if len(what) >= 4 and run.name.rsplit("-", 1)[-1].startswith(what[:8])]
     if len(found) == 1:
         return found[0]

@@ -70,6 +70,16 @@ def test_the_list_tells_runs_apart_and_shows_refusals(make: Make, capsys: pytest
     assert "aaaa1111" not in told
 
 
+def test_a_label_is_the_newest_run_that_was_judged_under_it(make: Make) -> None:
+    """A fallback that is under way has its source's label."""
+    make("aaaa1111", gate("m", 2.0), label="strict")
+    make("bbbb2222", gate("m", 0.5), label="strict", state="GateFailed")
+    make("cccc3333", label="strict", study="act-b", end="")
+    assert named("strict").name.endswith("bbbb2222")
+    make("dddd4444", label="begun", end="")
+    assert named("begun").name.endswith("dddd4444")
+
+
 def test_what_a_label_does_to_a_terminal_stays_out_of_it(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     make("aaaa1111", label="\x1b[2Jred")
     cli.main(["runs"])
