@@ -48,7 +48,7 @@ def quick(lab: Lab) -> Iterator[Lab]:
     """The deployment's form opens with a training of one step."""
     deployment = lab.api("GET", f"/deployments/name/{WARM_START}")
     plan = deployment["parameters"]["plan"]
-    small = {**plan, "training": tiny(), "start": {**plan["start"], "training": tiny()}}
+    small = {**plan, "training": tiny(), "start": {**plan["start"], "training": tiny()}, "epoch_chosen_on": "panel"}
     lab.api("PATCH", f"/deployments/{deployment['id']}", {"parameters": {"plan": small}})
     yield lab
     lab.api("PATCH", f"/deployments/{deployment['id']}", {"parameters": {"plan": plan}})
