@@ -39,28 +39,28 @@ def test_a_verdict_and_its_statement_of_another_run_pasted(house: House) -> None
     assert any("is not the record that was signed" in line for line in found)
 
 
+def made_a_link(path: Path, elsewhere: Path) -> None:
+    """What lay at `path` lies elsewhere now, and a link says so."""
+    shutil.move(path, elsewhere / path.name)
+    path.symlink_to(elsewhere / path.name)
+
+
 @pytest.mark.parametrize("name", ["report.html", "verdict.json", "predictions.csv"])
 def test_a_file_replaced_by_a_link(house: House, tmp_path: Path, name: str) -> None:
     """Equal today, and whatever its owner likes tomorrow."""
-    path = house.refused.folder / name
-    shutil.move(path, tmp_path / name)
-    path.symlink_to(tmp_path / name)
+    made_a_link(house.refused.folder / name, tmp_path)
     (line,) = house.findings()
     assert f"{name}: is a link" in line
 
 
 def test_a_log_replaced_by_a_link(house: House, tmp_path: Path) -> None:
-    path = house.refused.folder / LOG
-    shutil.move(path, tmp_path / LOG)
-    path.symlink_to(tmp_path / LOG)
+    made_a_link(house.refused.folder / LOG, tmp_path)
     (line,) = house.findings()
     assert f"{LOG}: is a link" in line
 
 
 def test_a_pointer_replaced_by_a_link(house: House, tmp_path: Path) -> None:
-    pointer = house.registry / "production.json"
-    shutil.move(pointer, tmp_path / "elsewhere.json")
-    pointer.symlink_to(tmp_path / "elsewhere.json")
+    made_a_link(house.registry / "production.json", tmp_path)
     (line,) = house.findings()
     assert "production.json: is a link" in line
 
