@@ -11,11 +11,11 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,9 +35,13 @@ RECORDS = ("plan.json", "inputs.json", "verdict.json")  # in which, as in its lo
 
 @dataclass(frozen=True)
 class Held:
-    """A run's folder, what the disk gets back without it, its age, and why it stays; empty: it may go."""
+    """A run's folder, what the disk gets back without it, its age, and why it stays; empty: it may go.
+
+    `log`: SHA-256 of its log's first record, which a copy shares; empty where it cannot be read.
+    """
 
     run: RunFacts
+    log: str
     bytes: int
     days: float
     kept: str
@@ -70,8 +74,10 @@ def prune(
         return
     found = held(days)
     going = [one for one in found if not one.kept]
+    logs = Counter(one.log for one in found)
     for one in going if yes else ():
-        remove(one)
+        logs[one.log] -= 1
+        remove(one, copied=logs[one.log] > 0)
     if yes:
         _clear()
     total = sum(one.bytes for one in going)
@@ -94,8 +100,9 @@ def held(days: float) -> list[Held]:
     """Every run below the artifacts, copies of refused ones included, the largest first, with why it is kept."""
     runs = [*all_runs(), *_copies()]
     ages = {run.folder: _age(run) for run in runs}
-    kept = {run.folder: why for run in runs if (why := _own_reason(run, ages[run.folder], days))}
-    texts = {run.folder: _told(run) for run in runs}
+    records = {run.folder: audit_log.readable(run.folder / LOG) for run in runs}
+    kept = {run.folder: why for run in runs if (why := _own_reason(run, records[run.folder], ages[run.folder], days))}
+    texts = {run.folder: _told(run.folder, records[run.folder]) for run in runs}
     registry = _text(
         path for root in map(blessings.registry_root, blessings.registries()) for path in blessings.files(root)
     )
@@ -107,20 +114,24 @@ def held(days: float) -> list[Held]:
                 kept[run.folder] = "named by the registry or by a run that is kept"
                 naming.append(texts[run.folder])
     sizes = held_bytes([run.folder for run in runs])
-    found = [Held(run, sizes[run.folder], ages[run.folder], kept.get(run.folder, "")) for run in runs]
+    logs = {folder: told[0]["sha256"] if told else "" for folder, told in records.items()}
+    found = [Held(run, logs[run.folder], sizes[run.folder], ages[run.folder], kept.get(run.folder, "")) for run in runs]
     return sorted(found, key=lambda one: -one.bytes)
 
 
-def remove(one: Held) -> None:
-    """Put a run on record as pruned, tell so elsewhere, and take its folder away. BadInput where it cannot be told."""
+def remove(one: Held, *, copied: bool = False) -> None:
+    """Put a run on record as pruned, tell so elsewhere, and take its folder away. BadInput where it cannot be told.
+
+    `copied`: the same log lies somewhere else too, so the log itself is not told as removed.
+    """
     folder, records = one.run.folder, audit_log.readable(one.run.folder / LOG)
     place = artifacts_root() / PRUNED
     record = AuditLog(place).append(
         PRUNED, f"Removed {folder.relative_to(artifacts_root())}", run=one.run.row(), bytes=one.bytes,
-        log=records[0]["sha256"], seq=records[-1]["seq"], last=records[-1]["sha256"],
+        log=one.log, seq=records[-1]["seq"], last=records[-1]["sha256"],
     )  # fmt: skip
     anchor.tell_head(place, record)
-    if not _copied(folder, records[0]["sha256"]):  # a copy may go: the log itself stays
+    if not copied:
         anchor.tell(replace(anchor.head_of(folder, records[-1]), kind=anchor.REMOVED))
     aside = make_folder(place / GOING) / f"{folder.parent.name}-{folder.name}"
     folder.rename(aside)
@@ -139,16 +150,10 @@ def _copies() -> list[RunFacts]:
     return [RunFacts(log.parent) for log in logs if log.parent.name != PRUNED]
 
 
-def _copied(folder: Path, log: str) -> bool:
-    """Whether the same log lies somewhere else too."""
-    others = (run.folder for run in [*all_runs(), *_copies()] if run.folder != folder)
-    return any(records[0]["sha256"] == log for other in others if (records := audit_log.readable(other / LOG)))
-
-
-def _own_reason(run: RunFacts, age: float, days: float) -> str:
+def _own_reason(run: RunFacts, records: Sequence[Mapping[str, Any]], age: float, days: float) -> str:
     if run.state == OPEN and not _is_copy(run):  # a refused run is copied before its end
         return "open: it has no end"
-    if not run.events:
+    if not records:
         return "its log cannot be read"
     return f"ended in the last {days:g} days" if age < days else ""
 
@@ -172,11 +177,12 @@ def _names(run: RunFacts) -> list[str]:
     return [run.name, *([flow_run] if flow_run.strip("0-") else [])]
 
 
-def _told(run: RunFacts) -> str:
-    """Where a run may name others. The house's chain is none: there each one names the one before it."""
-    records = [{**record, "data": {name: value for name, value in record["data"].items() if name != CHAIN}}
-               for record in run.events]  # fmt: skip
-    return "\n".join([_text(run.folder / name for name in RECORDS), json.dumps(records, ensure_ascii=False)])
+def _told(folder: Path, records: Sequence[Mapping[str, Any]]) -> str:
+    """Where a run may name others. The house's chain is none: in a log's first record each names the one before it."""
+    first, _, others = _text([folder / LOG]).partition("\n")
+    if records and CHAIN in records[0]["data"]:
+        first = json.dumps({**records[0]["data"], CHAIN: None}, ensure_ascii=False)
+    return "\n".join([_text(folder / name for name in RECORDS), first, others])
 
 
 def _text(paths: Iterable[Path]) -> str:

@@ -90,3 +90,10 @@ def test_an_open_run_and_a_copys_own_log_stay(house: House, capsys: pytest.Captu
     assert not (house.root / "run_failed_20261127").exists()
     assert [line for line in house.findings() if "running" not in line] == []
     assert running.folder.exists()
+
+
+def test_a_run_whose_log_is_damaged_stays(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines that are JSON and no records: nothing of it can be put on record, so it does not go."""
+    (house.refused.folder / LOG).write_text('{"kind": "opened", "data": 3}\n')
+    assert pruned(capsys, "--yes")["kept"][house.refused.folder.name]
+    assert house.refused.folder.exists()
