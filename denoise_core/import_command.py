@@ -73,7 +73,7 @@ def import_files(
                      f"{', '.join(described.panel) or 'none'}")  # fmt: skip
     if not as_json:
         print("\n".join(lines), flush=True)
-    refused = bool(found.skipped) and not leave_out
+    refused, writes = bool(found.skipped) and not leave_out, yes and found.stated
     if yes and refused:
         raise BadInput(
             f"{len(found.skipped)} files would be left out (above), so nothing was written",
@@ -84,7 +84,7 @@ def import_files(
         if yes:
             raise BadInput("no spectrum to take", file=source, remedy="see above what was skipped and why")
     else:
-        lacks = verify_import(found, described, out)
+        lacks = (write_corpus if writes else verify_import)(found, described, out)
         told["no_run"] = lacks
         if lacks and not as_json:
             print(f"  note   no run can be judged on it yet: {lacks}")
@@ -94,11 +94,10 @@ def import_files(
             file=source,
             remedy="say --units reflectance (or percent, absorbance, absorptance), or units in study.yaml",
         )
-    if yes and described is not None:
-        opened = write_corpus(found, described, out)
+    if writes and described is not None:
         told["written"] = str(out)
         if not as_json:
-            print(f"{out}: {len(opened)} captures of {len(opened.wavelength_nm)} wavelengths")
+            print(f"{out}: {len(found.taken)} captures of {len(found.taken[0].x_L)} wavelengths")
             print(f"next: gated run --corpus {out}")
     elif not as_json:
         say = "--yes" if found.stated else "--yes --units reflectance"

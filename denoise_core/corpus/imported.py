@@ -13,7 +13,7 @@ import pandas as pd
 from denoise_core.corpus.importing import Survey
 from denoise_core.corpus.layout import GRID_FILE, PACKED_FILE
 from denoise_core.corpus.manifest import COLUMNS, write_manifest
-from denoise_core.corpus.store import Corpus, open_corpus
+from denoise_core.corpus.store import open_corpus
 from denoise_core.corpus.study import STUDY_FILE, Study, read_study, write_study
 from denoise_core.corpus.usable import verify_grid, verify_study
 from study_core.errors import BadInput
@@ -48,36 +48,37 @@ def study_for(found: Survey, name: str, described: Study | None, panel: Sequence
 
 
 def verify_import(found: Survey, study: Study, out: Path) -> str:
-    """Open once, elsewhere, what would be written: BadInput as opening says; else why no run can use it, or empty."""
+    """Make what would be written, elsewhere: why no run can use it, or empty. BadInput as opening says."""
     with tempfile.TemporaryDirectory() as elsewhere:
-        new = Path(elsewhere) / out.name
-        with _told_of(new, out):
-            _write(found, study, new)
-            open_and_verify(new)
-        try:
-            verify_study(new)
-        except BadInput as error:
-            return f"{error.what}; {error.remedy}"
-    return ""
+        return _made(found, study, Path(elsewhere) / out.name, out)
 
 
-def write_corpus(found: Survey, study: Study, out: Path) -> Corpus:
-    """Write a packed corpus into the new folder `out`, whole or not at all, and open it. BadInput as opening says."""
+def write_corpus(found: Survey, study: Study, out: Path) -> str:
+    """Write a packed corpus into the new folder `out`, whole or not at all: why no run can use it, or empty.
+
+    BadInput as opening says, or where something is there already.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput("is there already", file=out, remedy="name a new folder; nothing is overwritten")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         new = Path(temporary) / out.name
-        with _told_of(new, out):
-            _write(found, study, new)
-            open_and_verify(new)
+        lacks = _made(found, study, new, out)
         new.rename(out)
-    return open_corpus(out)
+    return lacks
 
 
-def open_and_verify(root: Path) -> None:
-    """BadInput where the corpus cannot be opened, or is of a grid that no method trains on."""
-    verify_grid(open_corpus(root))
+def _made(found: Survey, study: Study, new: Path, out: Path) -> str:
+    """Write the corpus to `new`, to be `out`, and open it: BadInput where it cannot be opened, or is of a grid that no
+    method trains on; else why no run can use it, or empty."""
+    with _told_of(new, out):
+        _write(found, study, new)
+        verify_grid(open_corpus(new))
+    try:
+        verify_study(new)
+    except BadInput as error:
+        return f"{error.what}; {error.remedy}"
+    return ""
 
 
 @contextmanager
