@@ -8,6 +8,8 @@ ready := .venv/.ready
 tenants := .venv/.tenants
 export OPENBLAS_NUM_THREADS ?= 1
 bin := .venv/bin
+# Byte code is written as modules are first imported: most of what is installed never is.
+pip := $(bin)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: run up ptycho concept concept-scan test test-real test-slow lint bench simulate slurm-up slurm-down verify picture clean help
 
@@ -58,13 +60,13 @@ picture: $(ready)      ## docs/architecture.svg, drawn from the code's own impor
 
 $(ready): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(bin)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(pip) -r requirements.lock
+	$(pip) --no-deps --no-build-isolation -e .
 	touch $(ready)
 
 $(tenants): $(ready) requirements-concept.lock requirements-ptycho.lock requirements-exports.lock
-	$(bin)/python -m pip install --quiet --disable-pip-version-check -r requirements-concept.lock
-	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-ptycho.lock -r requirements-exports.lock
+	$(pip) -r requirements-concept.lock
+	$(pip) --no-deps -r requirements-ptycho.lock -r requirements-exports.lock
 	touch $(tenants)
 
 clean:                 ## everything that can be made again
