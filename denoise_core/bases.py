@@ -34,14 +34,13 @@ class Base:
 
 def fit_base(kind: str, corpus: Corpus, training: Manifest) -> Base:
     """Fit base `kind` on the training groups: "capture", or a linear recipe ("lmmse", "f", "g"; F 0.3 s a group)."""
-    from denoise_core.model.linear import RECIPES, fit, leave_one_group_out
+    from denoise_core.model.linear import RECIPES, fit_held_out
 
     if kind == "capture":
         return Base(None, corpus.spectra_NL, corpus.spectra_NL)
-    fitted = fit(corpus, training.groups, RECIPES[kind])
+    fitted, (rows, spectra_ML) = fit_held_out(corpus, training.groups, RECIPES[kind])
     everything = np.arange(len(corpus.spectra_NL))
     spectra_NL = fitted.denoise(corpus.spectra_NL, corpus.context(everything))
     held_out_NL = spectra_NL.copy()
-    for _, rows, without in leave_one_group_out(corpus, fitted):
-        held_out_NL[rows] = without.denoise(corpus.spectra_NL[rows], corpus.context(rows))
+    held_out_NL[rows] = spectra_ML
     return Base(fitted, spectra_NL, held_out_NL)

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 Rows = NDArray[np.int64]
+HeldOut = tuple[Rows, NDArray[np.float32]]
 CALIBRATION_CAPTURES = 30  # per group: more move no quantile
 CALIBRATION_POINTS = 4.0  # Gaussian over the grid: one wavelength's quantile is itself noisy
 ONE_SIGMA_COVERAGE = 0.6827
@@ -115,19 +116,41 @@ def leave_one_group_out(corpus: Corpus, denoiser: LinearDenoiser) -> Iterator[tu
         yield group, rows, rest
 
 
+def fit_held_out(corpus: Corpus, groups: Sequence[str], recipe: LinearRecipe) -> tuple[LinearDenoiser, HeldOut]:
+    """`fit`, and every capture of these groups denoised without its group: (rows, spectra (M, L)).
+
+    One leaving out serves the standard error and the spectra: to solve a filter takes longer than to apply it.
+    """
+    denoiser = fit(corpus, groups, recipe, calibrate=False)
+    rows_by_group, spectra, ratios = [], [], []
+    for _, rows, held_out in leave_one_group_out(corpus, denoiser):
+        ratios.append(_miss_ratio(corpus, rows, held_out))
+        rows_by_group.append(rows)
+        spectra.append(held_out.denoise(corpus.spectra_NL[rows], corpus.context(rows)))
+    denoiser.error_scale_L = _covering(denoiser, ratios)
+    return denoiser, (np.concatenate(rows_by_group), np.concatenate(spectra))
+
+
 def error_scale(corpus: Corpus, denoiser: LinearDenoiser) -> Array:
     """Factor (L,) on `denoiser`'s standard error that makes it cover 68 % of held-out training captures.
 
     Quantile of |ŷ − mean of the group's other captures| / standard error, over captures of groups left out in turn.
     """
-    ratios = []
-    for _, rows, held_out in leave_one_group_out(corpus, denoiser):
-        spectra_NL = corpus.spectra_NL[rows].astype(np.float64)
-        chosen = np.unique(np.linspace(0, len(rows) - 1, CALIBRATION_CAPTURES).astype(np.int64))
-        reference_BL = (spectra_NL.sum(axis=0) - spectra_NL[chosen]) / (len(rows) - 1)
-        context = corpus.context(rows[chosen])
-        miss_BL = np.abs(held_out.denoise(spectra_NL[chosen], context) - reference_BL)
-        ratios.append(miss_BL / held_out.standard_error(spectra_NL[chosen], context))
+    left_out = leave_one_group_out(corpus, denoiser)
+    return _covering(denoiser, [_miss_ratio(corpus, rows, held_out) for _, rows, held_out in left_out])
+
+
+def _miss_ratio(corpus: Corpus, rows: Rows, held_out: LinearDenoiser) -> Array:
+    """Error over standard error (captures, L) of a filter that has not seen this group."""
+    spectra_NL = corpus.spectra_NL[rows].astype(np.float64)
+    chosen = np.unique(np.linspace(0, len(rows) - 1, CALIBRATION_CAPTURES).astype(np.int64))
+    reference_BL = (spectra_NL.sum(axis=0) - spectra_NL[chosen]) / (len(rows) - 1)
+    context = corpus.context(rows[chosen])
+    miss_BL = np.abs(held_out.denoise(spectra_NL[chosen], context) - reference_BL)
+    return np.asarray(miss_BL / held_out.standard_error(spectra_NL[chosen], context))
+
+
+def _covering(denoiser: LinearDenoiser, ratios: Sequence[Array]) -> Array:
     factor_L = np.quantile(np.concatenate(ratios), ONE_SIGMA_COVERAGE, axis=0)
     return np.asarray(denoiser.error_scale_L * gaussian_filter1d(factor_L, CALIBRATION_POINTS, mode="nearest"))
 
