@@ -26,7 +26,7 @@ test: $(tenants)         ## the fast tests
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2
 
 test-real: $(tenants)    ## with the real Slurm, the Prefect server and the browser, two files at a time
-	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile -m 'slurm or prefect or browser' --durations=25 $(ONLY)
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'slurm or prefect or browser' --durations=25 $(ONLY)
 
 test-slow: $(tenants)    ## measured quality, from minutes to a quarter of an hour (ONLY=tests/denoise_core: a part)
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n 2 -m slow --durations=10 $(ONLY)

@@ -39,3 +39,20 @@ def mini_corpus_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("corpus") / "mini corpus"
     generate(out, size="mini", seed=1)
     return out
+
+
+LONG = (
+    "test_docs_house",
+    "test_flow_slurm",
+    "test_flow_folds",
+    "test_flow_browser",
+    "test_slurm_real",
+    "test_flow_concept",
+    "test_flow_run",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of minutes first: workers take file by file, and one that begins last keeps the other waiting."""
+    order = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
