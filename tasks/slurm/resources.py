@@ -142,6 +142,12 @@ class Resources(Strict):
         return None if most is None or asked is None or asked >= most else min(most, asked * 3 // 2)
 
     @property
+    def scratch_root(self) -> str:
+        """The part of `scratch` before its first variable: a folder that every node has; empty for none."""
+        text, variable, _ = (self.scratch or "").partition("$")
+        return text.rpartition("/")[0] if variable else text
+
+    @property
     def time_seconds(self) -> float:
         """Time limit in seconds."""
         days, dash, rest = self.time.rpartition("-")

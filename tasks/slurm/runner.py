@@ -51,7 +51,9 @@ class Context:
         self._untold = ""
 
     def should_stop(self) -> bool:
-        """True once Slurm asked to stop (SIGTERM, SIGUSR2) or another run took over: save and raise "interrupted"."""
+        """True once Slurm or a person asked to stop (SIGTERM, SIGUSR2 …) or another run took over: save and raise
+        "interrupted".
+        """
         return self._run.stop_reason() is not None
 
     def progress(self, **fields: Any) -> None:
@@ -330,6 +332,7 @@ def _requeue() -> bool:
 
 def _listen(run: _Run) -> None:
     reasons = {signal.SIGTERM: "terminated", signal.SIGUSR2: "time_limit"}
+    reasons |= dict.fromkeys((signal.SIGUSR1, signal.SIGHUP), "terminated")  # by hand, or a site's own warning
 
     def handler(number: int, _frame: FrameType | None) -> None:
         # a preemption may send USR2 first and TERM after it: the first one names the reason

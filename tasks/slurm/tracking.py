@@ -298,7 +298,7 @@ class Tracker:
         """
         if any(line["attempt"] == entry.attempt.number for line in self._journal.starts(entry.key)):
             return False
-        if memory.siblings and not memory.rows:
+        if entry.attempt.token in memory.siblings and not memory.rows:
             return True
         if watch.waited is None or watch.missing_since is None or watch.submitted is None:
             return False

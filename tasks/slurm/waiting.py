@@ -35,6 +35,7 @@ NEVER: tuple[tuple[str, str], ...] = (
     (r"(QOS|Assoc)Grp(?!\w*Run)\w*Minutes\w*", "the hours of the account are used up: another account, or new hours"),
     (r"ReservationDeleted", "its reservation is gone: another one or none, then scontrol release"),
     (r"JobHoldMaxRequeue", "it was put back too often: find out why, then scontrol release"),
+    (r"job requeued in held state", "it was put back and held: scontrol release"),
     (r"JobHeldUser", "a user holds it: scontrol release"),
     (r"JobHeldAdmin", "an administrator holds it: ask there"),
 )

@@ -210,6 +210,16 @@ def test_a_waiting_member_that_was_cancelled_by_hand_stays_cancelled(lab: Lab) -
     assert len(lab.fake.jobs()) == 3
 
 
+def test_an_array_of_another_era_under_the_same_id_is_no_sibling(lab: Lab) -> None:
+    """Ids come again; the accounting keeps every job that ever was. A job that was lost is no cancelled one."""
+    lab.fake.knob(strangers=[("1_0", "somebodys-array"), ("1_1", "somebodys-array")])
+    lab.when(lab.has("1"), lambda: lab.fake.set("1", "PENDING", purged=True))
+    lab.when(lab.has("2"), lab.runs("2"))
+    (outcome,) = lab.outcomes([ECHO])
+    assert (outcome.state, outcome.attempts) == ("done", 2)
+    assert lab.told("remedy")[0]["cause"] == "vanished"
+
+
 @pytest.mark.parametrize(
     ("began", "keeps", "begun", "state"),
     [
