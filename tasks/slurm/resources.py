@@ -163,10 +163,9 @@ class Resources(Strict):
     @property
     def gpus(self) -> int:
         """Number of GPUs asked for by `gres`."""
-        if not self.gres or not self.gres.startswith("gpu"):
-            return 0
-        last = self.gres.rsplit(":", 1)[-1]
-        return int(last) if last.isdigit() else 1
+        asked = [one.strip().removeprefix("gres/") for one in (self.gres or "").split(",")]
+        counts = [one.rpartition(":")[2] for one in asked if re.match(r"gpu(:|$)", one)]
+        return sum(int(count) if count.isdigit() else 1 for count in counts)
 
 
 def _bytes(text: str | None) -> int | None:

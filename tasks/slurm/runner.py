@@ -114,6 +114,9 @@ class _Run:
     def superseded(self) -> str | None:
         """Why this run must not touch the job, or None."""
         entry = files.peek_json(self.folder / "journal.json")
+        if entry is None:  # or a shared disk believes so
+            files.refresh(self.folder)
+            entry = files.peek_json(self.folder / "journal.json")
         if not entry or not self.attempt:
             return "the job is no longer in the journal"
         if entry.get("cancel") or (self.folder / results.cancel_request(entry["attempts"])).exists():
@@ -135,9 +138,10 @@ class _Run:
         """ "time_limit", "terminated" or "superseded" once the job shall stop."""
         if self.signal is None and time.monotonic() - self._looked > LEASE_SECONDS:
             self._looked = time.monotonic()
-            holder = files.peek_json(self.folder / "incarnation.json")
-            if (holder and holder["id"] != self.incarnation) or self.superseded():
-                self.signal = "superseded"
+            with contextlib.suppress(OSError):  # a disk that cannot be read just now says nothing: look again later
+                holder = files.peek_json(self.folder / "incarnation.json")
+                if (holder and holder["id"] != self.incarnation) or self.superseded():
+                    self.signal = "superseded"
         return self.signal
 
     # -- records

@@ -357,6 +357,17 @@ def test_a_registrys_digest_is_asked_for_as_the_runtime_reads_it(
     assert f"{rendered.format(digest=digest)} " in script.replace("'", "")
 
 
+@pytest.mark.parametrize(
+    ("gres", "gpus"),
+    [
+        (None, 0), ("gpu", 1), ("gpu:a100", 1), ("gpu:a100:4", 4), ("gres/gpu:2", 2), ("gpu:a100:2,nvme:1", 2),
+        ("nvme:100,gpu:2", 2), ("gpu:a100:1,gpu:v100:1", 2), ("gpus_of_old:3", 0),
+    ],
+)  # fmt: skip
+def test_gpus_are_counted_beside_other_resources(gres: str | None, gpus: int) -> None:
+    assert load_profile("slurm-dev").section("gpu").model_copy(update={"gres": gres}).gpus == gpus
+
+
 def _key(folder: Path, container: str = "") -> str:
     """The job's key, as its script bears it."""
     dispatcher = Dispatcher(load_profile(_profile(folder, f"container: {{{container}}}\n" * bool(container))), folder)
