@@ -136,7 +136,7 @@ def _all_or_nothing(read: Callable[[str], Listing], fields: int) -> Callable[[st
     return mutant
 
 
-def _window(wants: dict[str, float]) -> list[str]:
+def _window(wants: dict[str, float], _now: float) -> list[str]:
     """Accounting asked for everything since, as before the questions named their jobs."""
     return ["sacct", "-n", "-P", "-o", ",".join(HISTORY_FIELDS), "-u", "0", "-S", str(min(wants.values()))]
 

@@ -46,6 +46,7 @@ __all__ = ["Dispatcher", "Job", "JobSpec", "Outcome"]
 
 TICK_S = 0.25
 TICK_PER_JOB_S = 0.002  # looking at one job's files costs about this much on a shared disk
+STOP_S = 10.0  # before a cancellation that could not be put on record is tried again
 TROUBLE_S = 60.0  # a disk in trouble is told about this often
 # what passes: a disk that is full, away or overloaded, a lock daemon that restarts, a process table at its limit
 PASSING = frozenset({
@@ -93,7 +94,7 @@ class Dispatcher:
         self._sweeper = Sweeper(
             self.journal, self.scheduler, self._tracker, self._ender, self.owners, profile, self._tell, clock
         )
-        self._troubled = float("-inf")
+        self._troubled = self._stop_again = float("-inf")
 
     def _own_scheduler(self) -> Scheduler:
         if self.profile.executor == "local":
@@ -283,8 +284,7 @@ class Dispatcher:
             if stop is not None and not stopped and stop():
                 if self.detach:
                     return
-                stopped = True
-                self.cancel([watch.job for watch in watches.values()])
+                stopped = self._stop(watches)
             for key, outcome in self._look(watches):
                 del watches[key]
                 yield outcome
@@ -294,8 +294,25 @@ class Dispatcher:
 
     def _look(self, watches: dict[str, Watch]) -> list[tuple[str, Outcome]]:
         """A look that a disk in trouble only delays: the jobs run on, and the next look sees as much."""
-        try:
+        with self._patient(watches):
             return self._tracker.look(watches)
+        return []
+
+    def _stop(self, watches: dict[str, Watch]) -> bool:
+        """Whether the end of all is on record; a disk in trouble delays that, and Slurm is told all the same."""
+        if self._clock() < self._stop_again:
+            return False
+        self._stop_again = self._clock() + STOP_S
+        with self._patient(watches):
+            self.cancel([watch.job for watch in watches.values()])
+            return True
+        return False
+
+    @contextlib.contextmanager
+    def _patient(self, watches: dict[str, Watch]) -> Iterator[None]:
+        """What a disk in trouble prevents is tried again later, and the trouble told once in a while."""
+        try:
+            yield
         except OSError as error:
             if error.errno not in PASSING:
                 raise
@@ -306,7 +323,6 @@ class Dispatcher:
                 log.warning("%s", text)
                 if entry is not None:
                     self._tell("trouble", entry, cause=error.strerror, text=text)
-            return []
 
     # -- cancel, sweep, prune
     def cancel(self, jobs: Sequence[Job]) -> None:

@@ -20,7 +20,6 @@ from tasks.slurm.states import Verdict, meaning
 HOLD_S, MOST_HOLD_S = 60.0, 1800.0  # first and longest pause after a site said "later"
 MOST_ORDERS = 12  # of one submission that sbatch leaves in doubt: over an hour with the pauses between
 MOST_DOUBT_S = 600.0  # longest pause between two of them
-SKEW_SECONDS = 60.0  # clocks of this machine and the controller may differ by this much
 
 
 class Placer:

@@ -32,6 +32,7 @@ ABSENT_S = 600.0  # how long "this site has no accounting" is believed
 FORGET_S = 3600.0
 QUESTION_S = 600.0  # a question that nobody repeats is dropped: its job has ended otherwise
 MOST_QUESTIONS = 200  # in one sacct: a command line has an end
+SILENT_S, COMPLAIN_S = 60.0, 1800.0  # a queue that gives no answer for so long is told about, and again after
 MAX_ARRAY_SIZE = 1001  # slurm.conf's own default
 
 
@@ -98,6 +99,7 @@ class Slurm:
         self._clock, self._defaults = clock, user_defaults.path()
         self._poll, self._floor, self._memory = poll_seconds, min(floor_seconds, poll_seconds), memory_seconds
         self._accounting = accounting
+        self._began, self._complained = clock(), float("-inf")
 
     # -- writing
     def order(self, submission: Submission, environment: dict[str, str], lock: int) -> Answer:
@@ -143,7 +145,17 @@ class Slurm:
                 state = queue.state()  # somebody may have renewed it while we took the lock
                 if mine and self._due(state):
                     self._renew(dict(state))
+        self._complain(queue.state())
         return queue.view()
+
+    def _complain(self, state: dict[str, Any]) -> None:
+        """Tell, once in a while, that nothing is known of the queue, in Slurm's words."""
+        now = self._clock()
+        if not (text := state.get("error")) or age(now, state.get("at", self._began)) < SILENT_S:
+            return
+        if now - self._complained >= COMPLAIN_S:
+            self._complained = now
+            log.warning("squeue: %s; what is live goes on, and is asked for again", text)
 
     def _due(self, state: dict[str, Any]) -> bool:
         now = self._clock()
@@ -155,9 +167,9 @@ class Slurm:
         done = self.commands.run(["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", QUEUE_FORMAT])
         state["tried"] = started
         if done.status == 0:
-            state.update(at=started, text=done.out)
+            state.update(at=started, text=done.out, error="")
         else:
-            state["error"] = done.err[-500:]
+            state["error"] = done.err[-500:].strip() or f"squeue ended with {done.status}"
         _queue(self._folder).shared.write(state)
 
     def remember(self, what: Sequence[str], since: float) -> dict[str, Memory]:
@@ -190,14 +202,16 @@ class Slurm:
             return
         state["tried"] = now
         chosen = self._chosen(state, wants)
-        done = self.commands.run(sacct_arguments(chosen))
+        done = self.commands.run(sacct_arguments(chosen, now))
         if done.status == 0:
             listing = read_history(done.out)
             if listing.whole:
                 for one in chosen:
                     found = [row.__dict__ for row in listing.rows.values() if one in (row.id, row.name)]
-                    siblings = sum(1 for row in listing.rows.values() if _base(row.id) == _base(one)) - len(found)
-                    answers[one] = {"at": now, "rows": found, "siblings": siblings}
+                    beside = {
+                        row.name for row in listing.rows.values() if row.id != one and _base(row.id) == _base(one)
+                    }
+                    answers[one] = {"at": now, "rows": found, "siblings": sorted(beside)}
                     del wants[one]
         elif "accounting storage is disabled" in done.err:
             state["absent"] = now
@@ -233,13 +247,16 @@ class Slurm:
         return int(known["max_array_size"])
 
 
-def sacct_arguments(wants: dict[str, float]) -> list[str]:
-    """One sacct for these ids, or for these names since the oldest of them: never for a window of everything."""
+def sacct_arguments(wants: dict[str, float], now: float) -> list[str]:
+    """One sacct for these ids, or for these names since the oldest of them: never for a window of everything.
+
+    That is told as an age: the hour of a local time may come twice.
+    """
     asked = ["sacct", "-n", "-P", "-o", ",".join(HISTORY_FIELDS)]
     if all(map(_is_id, wants)):
         return [*asked, "-j", ",".join(sorted({_base(one) for one in wants}))]
-    since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(min(wants.values()) - 60))
-    return [*asked, "-u", str(os.getuid()), "-S", since, f"--name={','.join(sorted(wants))}"]
+    age_s = max(0.0, now - min(wants.values())) + 60
+    return [*asked, "-u", str(os.getuid()), "-S", f"now-{age_s:.0f}seconds", f"--name={','.join(sorted(wants))}"]
 
 
 def _is_id(one: str) -> bool:
@@ -253,4 +270,4 @@ def _base(one: str) -> str:
 def _memory(known: dict[str, Any] | None, absent: bool) -> Memory:
     if known is None:
         return Memory(absent=absent)
-    return Memory(tuple(Row(**row) for row in known["rows"]), known["at"], absent, known["siblings"])
+    return Memory(tuple(Row(**row) for row in known["rows"]), known["at"], absent, tuple(known["siblings"]))

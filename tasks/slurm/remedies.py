@@ -3,12 +3,14 @@
 - time limit, preemption, requeue: run again; the job resumes from its own checkpoint
 - node failure, killed, lost: run again; a node is left out after its second failure
 - out of memory (host or CUDA): batch halved, accumulation doubled, at most three times
+- a disk that is full, or fails: run again
 - NaN loss: half the rate and gradient clipping, once
 - a bug, a cancellation, a refusal: no retry
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +38,7 @@ TABLE: dict[str, Remedy] = {
     "launch_failed": Remedy("run again on another node", limit=3, blames_node=True),
     "killed": Remedy("run again", limit=2, blames_node=True),
     "disk_full": Remedy("run again", limit=3),
+    "disk_error": Remedy("run again on another node", limit=2, blames_node=True),
     "vanished": Remedy("run again", limit=3),
     "lost_result": Remedy("run again", limit=1),
     "dependency": Remedy("wait for the repaired dependency", limit=10),
@@ -43,6 +46,11 @@ TABLE: dict[str, Remedy] = {
     "cuda_oom": Remedy("halve the batch", limit=3, family="memory", halve_batch=True),
     "nan_loss": Remedy("halve the rate, clip gradients", limit=1, lr_factor=0.5, grad_clip=1.0),
 }
+# a disk's own errors, raised by whatever reads or writes: no bug of the job's, whose next run may fare better
+_DISKS = {
+    errno.ENOSPC: "disk_full", errno.EDQUOT: "disk_full", errno.EIO: "disk_error", errno.ESTALE: "disk_error",
+    errno.EREMOTEIO: "disk_error", errno.ENOTCONN: "disk_error",
+}  # fmt: skip
 NO_RETRY = ("exception", "cancelled", "rejected", "code_changed", "deadline")
 
 NODE_FAILURES_BEFORE_EXCLUSION = 2
@@ -117,6 +125,8 @@ def cause_of(error: BaseException) -> str:
             return str(declared)
         if isinstance(seen, MemoryError):
             return "oom"
+        if isinstance(seen, OSError) and seen.errno in _DISKS:
+            return _DISKS[seen.errno]
         if type(seen).__name__ == "OutOfMemoryError" or "CUDA out of memory" in text_of(seen):
             return "cuda_oom"
         seen = seen.__cause__ or seen.__context__

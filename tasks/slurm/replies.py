@@ -30,15 +30,20 @@ TABLE = (
     Row(r"protocol|munge|credential|authentication|i/o error|standby mode", Reply.DOUBTFUL),
     # not accepted, and the same request may be later
     Row(r"temporarily unable to accept|^resource temporarily unavailable", Reply.LATER, everybody=True),
-    Row(r"partition not available|requested nodes are busy|down, drained|invalid user id", Reply.LATER),
+    Row(r"unable to create job record|submissions disabled", Reply.LATER, everybody=True),
+    Row(r"partition not available|requested nodes are busy|down(?:, drained| state)", Reply.LATER),
+    Row(r"invalid (?:user|group) id|usage threshold", Reply.LATER),
     Row(r"process configuration file|configuration source|controller machine|presently disabled", Reply.LATER),
     Row(r"could not be started|unable to open file", Reply.LATER),
     # the request itself: the same text will be refused again
     Row(r"^invalid (account|partition|qos|feature|node name|job array|licen[sc]e|wckey|reservation)", Reply.REJECTED),
+    Row(r"^invalid (mcs_label|preferred feature|tresbilling|jobdefaults|--nice)|^duplicate generic", Reply.REJECTED),
     Row(r"^invalid (generic resource|gres|trackable resource|time|number|numeric|cluster)", Reply.REJECTED),
     Row(r"^invalid --[\w-]+ specification|unrecognized option|invalid option|requires an argument", Reply.REJECTED),
     Row(r"^requested (node configuration|time limit|reservation|partition|topology|gres)", Reply.REJECTED),
     Row(r"can ?not be satisfied|more processors requested|node count specification", Reply.REJECTED),
+    Row(r"count specification|distribution specification|not in this partition|more tasks than", Reply.REJECTED),
+    Row(r"access denied|partition job request not supported|--batch option|threads per core", Reply.REJECTED),
     Row(r"permission denied|not permitted|no partition specified|dependency problem|too long", Reply.REJECTED),
     Row(r"unable to run sbatch|batch script|burst buffer request", Reply.REJECTED),
     Row(r"^unspecified error|cli_filter plugin terminated", Reply.REJECTED),  # a site's own plugin, there or here

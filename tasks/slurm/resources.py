@@ -142,6 +142,12 @@ class Resources(Strict):
         return None if most is None or asked is None or asked >= most else min(most, asked * 3 // 2)
 
     @property
+    def scratch_root(self) -> str:
+        """The part of `scratch` before its first variable: a folder that every node has; empty for none."""
+        text, variable, _ = (self.scratch or "").partition("$")
+        return text.rpartition("/")[0] if variable else text
+
+    @property
     def time_seconds(self) -> float:
         """Time limit in seconds."""
         days, dash, rest = self.time.rpartition("-")
@@ -157,10 +163,9 @@ class Resources(Strict):
     @property
     def gpus(self) -> int:
         """Number of GPUs asked for by `gres`."""
-        if not self.gres or not self.gres.startswith("gpu"):
-            return 0
-        last = self.gres.rsplit(":", 1)[-1]
-        return int(last) if last.isdigit() else 1
+        asked = [one.strip().removeprefix("gres/") for one in (self.gres or "").split(",")]
+        counts = [one.rpartition(":")[2] for one in asked if re.match(r"gpu(:|$)", one)]
+        return sum(int(count) if count.isdigit() else 1 for count in counts)
 
 
 def _bytes(text: str | None) -> int | None:

@@ -51,7 +51,9 @@ class Context:
         self._untold = ""
 
     def should_stop(self) -> bool:
-        """True once Slurm asked to stop (SIGTERM, SIGUSR2) or another run took over: save and raise "interrupted"."""
+        """True once Slurm or a person asked to stop (SIGTERM, SIGUSR2 …) or another run took over: save and raise
+        "interrupted".
+        """
         return self._run.stop_reason() is not None
 
     def progress(self, **fields: Any) -> None:
@@ -112,6 +114,9 @@ class _Run:
     def superseded(self) -> str | None:
         """Why this run must not touch the job, or None."""
         entry = files.peek_json(self.folder / "journal.json")
+        if entry is None:  # or a shared disk believes so
+            files.refresh(self.folder)
+            entry = files.peek_json(self.folder / "journal.json")
         if not entry or not self.attempt:
             return "the job is no longer in the journal"
         if entry.get("cancel") or (self.folder / results.cancel_request(entry["attempts"])).exists():
@@ -133,9 +138,10 @@ class _Run:
         """ "time_limit", "terminated" or "superseded" once the job shall stop."""
         if self.signal is None and time.monotonic() - self._looked > LEASE_SECONDS:
             self._looked = time.monotonic()
-            holder = files.peek_json(self.folder / "incarnation.json")
-            if (holder and holder["id"] != self.incarnation) or self.superseded():
-                self.signal = "superseded"
+            with contextlib.suppress(OSError):  # a disk that cannot be read just now says nothing: look again later
+                holder = files.peek_json(self.folder / "incarnation.json")
+                if (holder and holder["id"] != self.incarnation) or self.superseded():
+                    self.signal = "superseded"
         return self.signal
 
     # -- records
@@ -233,10 +239,10 @@ def _call(run: _Run, context: Context) -> Any:
     origin = Path(str(module.__file__)).resolve()
     if not origin.is_relative_to(Path(code["folder"]).resolve()):
         raise snapshot.CodeChanged(f"{module_name} was imported from {origin}, not from the snapshot")
-    spec = run.entry["spec"]
-    from study_core.job import perform  # pydantic: half a second that only a job which runs has to pay
-
-    return perform(getattr(module, function_name), {**spec["arguments"], **spec.get("places", {})}, context)
+    spec, function = run.entry["spec"], getattr(module, function_name)
+    call = {**spec["arguments"], **spec.get("places", {})}
+    typed = sys.modules.get("study_core.job")  # imported by whoever takes a Request: others do without its pydantic
+    return typed.perform(function, call, context) if typed else function(call, context)
 
 
 def _keep(run: _Run, result: Any) -> str:
@@ -330,6 +336,7 @@ def _requeue() -> bool:
 
 def _listen(run: _Run) -> None:
     reasons = {signal.SIGTERM: "terminated", signal.SIGUSR2: "time_limit"}
+    reasons |= dict.fromkeys((signal.SIGUSR1, signal.SIGHUP), "terminated")  # by hand, or a site's own warning
 
     def handler(number: int, _frame: FrameType | None) -> None:
         # a preemption may send USR2 first and TERM after it: the first one names the reason

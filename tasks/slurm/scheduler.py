@@ -59,13 +59,13 @@ class View:
 class Memory:
     """What the accounting knows about one id or name. `at` is None until it answered; `absent`: the site has none.
 
-    `siblings` counts the rows of other members of the same array.
+    `siblings`: names of other jobs under the same base id, as of the members of the same array.
     """
 
     rows: tuple[Row, ...] = ()
     at: float | None = None
     absent: bool = False
-    siblings: int = 0
+    siblings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from tasks.slurm import files
 TRANSPORT = "tasks"  # carries the runner: copied along, no part of a job's identity
 SHARED = "study_core"  # every core may import it: copied along
 _SKIPPED_FOLDERS = {"__pycache__", ".git", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
-_SKIPPED_SUFFIXES = {".pyc", ".pyo"}
+_SKIPPED_SUFFIXES = (".pyc", ".pyo")
+SETTLED_NS = 2_000_000_000  # what changed later than this before it was read may change again under the same stamp
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,8 @@ class Snapshot:
 
     @classmethod
     def _listed(cls, root: Path, packages: Sequence[str]) -> tuple[Snapshot, list[tuple[str, Path]]]:
-        listing = {name: list(_files_of(locate(name))) for name in sorted({*packages, TRANSPORT, SHARED})}
-        entries = [entry for found in listing.values() for entry in found]
-        hashes = {relative: files.sha256_of(path) for relative, path in entries}
+        entries = [entry for name in sorted({*packages, TRANSPORT, SHARED}) for entry in files_of(locate(name))]
+        hashes = {relative: source_hash(path) for relative, path in entries}
         digest = _digest(hashes)
         return cls(Path(root).absolute() / "code" / digest, digest), entries
 
@@ -102,17 +103,35 @@ def locate(name: str) -> Path:
     return Path(spec.origin)
 
 
-def _files_of(path: Path) -> Iterator[tuple[str, Path]]:
+_read: dict[str, tuple[tuple[int, ...], str]] = {}
+
+
+def source_hash(path: Path) -> str:
+    """sha256 of a source file here; this process reads it again once its stamp differs (no call can set a ctime)."""
+    found = os.stat(path)
+    stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    before, digest = _read.get(str(path), ((), ""))
+    if stamp != before:
+        settled = time.time_ns() - found.st_ctime_ns > SETTLED_NS
+        digest = files.sha256_of(path)
+        if settled:
+            _read[str(path)] = (stamp, digest)
+    return digest
+
+
+def files_of(path: Path) -> Iterator[tuple[str, Path]]:
+    """Files of a top-level package or module that count, each with its name from above it; caches do not."""
     return _walk(path, path.parent) if path.is_dir() else iter([(path.name, path)])
 
 
 def _walk(folder: Path, base: Path) -> Iterator[tuple[str, Path]]:
+    above = len(os.path.join(base, ""))  # text, not Path: a submission goes over some hundred files
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
         for name in sorted(names):
-            path = Path(place, name)
-            if path.suffix not in _SKIPPED_SUFFIXES and path.is_file():
-                yield path.relative_to(base).as_posix(), path
+            path = os.path.join(place, name)
+            if not name.endswith(_SKIPPED_SUFFIXES) and os.path.isfile(path):
+                yield path[above:], Path(path)
 
 
 def _digest(hashes: dict[str, str]) -> str:

@@ -50,6 +50,7 @@ STATES: dict[str, Meaning] = {
     "STOPPED": Meaning(_R),
     "SUSPENDED": Meaning(_R),
     "UPDATE_DB": Meaning(_R),
+    "REVOKED": Meaning(_R),  # of a federation: another cluster has started it
     "NODE_FAIL": Meaning(_S, "node_fail"),
     "PREEMPTED": Meaning(_S, "preempted"),
     "BOOT_FAIL": Meaning(_S, "node_fail"),
@@ -61,7 +62,6 @@ STATES: dict[str, Meaning] = {
     "OUT_OF_MEMORY": Meaning(_E, "oom"),
     "CANCELLED": Meaning(_E, "cancelled"),
     "DEADLINE": Meaning(_E, "deadline"),
-    "REVOKED": Meaning(_E, "cancelled"),
 }
 UNKNOWN = Meaning(Verdict.UNKNOWN)
 
@@ -131,8 +131,9 @@ class Listing:
     whole: bool = True
 
 
-QUEUE_FORMAT = "%i|%T|%N|%V|%S|%r|%k|%j"  # the name last: only it may hold the separator
+QUEUE_FORMAT = "%i|%T|%N|%V|%S|%r|%k|%j"  # comment and name last: they may hold the separator, and line breaks
 QUEUE_FIELDS = 8
+_RECORD = re.compile(r"\d[^|\s]*\|[A-Z_]+\|")  # how the row of a job begins
 
 # how the journal names its Slurm jobs: readable name, twelve digits of the key, root, attempt, nonce
 OWN_NAME = re.compile(r"\.[0-9a-f]{12}\.[0-9a-f]{4}-\d+-[0-9a-f]{4}\s*$")
@@ -146,9 +147,11 @@ def read_queue(text: str) -> Listing:
     """
     rows: dict[str, Row] = {}
     lines, whole = _lines(text)
-    for line in lines:
+    for line in _joined(lines):
         parts = line.split("|", QUEUE_FIELDS - 1)
         try:
+            if len(parts) == QUEUE_FIELDS and OWN_NAME.search(line):  # what separators there are more are the comment's
+                parts[6:] = "|".join(parts[6:]).rsplit("|", 1)
             if len(parts) != QUEUE_FIELDS or not parts[1]:
                 raise ValueError(line)
             ids = expand_ids(parts[0])
@@ -167,6 +170,17 @@ def read_queue(text: str) -> Listing:
                 started=parse_time(parts[4]),
             )
     return Listing(rows, whole)
+
+
+def _joined(lines: list[str]) -> list[str]:
+    """A row whose comment holds line breaks, which anybody may write there at any time, is one row."""
+    found: list[str] = []
+    for line in lines:
+        if found and found[-1].count("|") < QUEUE_FIELDS - 1 and not _RECORD.match(line):
+            found[-1] += f"\n{line}"
+        else:
+            found.append(line)
+    return found
 
 
 HISTORY_FIELDS = ("JobID", "State", "NodeList", "Submit", "Start", "End", "ExitCode", "MaxRSS", "TotalCPU", "JobName")
@@ -220,9 +234,9 @@ def _lines(text: str) -> tuple[list[str], bool]:
 
 
 def parse_time(text: str) -> float | None:
-    """Slurm's local time "2025-10-09T12:00:00" as Unix seconds; None for "N/A", "Unknown", ""."""
+    """Unix seconds, or Slurm's local time "2025-10-09T12:00:00", as Unix seconds; None for "N/A", "Unknown", ""."""
     try:
-        return dt.datetime.fromisoformat(text).timestamp()
+        return float(text) if text.isdigit() else dt.datetime.fromisoformat(text).timestamp()
     except ValueError:
         return None
 

@@ -106,7 +106,7 @@ def _parameters(section: Resources, order: Order) -> dict[str, Any]:
 def _srun(section: Resources, root: Path) -> list[str]:
     """CPUs again, which srun has not taken over from sbatch since 22.05; one rank that fails ends all."""
     own = [f"--cpus-per-task={section.cpus}", *(["--kill-on-bad-exit=1"] if section.distributed else [])]
-    return own + containers.srun_words(section.container, [root])
+    return own + containers.srun_words(section, [root])
 
 
 # As torchrun sets it up for a function that calls init_process_group; the runner adds each rank's own number. The
@@ -138,4 +138,4 @@ def _setup(section: Resources, order: Order) -> list[str]:
     if section.linger_seconds:
         until = f"GATED_UNTIL=$(($(date +%s) + {section.time_seconds:.0f} - SECONDS))"
         lines += [f"export GATED_LINGER={section.linger_seconds} {until}"]
-    return [*lines, *(_RENDEZVOUS if section.distributed else ())]
+    return [*lines, *(_RENDEZVOUS if section.distributed else ()), *containers.setup(section)]

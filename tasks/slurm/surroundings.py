@@ -15,6 +15,9 @@ ALLOWED = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH"
     r"|SLURM_CONF|SLURM_CONF_SERVER|SLURM_JWT|SACK_SOCKET|KRB5CCNAME|XDG_RUNTIME_DIR"
 )
+# Unix seconds: local times are read wrong in another time zone (the shared snapshot), and in the hour that comes twice.
+# No limit on the ids of an array in one row: sacct would end a long list in "...".
+_ANSWERS = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
 OPTION = re.compile(r"(SLURM|SBATCH|SRUN|SALLOC|SQUEUE|SACCT|SCANCEL|SCONTROL|SINFO|SATTACH)_")
 
 
@@ -22,7 +25,7 @@ def commands_environment(source: Mapping[str, str] | None = None) -> dict[str, s
     """What squeue, sacct, scancel and scontrol get to see."""
     found = os.environ if source is None else source
     allowed = {name: value for name, value in found.items() if ALLOWED.fullmatch(name)}
-    return {**allowed, "SLURM_TIME_FORMAT": "standard"}
+    return {**allowed, **_ANSWERS}
 
 
 def without_options(source: Mapping[str, str]) -> dict[str, str]:

@@ -105,9 +105,17 @@ class Sweeper:
                 stack.enter_context(self._journal.lock(CANCEL_LOCK_S, who=f"{self._owners.own}, cancelling"))
             except TimeoutError as error:
                 held = str(error)
-            ids = [one for job in jobs for one in self._ask_to_end(job, still, request, held)]
+            ids, trouble = [], None
+            for job in jobs:
+                try:
+                    ids += self._ask_to_end(job, still, request, held)
+                except OSError as error:  # nothing of it can be written now; the others, and Slurm, hear of it
+                    trouble = error
+                    ids += self._slurm_ids(job)
         if ids:
             self._scheduler.cancel(ids)
+        if trouble is not None:
+            raise trouble
 
     def _ask_to_end(self, job: Job, still: Callable[[Entry], bool], request: dict[str, Any], held: str) -> list[str]:
         """Put on record that a live job shall end; its Slurm id, where it has one. `held`: who has the lock."""
@@ -116,17 +124,23 @@ class Sweeper:
             return []
         if (self._journal.marker(entry) or {}).get("state") == "done":
             return []  # it has its result already: whoever looks next tells so
-        if entry.cancel is None:
-            entry.cancel = request
-            text = {"text": held} if held else {}
-            self._tell("cancelling", entry, cause=request.get("why", ""), by=self._owners.own, **text)
+        fresh, entry.cancel = entry.cancel is None, entry.cancel or request
+        unplaced = not held and not entry.attempt.token
         if held:
             self._journal.request_cancel(entry, request)
-        elif not entry.attempt.token:
-            self._ender.cancelled_unplaced(entry)
-        else:
+        elif not unplaced:
             self._journal.write(entry)
-        if not entry.attempt.token:
+        if fresh:  # told once it is on disk: a write that fails is tried again
+            text = {"text": held} if held else {}
+            self._tell("cancelling", entry, cause=request.get("why", ""), by=self._owners.own, **text)
+        if unplaced:
+            self._ender.cancelled_unplaced(entry)
+        return self._slurm_ids(job)
+
+    def _slurm_ids(self, job: Job) -> list[str]:
+        """The Slurm job of the newest attempt, where it is known."""
+        entry = self._journal.read(job.key)
+        if entry is None or not entry.attempt.token:
             return []
         submission = self._journal.submission(entry.attempt.token)
         base = submission.slurm_id()

@@ -17,6 +17,7 @@ from tasks.slurm.specs import Job, Outcome
 from tasks.slurm.states import Row
 from tasks.slurm.watching import Stamped, Tail
 
+SKEW_SECONDS = 60.0  # clocks of this machine, the nodes and the controller may differ by this much
 Locked = Callable[[Entry], AbstractContextManager[tuple[Entry | None, int]]]
 
 
@@ -92,7 +93,7 @@ class Teller:
         self.follow_log(watch, entry, job_id)
         if watch.on_progress is None:
             return
-        row = node_says(watch, entry, job_id, at) or row or Row(job_id, entry.attempt.token, "SUBMITTED")
+        row = node_says(watch, entry, job_id, at, self._clock()) or row or Row(job_id, entry.attempt.token, "SUBMITTED")
         seen = {
             "state": row.state,
             "reason": row.reason if row.state == "PENDING" else "",
@@ -142,9 +143,9 @@ class Teller:
                 self._ender.tell_restarts(held, job_id)
 
 
-def node_says(watch: Watch, entry: Entry, job_id: str, at: float) -> Row | None:
-    """A start that the node recorded after the queue was looked at."""
+def node_says(watch: Watch, entry: Entry, job_id: str, at: float, now: float) -> Row | None:
+    """A start that the node recorded after the queue was looked at; a node whose clock is far ahead says nothing."""
     own = [line for line in watch.begun() if line["attempt"] == entry.attempt.number]
-    if own and own[-1]["event"] == "start" and own[-1]["at"] > at:
+    if own and own[-1]["event"] == "start" and at < own[-1]["at"] < now + SKEW_SECONDS:
         return Row(job_id, entry.attempt.token, "RUNNING", own[-1]["node"], started=own[-1]["at"])
     return None

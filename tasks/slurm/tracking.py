@@ -10,13 +10,13 @@ from tasks.slurm import files
 from tasks.slurm.ending import Ender, by_whom
 from tasks.slurm.entries import Entry, Submission
 from tasks.slurm.journal import Journal
-from tasks.slurm.placing import SKEW_SECONDS, Placer, claimant
+from tasks.slurm.placing import Placer, claimant
 from tasks.slurm.profiles import Profile
 from tasks.slurm.scheduler import Memory, Scheduler, View
 from tasks.slurm.shared import log
 from tasks.slurm.specs import Outcome
 from tasks.slurm.states import Row, Verdict, meaning
-from tasks.slurm.telling import Teller, Watch, node_says
+from tasks.slurm.telling import SKEW_SECONDS, Teller, Watch, node_says
 from tasks.slurm.waiting import Waiter
 
 INSIST_S = 10.0
@@ -238,7 +238,7 @@ class Tracker:
         watch.waited = view.at if view and meaning(row.state).verdict is Verdict.WAITING else None
         watch.submitted = row.submitted
         at = view.at if view else 0.0
-        self._judge(watch, entry, node_says(watch, entry, job_id, at) or row, job_id, at)
+        self._judge(watch, entry, node_says(watch, entry, job_id, at, self._clock()) or row, job_id, at)
 
     def _judge(self, watch: Watch, entry: Entry, row: Row, job_id: str, at: float) -> None:
         """What follows from a row that queue or accounting showed at `at`."""
@@ -298,7 +298,7 @@ class Tracker:
         """
         if any(line["attempt"] == entry.attempt.number for line in self._journal.starts(entry.key)):
             return False
-        if memory.siblings and not memory.rows:
+        if entry.attempt.token in memory.siblings and not memory.rows:
             return True
         if watch.waited is None or watch.missing_since is None or watch.submitted is None:
             return False

@@ -127,12 +127,23 @@ def gpu_handles(module: ModuleType, environment: dict[str, str] | None = None) -
         every = [module.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
         if not names:
             return every
-        own = []
-        for name in names.split(","):
-            if not name.strip().isdigit():
-                own.append(module.nvmlDeviceGetHandleByUUID(name.strip()))
-            elif int(name) < count:
-                own.append(every[int(name)])
-        return own or every
+        own = [_named(module, every, name.strip()) for name in names.split(",")]
+        return [handle for handle in own if handle is not None] or (every if names.replace(",", "").isdigit() else [])
     except Exception:
         return []
+
+
+def _named(module: ModuleType, every: list[Any], name: str) -> Any:
+    """The GPU of an index, of a UUID, or of a beginning of one, which CUDA takes too; None for no GPU's name."""
+    if name.isdigit():
+        return every[int(name)] if int(name) < len(every) else None
+    with contextlib.suppress(Exception):
+        return module.nvmlDeviceGetHandleByUUID(name)
+    with contextlib.suppress(Exception):
+        found = [handle for handle in every if _text(module.nvmlDeviceGetUUID(handle)).startswith(name)]
+        return found[0] if len(found) == 1 else None
+    return None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -21,7 +21,7 @@ from tasks.slurm.telling import Locked, Watch
 
 PAUSE_S = 10.0  # between two updates of one waiting job
 RELEASE_S = 30.0  # a failed launch is held this long before the next
-LAUNCH_FAILED = re.compile(r"launch[ _]failed[ _]requeued[ _]held", re.IGNORECASE)
+LAUNCH_FAILED = re.compile(r"(launch|user[ _]env[ _]retrieval)[ _]failed[ _]requeued[ _]held", re.IGNORECASE)
 
 # Slurm's reason for waiting -> what has to change; squeue(1), "JOB REASON CODES", 22.05 to 24.11
 NEVER: tuple[tuple[str, str], ...] = (
@@ -35,6 +35,7 @@ NEVER: tuple[tuple[str, str], ...] = (
     (r"(QOS|Assoc)Grp(?!\w*Run)\w*Minutes\w*", "the hours of the account are used up: another account, or new hours"),
     (r"ReservationDeleted", "its reservation is gone: another one or none, then scontrol release"),
     (r"JobHoldMaxRequeue", "it was put back too often: find out why, then scontrol release"),
+    (r"job requeued in held state", "it was put back and held: scontrol release"),
     (r"JobHeldUser", "a user holds it: scontrol release"),
     (r"JobHeldAdmin", "an administrator holds it: ask there"),
 )

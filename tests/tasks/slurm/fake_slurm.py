@@ -163,7 +163,7 @@ class FakeSlurm:
                     stamp = datetime.fromtimestamp(job["submitted"]).isoformat(timespec="seconds")
                     lines.append(f"{job_id}|{job['state']}|g1|{stamp}|Unknown|Unknown|0:0||00:01:00|{job['name']}")
             for one, name in state["knobs"].get("strangers", []):
-                if ids is None or one.rstrip("+01") in ids:
+                if ids is None or re.split(r"[+_]", one)[0] in ids:
                     lines.append(f"{one}|RUNNING|g9|Unknown|Unknown|Unknown|0:0||00:01:00|{name}")
             return Exit(0, "\n".join(lines) + "\n", "")
 

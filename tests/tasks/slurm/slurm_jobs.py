@@ -81,6 +81,15 @@ def train(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
     return {"digest": state["digest"], "stops": state["stops"]}
 
 
+def disk(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
+    """A disk that fails the first `times` attempts."""
+    if context.attempt <= arguments["times"]:
+        raise RuntimeError("the checkpoint was not written") from OSError(
+            arguments["number"], "as Linux says", "/data/x"
+        )
+    return {}
+
+
 def bug(arguments: dict[str, Any], context: Any) -> dict[str, Any]:
     raise KeyError("a bug in the job")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -208,6 +209,31 @@ def test_a_waiting_member_that_was_cancelled_by_hand_stays_cancelled(lab: Lab) -
     outcomes = {outcome.spec.name: outcome for outcome in lab.outcomes(specs, submit={"array": True})}
     assert [outcomes[f"job-{n}"].state for n in range(3)] == ["done", "cancelled", "done"]
     assert len(lab.fake.jobs()) == 3
+
+
+def test_a_node_whose_clock_is_a_day_ahead_hides_no_death(lab: Lab) -> None:
+    """It recorded its start tomorrow; that is no start after the look at the queue that shows the job's end."""
+
+    def dies() -> None:
+        (folder,) = (lab.folder / "root" / "jobs").glob("*/*")
+        line = {"event": "start", "attempt": 1, "node": "g1", "at": lab.clock.now + 86400, "incarnation": "x"}
+        (folder / "starts.jsonl").write_text(json.dumps(line) + "\n")
+        lab.fake.set("1", "FAILED")
+
+    lab.when(lab.has("1"), dies)
+    lab.when(lab.has("2"), lab.runs("2"))
+    (outcome,) = lab.outcomes([ECHO])
+    assert (outcome.state, outcome.attempts) == ("done", 2)
+
+
+def test_an_array_of_another_era_under_the_same_id_is_no_sibling(lab: Lab) -> None:
+    """Ids come again; the accounting keeps every job that ever was. A job that was lost is no cancelled one."""
+    lab.fake.knob(strangers=[("1_0", "somebodys-array"), ("1_1", "somebodys-array")])
+    lab.when(lab.has("1"), lambda: lab.fake.set("1", "PENDING", purged=True))
+    lab.when(lab.has("2"), lab.runs("2"))
+    (outcome,) = lab.outcomes([ECHO])
+    assert (outcome.state, outcome.attempts) == ("done", 2)
+    assert lab.told("remedy")[0]["cause"] == "vanished"
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,28 @@ def test_a_full_disk_delays_the_wait_and_ends_nothing(lab: Lab, monkeypatch: pyt
     assert "CANCELLED" not in [job["state"] for job in lab.fake.jobs().values()]
 
 
+def test_a_cancellation_on_a_full_disk_reaches_slurm_and_ends_no_flow(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be put on record for a minute: every job is told to end all the same, and each end is told once."""
+    real, full, asked = files.write_json, [], []
+
+    def write_json(path: Path, value: Any, **more: Any) -> None:
+        if full and "journal" in path.name:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(path))
+        real(path, value, **more)
+
+    monkeypatch.setattr(files, "write_json", write_json)
+    lab.when(lab.has("2"), lambda: (full.append(1), asked.append(1)))
+    lab.after(60, full.clear)
+    outcomes = lab.outcomes([ECHO, JobSpec("other", "slurm_jobs:echo")], stop=lambda: bool(asked))
+    assert [outcome.state for outcome in outcomes] == ["cancelled"] * 2
+    assert {job["state"] for job in lab.fake.jobs().values()} == {"CANCELLED"}
+    assert len([call for call in lab.fake.calls if call[0] == "scancel"]) < 12
+    assert len(lab.told("cancelling")) <= 2
+    assert "journal.json" in lab.told("trouble")[0]["text"]
+
+
 @pytest.mark.parametrize("blocked", [True, False])
 def test_progress_that_cannot_be_written_or_is_no_json_ends_no_job(lab: Lab, blocked: bool) -> None:
     dispatcher, seen = lab.dispatcher(), []

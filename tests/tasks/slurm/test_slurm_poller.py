@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from dispatch_lab import Lab
 
+from tasks.slurm import states
 from tasks.slurm.clocks import steady
 from tasks.slurm.commands import Programs
 from tasks.slurm.dispatcher import JobSpec
@@ -75,10 +76,10 @@ def test_questions_of_several_processes_travel_in_one_sacct(lab: Lab) -> None:
 
 
 def test_the_text_of_the_questions() -> None:
-    assert sacct_arguments({"4_3": 0.0, "4_7": 0.0, "9": 0.0})[-2:] == ["-j", "4,9"]
-    by_name = sacct_arguments({"fold-02.ab": 86400.0, "fold-03.ab": 0.0})
+    assert sacct_arguments({"4_3": 0.0, "4_7": 0.0, "9": 0.0}, 1.0)[-2:] == ["-j", "4,9"]
+    by_name = sacct_arguments({"fold-02.ab": 86400.0, "fold-03.ab": 40.0}, 86500.0)
     assert by_name[-1] == "--name=fold-02.ab,fold-03.ab"
-    assert "-S" in by_name
+    assert by_name[-2] == "now-86520seconds"  # no local time: its hour may come twice
 
 
 def test_ids_and_names_are_asked_by_turns(lab: Lab) -> None:
@@ -100,7 +101,7 @@ def test_a_question_that_nobody_repeats_expires(lab: Lab) -> None:
     lab.clock.now += 700
     lab.fake.calls.clear()
     poller.remember(["8"], 0.0)
-    assert lab.fake.calls == [["sacct", *sacct_arguments({"8": 0.0})[1:]]]
+    assert lab.fake.calls == [["sacct", *sacct_arguments({"8": 0.0}, 0.0)[1:]]]
 
 
 def test_a_snapshot_left_half_written_by_a_killed_process_is_asked_anew(lab: Lab) -> None:
@@ -139,7 +140,38 @@ def test_variables_of_the_shell_change_no_answer(tmp_path: Path, monkeypatch: py
     seen = Programs().run(["squeue"]).out
     assert "canary-5f1d" not in seen
     assert "SLURM_CONF=/etc/c" in seen
-    assert "SLURM_TIME_FORMAT=standard" in seen
+    assert "SLURM_TIME_FORMAT=%s" in seen
+    assert "SLURM_BITSTR_LEN=0" in seen
+
+
+def test_a_snapshot_is_read_alike_in_every_time_zone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes share squeue's text; local times of one would be hours off for another, and twice in autumn."""
+    assert [states.parse_time("1795827954")] * 2 == [_in_zone(zone, monkeypatch) for zone in ("UTC", "Asia/Tokyo")]
+
+
+def _in_zone(zone: str, monkeypatch: pytest.MonkeyPatch) -> float | None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        found = states.read_queue("7|RUNNING|g1|1795827954|1795827954|None|c|name\n").rows["7"].submitted
+    time.tzset()
+    return found
+
+
+def test_a_queue_that_gives_no_answer_is_told_in_slurms_words(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    (poller,) = _pollers(lab, 1)
+    poller.view([])
+    lab.fake.knob(squeue="down")
+    assert _minute(lab, [poller])["squeue"] > 1
+    assert not caplog.records
+    for _ in range(10):
+        _minute(lab, [poller])
+    (record,) = caplog.records
+    assert "Unable to contact slurm controller" in record.getMessage()
+    lab.fake.knob(squeue="up")
+    _minute(lab, [poller])
+    assert poller.view([]) is not None
+    assert len(caplog.records) == 1
 
 
 def test_a_clock_that_is_set_back_stops_nobody_from_looking(lab: Lab) -> None:

@@ -308,18 +308,64 @@ def test_compiled_kernels_are_cached_on_the_nodes_scratch(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("runtime", "words"),
     [
-        ("apptainer", "apptainer exec --nv --bind {root} --bind /data:/d {image} python3 -P -u -m tasks.slurm.runner"),
-        ("charliecloud", "ch-run --bind={root}:{root} --bind=/data:/d {image} -- python3 -P -u -m tasks.slurm.runner"),
-        ("pyxis", "--container-image={image} --container-mounts={root}:{root},/data:/d python3 -P -u -m tasks.slurm"),
+        (
+            "apptainer",
+            "apptainer exec --nv --bind {root} --bind /scratch --bind /data:/d {image} python3 -P -u -m tasks.slurm",
+        ),
+        (
+            "charliecloud",
+            "ch-run --bind={root}:{root} --bind=/scratch:/scratch --bind=/data:/d {image} -- python3 -P -u -m tasks",
+        ),
+        (
+            "pyxis",
+            "--container-image={image} --container-mounts={root}:{root},/scratch:/scratch,/data:/d --container-env="
+            "PYTHONPATH,PYTHONDONTWRITEBYTECODE,PYTHONNOUSERSITE,TMPDIR,TRITON_CACHE_DIR,TORCHINDUCTOR_CACHE_DIR,"
+            "CUDA_CACHE_PATH,MODEL /usr/bin/env python3 -P -u -m tasks.slurm",
+        ),
     ],
 )
 def test_a_container_goes_around_the_interpreter(tmp_path: Path, runtime: str, words: str) -> None:
     image, root = tmp_path / "image", tmp_path / "root"
     image.write_bytes(b"layers")
-    text = f"gres: gpu:1\npython: python3\ncontainer: {{runtime: {runtime}, image: {image}, mounts: ['/data:/d']}}\n"
+    text = (
+        "gres: gpu:1\npython: python3\nscratch: /scratch/$SLURM_JOB_ID\nvariables: {MODEL: x}\n"
+        f"container: {{runtime: {runtime}, image: {image}, mounts: ['/data:/d']}}\n"
+    )
     dispatcher = Dispatcher(load_profile(_profile(tmp_path, text)), root)
     script = dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])
     assert words.format(root=root, image=image) in script
+    assert "export PYTHONNOUSERSITE=1" in script  # ~/.local of the host is no part of the image
+    # the image's own value wins over the host's, says apptainer's manual, but not over this
+    assert ('APPTAINERENV_PYTHONPATH="$PYTHONPATH"' in script) == (runtime == "apptainer")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "image", "rendered"),
+    [
+        ("pyxis", "nvcr.io#nvidia/pytorch@{digest}", "nvcr.io#nvidia/pytorch:{digest}"),
+        ("pyxis", "host:5000#team/net:1.2@{digest}", "host:5000#team/net:{digest}"),
+        ("apptainer", "docker://alpine:3@{digest}", "docker://alpine@{digest}"),
+    ],
+)
+def test_a_registrys_digest_is_asked_for_as_the_runtime_reads_it(
+    tmp_path: Path, runtime: str, image: str, rendered: str
+) -> None:
+    """enroot 3 takes what stands before an @ for a user's name; no library takes a tag and a digest."""
+    digest = f"sha256:{'ab' * 32}"
+    text = f"container: {{runtime: {runtime}, image: '{image.format(digest=digest)}'}}\n"
+    script = Dispatcher(load_profile(_profile(tmp_path, text)), tmp_path).dry_run([JobSpec("job", "slurm_jobs:echo")])
+    assert f"{rendered.format(digest=digest)} " in script.replace("'", "")
+
+
+@pytest.mark.parametrize(
+    ("gres", "gpus"),
+    [
+        (None, 0), ("gpu", 1), ("gpu:a100", 1), ("gpu:a100:4", 4), ("gres/gpu:2", 2), ("gpu:a100:2,nvme:1", 2),
+        ("nvme:100,gpu:2", 2), ("gpu:a100:1,gpu:v100:1", 2), ("gpus_of_old:3", 0),
+    ],
+)  # fmt: skip
+def test_gpus_are_counted_beside_other_resources(gres: str | None, gpus: int) -> None:
+    assert load_profile("slurm-dev").section("gpu").model_copy(update={"gres": gres}).gpus == gpus
 
 
 def _key(folder: Path, container: str = "") -> str:
@@ -373,6 +419,8 @@ def test_a_registrys_digest_is_the_identity_whatever_the_registry_is_called(tmp_
         ("container: {runtime: docker, image: x}\n", "runtime"),
         ("container: {runtime: apptainer}\n", "image"),
         ("container: {runtime: apptainer, image: 'a,b'}\n", "comma"),
+        (f"container: {{runtime: charliecloud, image: 'x@sha256:{'a' * 64}'}}\n", "unpacked folder"),
+        (f"container: {{runtime: apptainer, image: 'x@sha256:{'a' * 64}'}}\n", "docker://NAME"),
     ],
 )
 def test_a_bad_container_is_refused(tmp_path: Path, text: str, says: str) -> None:
@@ -386,7 +434,7 @@ def test_an_image_that_nothing_pins_is_refused_before_anything_is_submitted(tmp_
         text = f"container: {{runtime: pyxis, image: '{image}'}}\n"
         dispatcher = Dispatcher(load_profile(_profile(tmp_path, text)), tmp_path / "root")
         if good:
-            assert image in dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])
+            assert digest in dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])
         else:
             with pytest.raises(ValueError, match="pin"):
                 dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
+import time
 from pathlib import Path
 
 import grimp
 import pytest
 from dispatch_lab import Lab
 
-from tasks.slurm import dispatcher
+from tasks.slurm import dispatcher, snapshot
 from tasks.slurm import reach as module
 from tasks.slurm.dispatcher import JobSpec
 from tasks.slurm.reach import reach
@@ -63,6 +65,20 @@ def test_an_edit_renames_exactly_the_jobs_that_reach_it(core: Path, edited: str,
     path.write_text(path.read_text() + "\n")
     after = _identities()
     assert (before[0] != after[0], before[1] != after[1]) == (fit, score)
+
+
+def test_an_edit_that_keeps_size_and_time_is_seen_by_the_process_that_read_the_file_before(
+    core: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "SETTLED_NS", 0)  # else what was changed just now is read each time
+    path = core / "model/kernel.cpp"
+    before, stamp = _identities(), path.stat()
+    assert _identities() == before
+    time.sleep(0.02)  # a tick of the disk's clock
+    path.write_text("int main() [}")
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert path.stat().st_size == stamp.st_size
+    assert _identities()[0] != before[0]
 
 
 def test_shared_code_counts_for_those_who_use_it(core: Path) -> None:

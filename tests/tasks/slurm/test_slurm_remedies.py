@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ def _every_attempt_runs(lab: Lab, most: int) -> None:
         ("cuda_hungry", {"fits_after": 4}, "failed", "cuda_oom", 4, None),
         ("diverging", {}, "done", "", 2, {"batch_halvings": 0, "lr_factor": 0.5, "grad_clip": 1.0}),
         ("diverging", {"always": True}, "failed", "nan_loss", 2, None),
+        ("disk", {"number": errno.ESTALE, "times": 1}, "done", "", 2, None),
+        ("disk", {"number": errno.EDQUOT, "times": 9}, "failed", "disk_full", 4, None),
         ("die", {"times": 2}, "done", "", 3, None),
         ("die", {"times": 3}, "failed", "killed", 3, None),
     ],

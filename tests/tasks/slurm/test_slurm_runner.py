@@ -94,14 +94,36 @@ def test_a_snapshot_of_unchanged_code_is_taken_once(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "code").iterdir()] == [first.sha256]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_lease_that_cannot_be_read_for_a_while_stops_no_training(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stale handle, an input error: what watches the job is not what it depends on."""
+    monkeypatch.setattr(runner, "LEASE_SECONDS", 0.02)
+    job = _job(lab, "train", {"steps": 40, "pause": 0.01})
+    lease, aside = job.folder / "incarnation.json", job.folder / "aside"
+
+    def trouble() -> None:
+        while not (job.folder / "starts.jsonl").exists():
+            time.sleep(0.005)
+        lease.rename(aside)
+        lease.mkdir()  # every read is an error now
+        time.sleep(0.15)
+        lease.rmdir()
+        aside.rename(lease)
+
+    meanwhile = threading.Thread(target=trouble)
+    meanwhile.start()
+    assert lab.fake.launch("1", wait=True) == 0
+    meanwhile.join()
+    assert _marker(job)["state"] == "done"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGUSR1])
 def test_a_signal_is_an_orderly_stop_and_the_next_run_resumes(lab: Lab, number: signal.Signals) -> None:
     job = _job(lab, "train", {"steps": 40, "pause": 0.02})
     _signal_soon(lab, "1", number)
     status = lab.fake.launch("1", wait=True)
     assert status == runner.STOPPED
     stop = lab.dispatcher().journal.starts(job.key)[-1]
-    assert stop["reason"] == ("terminated" if number is signal.SIGTERM else "time_limit")
+    assert stop["reason"] == ("time_limit" if number is signal.SIGUSR2 else "terminated")
     has_marker = (job.folder / "marker-1.json").exists()
     assert has_marker is (number is signal.SIGUSR2)  # no scontrol here: the dispatcher has to requeue
 

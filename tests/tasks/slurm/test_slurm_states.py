@@ -51,7 +51,7 @@ GOLDEN = [
     ("CANCELLED by 0", "CANCELLED", Verdict.ENDED, "cancelled"),
     ("CANCELLED+", "CANCELLED", Verdict.ENDED, "cancelled"),
     ("DEADLINE", "DEADLINE", Verdict.ENDED, "deadline"),
-    ("REVOKED", "REVOKED", Verdict.ENDED, "cancelled"),
+    ("REVOKED", "REVOKED", Verdict.RUNNING, ""),
     ("", "", Verdict.UNKNOWN, ""),
     ("UNKNOWN", "UNKNOWN", Verdict.UNKNOWN, ""),
     ("A_STATE_OF_SLURM_30", "A_STATE_OF_SLURM_30", Verdict.UNKNOWN, ""),
@@ -141,6 +141,15 @@ def test_rows_that_are_surely_not_ours_do_not_count() -> None:
     history = "123+0|RUNNING|g1|||||||het\n124|RUNNING|g1|||||||a\nb\n" + HISTORY
     assert read_history(history).whole
     assert set(read_history(history).rows) == {*read_history(HISTORY).rows, "124"}
+
+
+@pytest.mark.parametrize("comment", ["project|7|x", "project\n7\nx|y"])
+def test_a_comment_of_several_lines_or_columns_hides_no_row_of_ours(comment: str) -> None:
+    """`scontrol update Comment=…`, or a site's plugin, at any time: the job would be lost, and run a second time."""
+    head, _, token = QUEUE.splitlines()[0].rpartition("|c|")
+    listing = read_queue(f"{head}|{comment}|{token}\n{STRANGE}")
+    assert listing.whole
+    assert (listing.rows["11_1"].name, listing.rows["11_1"].comment) == (token, comment)
 
 
 @pytest.mark.parametrize("id_", ["77+0", "7_[1-9,...]", ""])

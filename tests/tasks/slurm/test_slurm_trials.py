@@ -183,7 +183,7 @@ def _hold(trials: Trials, poll: Path, flag: Path) -> Trials:
 def _meddle(trials: Trials, poll: Path, flag: Path) -> None:
     """A cleaner removes the poll folder; somebody renames a job and its comment, and cancels a member that waits."""
     _until(lambda: trials.told("renamed", "submitted"), "renamed is there")
-    _run("scontrol", "update", f"JobId={trials.submitted('renamed')}", "JobName=something-else", "Comment=project 7")
+    _run("scontrol", "update", f"JobId={trials.submitted('renamed')}", "JobName=something-else", "Comment=project\n7|x")
     member = trials.submitted("member-2")
     time.sleep(6)  # everybody has seen it wait
     _run("scancel", member)

@@ -78,6 +78,7 @@ def test_a_reason_that_never_ends_is_told_once_and_is_no_failure(lab: Lab, reaso
         ("ReservationDeleted", True),
         ("Reservation", False),
         ("JobHoldMaxRequeue", True),
+        ("job requeued in held state", True),  # scontrol requeuehold, with State=SpecialExit too
         ("InvalidQOS", True),
         ("ReqNodeNotAvail, UnavailableNodes:g1", False),
         ("PartitionDown", False),

@@ -164,7 +164,12 @@ class _Nvml:
         return f"gpu{index}"
 
     def nvmlDeviceGetHandleByUUID(self, name: str) -> str:
+        if name not in ("GPU-abc", "MIG-GPU-9/1/0"):
+            raise ValueError(name)
         return name
+
+    def nvmlDeviceGetUUID(self, handle: str) -> bytes:
+        return {"gpu0": b"GPU-0e11", "gpu1": b"GPU-1f22"}[handle]
 
     def nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:
         self.asked.append(handle)
@@ -184,6 +189,9 @@ class _Nvml:
         ({"CUDA_VISIBLE_DEVICES": "1"}, ["gpu1"]),
         ({"SLURM_JOB_GPUS": "0,1"}, ["gpu0", "gpu1"]),
         ({"CUDA_VISIBLE_DEVICES": "GPU-abc"}, ["GPU-abc"]),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-1f,0"}, ["gpu1", "gpu0"]),  # CUDA takes the beginning of a UUID
+        ({"CUDA_VISIBLE_DEVICES": "MIG-GPU-9/1/0,GPU-no"}, ["MIG-GPU-9/1/0"]),  # one strange name voids no other
+        ({"CUDA_VISIBLE_DEVICES": "NoDevFiles"}, []),  # Slurm's word for none
         ({"CUDA_VISIBLE_DEVICES": "7"}, ["gpu0", "gpu1"]),  # numbered by the node, but only two are visible here
         ({}, ["gpu0", "gpu1"]),
     ],
