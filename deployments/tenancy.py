@@ -59,8 +59,8 @@ class MainJob:
     make: Sequence[
         str
     ] = ()  # arguments of Python that make that data, `{corpus}` for its place; empty: it must be there
-    # Raises ValueError for data that is there and cannot be used, before anything is started.
-    check: Callable[[Asked], None] | None = None
+    # What the data that is there is taken for, in a line; ValueError, before anything is started, where it is unusable.
+    check: Callable[[Asked], str] | None = None
 
 
 @dataclass(frozen=True)
