@@ -35,7 +35,7 @@ def localisation_vs_chance(record: StudyRecord) -> Figure:
     axis.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     axis.invert_yaxis()
     axis.set_xlim(0, 1.08)
-    axis.set_xlabel("bars: share of proteins with IOU > 0.75, gate dashed; diamonds: median IOU")
+    axis.set_xlabel("bars: share of proteins with IOU > 0.75, gate dashed\ndiamonds: median IOU")
     return drawn
 
 
