@@ -76,6 +76,7 @@ class Tenant:
     compared: str = ""
     # `package.module:function`: a gate's record in the report's words and units, for the table on the terminal.
     row: str = ""
+    terms: str = ""  # package.module:NAME, a mapping: what the words of its report mean
     epochs: str = ""  # which field of the main job's plan `gated run --epochs` sets
     # Named at the end where they exist.
     files: Sequence[str] = ("report.html", "auditors_bundle.zip", "audit.jsonl")
@@ -102,6 +103,12 @@ def tenants(package: Any = deployments.tenants) -> dict[str, Tenant]:
                 raise ValueError(f"{module.name}: {other} serves {one.flow} as {one.name}; give it another name")
         found[tenant.name] = tenant
     return found
+
+
+def named_in(where: str) -> Any:
+    """What stands at `package.module:name`."""
+    module, _, name = where.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def served(package: Any = deployments.tenants) -> Iterator[tuple[Tenant, Served]]:

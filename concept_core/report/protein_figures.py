@@ -103,6 +103,6 @@ def write_tracks(files: DetectionFiles, merged: Merged) -> list[tuple[str, bytes
                 one["length"] - len(scores) + 1, threshold=merged.summary["threshold"], patterns=one["patterns"],
                 hits=[(hit["start"], hit["end"]) for hit in one["hits"]],
             )  # fmt: skip
-            written.append((accession, png(drawn)))
+            written.append((accession, bytes(png(drawn))))
             write_bytes(files.tracks / f"{file_name(accession)}.png", written[-1][1])
     return written

@@ -67,6 +67,7 @@ TENANT = Tenant(
     ),
     epochs="training.changes.optimiser.epochs",
     row="denoise_core.report.labels:gate_row",
+    terms="denoise_core.report.words:WORDS",
     compared="denoise_core.report.comparison:blocks",
     files=("report.html", "act_c_report.md", "auditors_bundle.zip", "final_analytics/panel_eval", "audit.jsonl"),
     importer="denoise_core.import_command:import_files",

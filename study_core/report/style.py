@@ -123,11 +123,15 @@ def _parts(drawn: Figure, width: int, height: int) -> Iterator[Part]:
     columns = placed[0][1].get_gridspec().ncols if placed else 1
     if columns < 2:
         return
-    boxes = [(spec.rowspan.start, spec.colspan.start, axis.get_tightbbox()) for axis, spec in placed if axis.axison]
+    boxes = [
+        (spec.rowspan.start, spec.colspan.start, box)
+        for axis, spec in placed
+        if axis.axison and (box := axis.get_tightbbox()) is not None
+    ]
     if any(len(axis.get_shared_x_axes().get_siblings(axis)) > 1 for axis, _ in placed):
         boxes = [(0, column, box) for _, column, box in boxes]
     top = float(height)
-    for box in (legend.get_tightbbox() for legend in drawn.legends):
+    for box in (box for shown in drawn.legends if (box := shown.get_tightbbox()) is not None):
         yield _pixels(box.x0 - 6, box.y0 - 6, box.x1 + 6, height, height)
         top = min(top, box.y0)
     rows = _bounds([(row, Bbox([[-box.y1, 0], [-box.y0, 0]])) for row, _, box in boxes], -top, 0)
