@@ -163,12 +163,17 @@ def _hold_against_noise(found: Survey, told: Told) -> None:
 def _read(found: Survey) -> Iterator[tuple[str, str, Curve]]:
     """(group, file, curve) of everything that can be read; the rest is put down as skipped."""
     source = found.source
-    for path in sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]:
+    there = sorted(path for path in source.rglob("*") if path.is_symlink() or not path.is_dir())
+    for path in there if source.is_dir() else [source]:
         name = path.relative_to(source).as_posix() if source.is_dir() else path.name
         if name == STUDY_FILE:
             continue
         if any(part.lower() in CLUTTER or part.startswith((".", "~$")) for part in name.split("/")):
             found.ignored.append(name)
+            continue
+        if not path.is_file():
+            why = "a link to a folder" if path.is_dir() else "a link that leads nowhere, or no file"
+            found.skipped.append((name, f"{why}: put the files themselves there", ""))
             continue
         try:
             for curve in read_curves(path):

@@ -12,7 +12,7 @@ from denoise_core.corpus.captures import Captures
 from denoise_core.corpus.folds import fold_manifests
 from denoise_core.corpus.manifest import FIRST_ROW, Manifest, read_manifest, verify_disjoint
 from denoise_core.corpus.store import open_corpus
-from denoise_core.corpus.study import STUDY_FILE
+from denoise_core.corpus.study import PUBLISHED, STUDY_FILE
 from study_core.errors import BadInput
 
 LARGEST_STEP_NM = 1.0
@@ -48,7 +48,8 @@ def values_told(corpus: Captures) -> str:
     """
     study, found = corpus.study, corpus.by_noise
     said = "units" in study.model_fields_set
-    word = f"as {STUDY_FILE} says" if said else "as a corpus has it; nobody says so"
+    silent = "as the seed's layout has them" if study is PUBLISHED else f"nobody says so (units in {STUDY_FILE})"
+    word = f"as {STUDY_FILE} says" if said else silent
     if found is None:
         return f"values taken for reflectance, {word}; their noise cannot tell"
     by_noise = f"by their noise they are {found.units} (by {found.errors:.1f} standard errors)"

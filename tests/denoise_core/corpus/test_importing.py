@@ -175,6 +175,16 @@ def test_a_systems_own_files_are_no_reason_to_stop(tmp_path: Path, capsys: pytes
     assert (code, "ignore .DS_Store, dry/._p0.csv, dry/p0/Thumbs.db" in text) == (0, True)
 
 
+def test_links_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = theirs(tmp_path / "raw")
+    (source / "more").symlink_to(source / "dry")
+    (source / "gone.csv").symlink_to(tmp_path / "nowhere.csv")
+    code, text = told(capsys, str(source), "--out", str(tmp_path / "out"))
+    assert (code, "skip   gone.csv: a link that leads nowhere" in text, "skip   more: a link to a folder" in text) == (
+        1, True, True,
+    )  # fmt: skip
+
+
 def test_percent_is_judged_by_most_files_and_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = theirs(tmp_path / "raw", 100 * Y, head=""), tmp_path / "out"
     dark = source / "dry" / "p0" / "0.csv"

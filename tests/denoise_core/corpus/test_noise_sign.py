@@ -94,4 +94,4 @@ def test_a_corpus_that_nobody_names_is_not_opened_against_its_noise(
 
 def test_a_small_corpus_is_silent_and_says_so(mini: Corpus) -> None:
     told = values_told(mini)
-    assert told.startswith("values taken for reflectance, as a corpus has it; nobody says so; ")
+    assert told.startswith("values taken for reflectance, as the seed's layout has them; ")
