@@ -71,7 +71,7 @@ def heatmap_figure(record: StudyRecord, chosen: Heatmap, layer: int, values: Map
     axis.add_patch(_box(start, min(start + width, length), len(layers), VERMILION, "--", 2.0))
     axis.set_xlim(first, last)
     axis.set_xlabel("residue")
-    axis.set_title(f"{chosen.accession}, layer {layer}: IOU {chosen.iou:.2f} ({chosen.why}). Red: found, white: known")
+    axis.set_title(f"{chosen.accession}, layer {layer}: IOU {chosen.iou:.2f} ({chosen.why})\nRed: found, white: known")
     return drawn
 
 
