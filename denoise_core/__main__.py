@@ -91,7 +91,7 @@ def train(
     """Train a model, or fit a linear filter (`--method linear`). Interrupted, the same command goes on."""
     from denoise_core.corpus.manifest import read_manifest
     from denoise_core.corpus.store import open_corpus
-    from denoise_core.corpus.usable import verify_training
+    from denoise_core.corpus.usable import values_told, verify_training
     from denoise_core.recipes import fitted
 
     if method not in ("mamba", "linear"):
@@ -109,6 +109,7 @@ def train(
         verify_checkpoint(init_checkpoint, opened.wavelength_nm)
     training = read_manifest(train_manifest) if train_manifest else opened.training_beside(validation)
     verify_training(opened, training, validation)
+    print(f"{corpus}: {values_told(opened)}", file=sys.stderr)
     if method == "linear":
         from denoise_core.model.linear import RECIPES, fit, save_linear
 

@@ -88,11 +88,16 @@ def import_files(
         told["no_run"] = lacks
         if lacks and not as_json:
             print(f"  note   no run can be judged on it yet: {lacks}")
+    likely = found.by_noise.units if found.by_noise else ""
     if yes and not found.stated:
+        doubt = (
+            f"the files say reflectance, their noise {likely}" if found.headed else "nobody says what the values are"
+        )
         raise BadInput(
-            "nobody says what the values are, so nothing was written",
+            f"{doubt}, so nothing was written",
             file=source,
-            remedy="say --units reflectance (or percent, absorbance, absorptance), or units in study.yaml",
+            remedy=f"say --units {likely or 'reflectance'} (or what they are: reflectance, percent, absorbance, "
+            "absorptance), or units in study.yaml",
         )
     if writes and described is not None:
         told["written"] = str(out)
@@ -100,7 +105,7 @@ def import_files(
             print(f"{out}: {len(found.taken)} captures of {len(found.taken[0].x_L)} wavelengths")
             print(f"next: gated run --corpus {out}")
     elif not as_json:
-        say = "--yes" if found.stated else "--yes --units reflectance"
+        say = "--yes" if found.stated else f"--yes --units {likely or 'UNITS'}"
         print(f"nothing was written; {f'{say} makes {out}' if described else 'there is no spectrum to take yet'}")
     if as_json:
         print(json.dumps(told))

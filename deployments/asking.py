@@ -86,11 +86,12 @@ def job_for(what: str, corpus: str, plan: Mapping[str, Any]) -> Job:
     return Job(owners[0], Asked(corpus or made, artifacts, ROOT, plan), what)
 
 
-def check(job: Job) -> None:
-    """ValueError for a main job's data that cannot be used; what is not there yet is made later."""
+def check(job: Job) -> str:
+    """What a main job's data is taken for, in a line; ValueError where it cannot be used. Empty: it is made later."""
     main = job.tenant.main
     if main is not None and main.check is not None and not job.deployment and (ROOT / job.asked.corpus).exists():
-        main.check(job.asked)
+        return main.check(job.asked)
+    return ""
 
 
 def _there(tenant: Tenant, corpus: str) -> None:

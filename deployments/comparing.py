@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.table import Table as Shown
 
 from deployments.server import ROOT
-from deployments.tenancy import tenants
+from deployments.tenancy import Tenant, named_in, tenants
 from study_core.files import write_text
 from study_core.report.blocks import Page, Table
 from tasks import compare as comparison
@@ -36,7 +35,9 @@ def compare(
     if as_json:
         print(json.dumps(comparison.as_json(runs)))
         return
-    page = comparison.page(runs, own_blocks(runs))
+    owner = _owner(runs)
+    words = owner and owner.row, owner and owner.terms
+    page = comparison.page(runs, own_blocks(runs), *(named_in(where) if where else None for where in words))
     target = out or artifacts_root() / "comparisons" / f"{'-'.join(run.name.rsplit('-', 1)[-1] for run in runs)}.html"
     _print(page)
     print(f"page: {near(write_text(target, page.html()))}")
@@ -44,12 +45,14 @@ def compare(
 
 def own_blocks(runs: Sequence[RunFacts]) -> comparison.Blocks | None:
     """What the runs' tenant adds; None where it adds nothing, or they are not all its own."""
+    tenant = _owner(runs)
+    return partial(named_in(tenant.compared), root=ROOT) if tenant is not None and tenant.compared else None
+
+
+def _owner(runs: Sequence[RunFacts]) -> Tenant | None:
+    """The tenant whose runs these all are."""
     owners = {run.tenant for run in runs}
-    tenant = tenants().get(owners.pop()) if len(owners) == 1 else None
-    if tenant is None or not tenant.compared:
-        return None
-    module, _, function = tenant.compared.partition(":")
-    return partial(getattr(importlib.import_module(module), function), root=ROOT)
+    return tenants().get(owners.pop()) if len(owners) == 1 else None
 
 
 def _print(page: Page) -> None:

@@ -17,7 +17,7 @@ from prefect.utilities.schema_tools.validation import ValidationError, validate
 from deployments import server
 from deployments.asking import Job
 from deployments.server import Address
-from deployments.telling import VERDICT, Terminal, tell
+from deployments.telling import VERDICT, Terminal, show_verdict, tell
 from deployments.tenancy import Step
 from deployments.watching import Ended, Watcher
 from tasks.terminal import BAD_INPUT, LOST, REFUSED, near
@@ -40,7 +40,7 @@ def main_job(job: Job, address: Address, terminal: Terminal, between: Callable[[
             _whole(client, step)
         for step in job.steps():
             run_id = _start(client, step, terminal)
-            ended = _followed(watcher, run_id, terminal)
+            ended = _followed(watcher, run_id, terminal, partial(_why_refused, job, terminal, folder_of))
             code = _code(ended)
             if code:
                 break
@@ -97,11 +97,19 @@ def _over(defaults: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _followed(watcher: Watcher, run_id: str, terminal: Terminal) -> Ended:
-    """Follow a run, and after a refusal the fallback that it started."""
+def _why_refused(job: Job, terminal: Terminal, folder_of: Callable[[str], Path | None], run_id: str) -> None:
+    """The gates that refused a run which goes on in another: only that one's table stands at the end."""
+    folder = folder_of(run_id)
+    if folder is not None and (folder / VERDICT).exists():
+        show_verdict(terminal.console, folder, job.tenant.row, failed_only=True)
+
+
+def _followed(watcher: Watcher, run_id: str, terminal: Terminal, why: Callable[[str], None]) -> Ended:
+    """Follow a run, and after a refusal the fallback that it started; `why` shows what refused it."""
     ended = watcher.follow(run_id)
     while _code(ended) == REFUSED and (fallback := watcher.follow_up(ended.id)) is not None:
         terminal.say(f"  refused: {' '.join(ended.message.split())}")
+        why(ended.id)
         terminal.say(f"  it goes on as {fallback.name}: /runs/flow-run/{fallback.id}")
         ended = watcher.follow(str(fallback.id))
     return ended

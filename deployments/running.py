@@ -53,10 +53,12 @@ def run(
     job = job_for(what, corpus, planned(plan, changes or ()))
     if epochs:
         job = shortened(job, epochs)
-    check(job)
+    taken = check(job)
     from deployments.following import main_job  # Prefect takes a second: not before a wrong call was refused
 
     terminal = Terminal(as_json=as_json)
+    if taken:
+        terminal.say(taken)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     watcher: list[Watcher] = []
     own = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections.abc import Mapping
@@ -70,19 +69,22 @@ def result(folder: Path | None, ended: Ended) -> Mapping[str, object]:
     return {"run": ended.id, "name": ended.name, "state": ended.state, "message": ended.message}
 
 
-def show_verdict(console: Console, folder: Path, where: str = "") -> None:
-    """The gate table; `where`: the tenant's function that says a row in the words and units of its report."""
+def show_verdict(console: Console, folder: Path, where: str = "", *, failed_only: bool = False) -> None:
+    """The gate table, or its failed rows; `where`: the tenant's function that says one in its report's words."""
     from study_core.verdict import read_verdict
 
     verdict = read_verdict(folder / VERDICT)
     say = _plain
     if where:
-        module, _, function = where.partition(":")
-        say = getattr(importlib.import_module(module), function)
+        from deployments.tenancy import named_in
+
+        say = named_in(where)
     table = Table(title=verdict.sentence())
     for column in ("gate", "measure", "needs", "value", "verdict"):
         table.add_column(column)
     for record in verdict.gates:
+        if failed_only and record.passed:
+            continue
         colour = "green" if record.passed else "red"
         table.add_row(*map(escape, say(record)), f"[{colour}]{record.state}[/{colour}]")
     console.print(table)

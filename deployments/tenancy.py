@@ -59,8 +59,8 @@ class MainJob:
     make: Sequence[
         str
     ] = ()  # arguments of Python that make that data, `{corpus}` for its place; empty: it must be there
-    # Raises ValueError for data that is there and cannot be used, before anything is started.
-    check: Callable[[Asked], None] | None = None
+    # What the data that is there is taken for, in a line; ValueError, before anything is started, where it is unusable.
+    check: Callable[[Asked], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Tenant:
     compared: str = ""
     # `package.module:function`: a gate's record in the report's words and units, for the table on the terminal.
     row: str = ""
+    terms: str = ""  # package.module:NAME, a mapping: what the words of its report mean
     epochs: str = ""  # which field of the main job's plan `gated run --epochs` sets
     # Named at the end where they exist.
     files: Sequence[str] = ("report.html", "auditors_bundle.zip", "audit.jsonl")
@@ -102,6 +103,12 @@ def tenants(package: Any = deployments.tenants) -> dict[str, Tenant]:
                 raise ValueError(f"{module.name}: {other} serves {one.flow} as {one.name}; give it another name")
         found[tenant.name] = tenant
     return found
+
+
+def named_in(where: str) -> Any:
+    """What stands at `package.module:name`."""
+    module, _, name = where.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def served(package: Any = deployments.tenants) -> Iterator[tuple[Tenant, Served]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from study_core.gates import GateRecord
 from study_core.plan import flat
-from study_core.report.blocks import Block, Page, Section, Shade, Table, Text
+from study_core.report.blocks import Block, Page, Section, Shade, Table, Text, glossary
 from tasks import blessings
 from tasks.run import Run
 from tasks.runs import OPEN, RunFacts, all_runs
@@ -19,12 +19,23 @@ from tasks.runs import OPEN, RunFacts, all_runs
 Blocks = Callable[[Mapping[str, Path]], Iterable[Block]]
 """A tenant's own part: names of columns and run folders in, blocks out."""
 
+Say = Callable[[GateRecord], tuple[str, str, str, str]]
+"""A tenant's words for a record: gate, measure, what it needs, value with its unit."""
+
 NOTHING = "–"
 WHERE_ONLY = ("label", "where.")  # differ between runs without telling them apart
 
 
-def page(runs: Sequence[RunFacts], own: Blocks | None = None) -> Page:
-    """The comparison as a page.
+def _plain(record: GateRecord) -> tuple[str, str, str, str]:
+    where = ", ".join(record.slice.values()) + (f" over {record.against}" if record.against else "")
+    value = "missing" if record.value is None else f"{record.value:.5g}"
+    return record.gate, f"{record.metric} [{where.strip()}]" if where else record.metric, record.needs, value
+
+
+def page(
+    runs: Sequence[RunFacts], own: Blocks | None = None, say: Say | None = None, terms: Mapping[str, str] | None = None
+) -> Page:
+    """The comparison as a page, gates in their tenant's words (`say`), `terms` explained at its end.
 
     Raises:
         ValueError: fewer than two runs, one without a verdict, or runs that share no gate.
@@ -33,13 +44,13 @@ def page(runs: Sequence[RunFacts], own: Blocks | None = None) -> Page:
     names = columns(runs)
     sections = [
         Section("runs", "Runs", (_runs_table(runs, names),)),
-        Section("gates", "Gates", (_gates_table(runs, names),)),
+        Section("gates", "Gates", (_gates_table(runs, names, say or _plain),)),
         Section("plan", "What differs in the plan", (_differences(runs, names, "plan"),)),
         *_own(runs, names, own),
         Section("code", "What differs in the code", (_differences(runs, names, "provenance"),)),
     ]
     warning = _warning(runs)
-    return Page(
+    made = Page(
         title=f"Comparison of {len(runs)} runs",
         status="none",
         sentence=_sentence(runs, names),
@@ -47,6 +58,7 @@ def page(runs: Sequence[RunFacts], own: Blocks | None = None) -> Page:
         sections=tuple(sections),
         footer="Made from the folders of these runs alone.",
     )
+    return glossary(made, terms or {})
 
 
 def peer(run: Run) -> RunFacts | None:
@@ -180,16 +192,19 @@ def _telling(runs: Sequence[RunFacts], kind: tuple[str, str]) -> list[str]:
     return kept
 
 
-def _gates_table(runs: Sequence[RunFacts], names: Sequence[str]) -> Table:
+def _gates_table(runs: Sequence[RunFacts], names: Sequence[str], say: Say) -> Table:
     rows, shades = [], []
-    for (gate, metric, where), found in _gates(runs).items():
-        limits = list(dict.fromkeys(one.needs for one in found if one is not None))
+    for (gate, metric, _), found in _gates(runs).items():
+        said = [None if one is None else say(one) for one in found]
+        limits = list(dict.fromkeys(one[2] for one in said if one is not None))
+        asked = next(one for one in found if one is not None)
+        keys = _telling(runs, (gate, metric))
+        first = say(asked.model_copy(update={"slice": {key: asked.slice[key] for key in keys if key in asked.slice}}))
         rows.append(
             (
-                gate,
-                f"{metric} [{where}]" if where else metric,
+                *first[:2],
                 " / ".join(limits),
-                *(_value(one, len(limits) > 1) for one in found),
+                *(_value(one, words, len(limits) > 1) for one, words in zip(found, said, strict=True)),
             )
         )
         shades.append(("", "", "", *(_shade(one) for one in found)))
@@ -203,11 +218,10 @@ def _gates_table(runs: Sequence[RunFacts], names: Sequence[str]) -> Table:
     )
 
 
-def _value(one: GateRecord | None, own_limit: bool) -> str:
-    if one is None:
+def _value(one: GateRecord | None, said: tuple[str, str, str, str] | None, own_limit: bool) -> str:
+    if one is None or said is None:
         return NOTHING
-    value = "missing" if one.value is None else f"{one.value:.5g}"
-    return f"{'' if one.passed else '✗ '}{value}" + (f" ({one.needs})" if own_limit else "")
+    return f"{'' if one.passed else '✗ '}{said[3]}" + (f" ({said[2]})" if own_limit else "")
 
 
 def _shade(one: GateRecord | None) -> Shade:

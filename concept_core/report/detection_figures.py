@@ -35,7 +35,7 @@ def localisation_vs_chance(record: StudyRecord) -> Figure:
     axis.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     axis.invert_yaxis()
     axis.set_xlim(0, 1.08)
-    axis.set_xlabel("bars: share of proteins with IOU > 0.75, gate dashed; diamonds: median IOU")
+    axis.set_xlabel("bars: share of proteins with IOU > 0.75, gate dashed\ndiamonds: median IOU")
     return drawn
 
 
@@ -58,7 +58,7 @@ def threshold_transfer(record: StudyRecord) -> Figure | None:
         for place, value in zip(places, values, strict=True):
             axis.text(place, value + 0.015, f"{value:.2f}", ha="center", fontsize=7.5)
     axis.axhline(0.05, color=VERMILION, linestyle="--", linewidth=0.9)
-    axis.set_xticks(range(len(names)), names)
+    axis.set_xticks(range(len(names)), [name.replace("_at_", "\nat_") for name in names])
     axis.set_ylim(0, 1.25)
     axis.set_ylabel("share of whole proteins")
     axis.legend(ncols=3, loc="upper center")

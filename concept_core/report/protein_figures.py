@@ -71,7 +71,7 @@ def heatmap_figure(record: StudyRecord, chosen: Heatmap, layer: int, values: Map
     axis.add_patch(_box(start, min(start + width, length), len(layers), VERMILION, "--", 2.0))
     axis.set_xlim(first, last)
     axis.set_xlabel("residue")
-    axis.set_title(f"{chosen.accession}, layer {layer}: IOU {chosen.iou:.2f} ({chosen.why}). Red: found, white: known")
+    axis.set_title(f"{chosen.accession}, layer {layer}: IOU {chosen.iou:.2f} ({chosen.why})\nRed: found, white: known")
     return drawn
 
 
@@ -103,6 +103,6 @@ def write_tracks(files: DetectionFiles, merged: Merged) -> list[tuple[str, bytes
                 one["length"] - len(scores) + 1, threshold=merged.summary["threshold"], patterns=one["patterns"],
                 hits=[(hit["start"], hit["end"]) for hit in one["hits"]],
             )  # fmt: skip
-            written.append((accession, png(drawn)))
+            written.append((accession, bytes(png(drawn))))
             write_bytes(files.tracks / f"{file_name(accession)}.png", written[-1][1])
     return written

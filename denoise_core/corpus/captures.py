@@ -20,8 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from denoise_core.corpus import layout
 from denoise_core.corpus.dose import DoseStats, dose_stats, film_features, verify_dose_stats
 from denoise_core.corpus.manifest import COLUMNS, FIRST_ROW, Manifest, manifest_of, read_manifest
+from denoise_core.corpus.noise_sign import Likely, likely_units
 from denoise_core.corpus.study import PUBLISHED, Study
 from study_core.errors import BadInput
+
+_NOISE_GROUPS, _NOISE_CAPTURES = 60, 40  # looked at for what the values are
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +115,12 @@ class Captures(ABC):
         if (path := layout.metadata_path(self.root, "dose_stats.json")) is not None:
             verify_dose_stats(stats, path)
         return stats
+
+    @cached_property
+    def by_noise(self) -> Likely | None:
+        """What the values are by the noise of some groups' captures, evenly drawn; None where it cannot tell."""
+        starts = np.linspace(0, self.group_codes.max(), min(_NOISE_GROUPS, int(self.group_codes.max()) + 1)).astype(int)
+        return likely_units([self.read(np.flatnonzero(self.group_codes == g)[:_NOISE_CAPTURES]) for g in starts])
 
     @cached_property
     def group_codes(self) -> NDArray[np.int64]:

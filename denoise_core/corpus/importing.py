@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise_core.corpus.curves import Array
-from denoise_core.corpus.noise_sign import falls, noise_slope
+from denoise_core.corpus.noise_sign import Likely, likely_units
 from denoise_core.corpus.reflectance import CLIP_MARGIN, MOST_ABSORBANCE
 from denoise_core.corpus.spectrum_files import CLUTTER, Curve, NotASpectrum, read_curves
-from denoise_core.corpus.study import NAME, STUDY_FILE
-from denoise_core.corpus.units import AXES, SAID, UNITS, axis_hint, to_nm, to_reflectance
+from denoise_core.corpus.study import NAME, STUDY_FILE, Units
+from denoise_core.corpus.units import AXES, SAID, UNITS, axis_hint, from_reflectance, to_nm, to_reflectance
 from study_core.errors import BadInput
 
 SAME_NM = 1e-3  # wavelengths this close are the same: text rounds them
@@ -66,8 +66,10 @@ class Survey:
     skipped: list[tuple[str, str, str]] = field(default_factory=list)  # file, why, what is this file's alone
     ignored: list[str] = field(default_factory=list)  # an operating system's own
     renamed: dict[str, str] = field(default_factory=dict)
-    stated: bool = False  # whether anybody says what the values are
+    stated: bool = False  # whether somebody says what the values are, and noise does not contradict a mere head
+    headed: bool = False  # whether every file says it
     units: str = ""  # in words: what they were taken for, and on whose word
+    by_noise: Likely | None = None  # what the values in the files are by their noise
     names: dict[str, set[str]] = field(default_factory=dict)  # place in the corpus, whatever its case → as it was named
 
     @property
@@ -134,26 +136,44 @@ def survey(source: Path, told: Told) -> Survey:
             found.skipped.append((name, error.why, error.detail))
     _verify_names(found)
     _one_grid(found, told)
-    found.stated = all(one.stated for one in found.taken)
+    found.stated = found.headed = all(one.stated for one in found.taken)
     found.units = _whose_word(told, found.stated)
-    if falls(slope := noise_slope(found.spectra_of_groups())):
-        assert slope is not None
-        found.units += (
-            f". But noise falls where the values rise (slope of its log variance {slope[0]:.2f} ± {slope[1]:.2f}), and "
-            "a detector's noise grows with light: are they 1 - R? --units absorptance"
-        )
+    _hold_against_noise(found, told)
     return found
+
+
+def _hold_against_noise(found: Survey, told: Told) -> None:
+    """What the noise says beside the word; where it contradicts, a table's head is no word enough."""
+    said: Units = "absorbance" if told.units == "absorbance" else "reflectance"
+    said = "absorptance" if told.units == "absorptance" else said  # percent is no other quantity
+    found.by_noise = likely_units([from_reflectance(group_BL, said) for group_BL in found.spectra_of_groups()])
+    if found.by_noise is None:
+        found.units += "; their noise cannot tell"
+        return
+    likely, errors = found.by_noise
+    told_by_noise = f"by their noise they are {likely} (by {errors:.1f} standard errors)"
+    if likely == said:
+        found.units += f"; {told_by_noise}"
+        return
+    found.units += f". BUT {told_by_noise}: --units {likely}?"
+    if not told.units:
+        found.stated = False
 
 
 def _read(found: Survey) -> Iterator[tuple[str, str, Curve]]:
     """(group, file, curve) of everything that can be read; the rest is put down as skipped."""
     source = found.source
-    for path in sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]:
+    there = sorted(path for path in source.rglob("*") if path.is_symlink() or not path.is_dir())
+    for path in there if source.is_dir() else [source]:
         name = path.relative_to(source).as_posix() if source.is_dir() else path.name
         if name == STUDY_FILE:
             continue
         if any(part.lower() in CLUTTER or part.startswith((".", "~$")) for part in name.split("/")):
             found.ignored.append(name)
+            continue
+        if not path.is_file():
+            why = "a link to a folder" if path.is_dir() else "a link that leads nowhere, or no file"
+            found.skipped.append((name, f"{why}: put the files themselves there", ""))
             continue
         try:
             for curve in read_curves(path):
@@ -168,8 +188,8 @@ def _whose_word(told: Told, stated: bool) -> str:
     if stated:
         return "as the files say"
     return (
-        "nobody says so. They lie in [0, 1] as reflectance does; absorbance and 1 - R may lie there too, and values "
-        "cannot tell. Say what they are: --units reflectance, or units in study.yaml"
+        "nobody says so. They lie in [0, 1] as reflectance does; absorbance and 1 - R may lie there too. Say what they "
+        "are: --units, or units in study.yaml"
     )
 
 

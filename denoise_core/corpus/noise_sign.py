@@ -1,44 +1,82 @@
-"""Whether noise rises or falls with the values: a detector's noise grows with the light that falls on it.
+"""What values are by their noise: light is measured, and its noise takes another form in each quantity made of it.
 
-Measured inside groups of captures, wavelength by wavelength, so that lamp and detector are the same for all. On the
-published corpus the logarithm of the variance rises by 2.27 ± 0.13 for a step of one in reflectance, and falls so in
-1 - R. Absorbance cannot be told this way: its noise rises with its values too (3.31 ± 0.03 there).
+A detector's variance is a + b R + c R² (its own, the light's, the lamp's), none of them negative, times the lamp's
+strength at each wavelength. Reflectance shows it so, 1 - R mirrored, A = -log10 R times 10^2A (ln 10)^-2. Each form is
+fitted to the noise of groups of captures; one is said where every other is worse by `SURE` standard errors over the
+groups (Vuong's test for models of which none contains another), else none: a small corpus is usually silent.
+
+Measured by `python -m benchmarks.units` (benchmarks/quality.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-FEWEST_GROUPS, FEWEST_CAPTURES = 6, 3
-SURE = 4.0  # standard errors
+from denoise_core.corpus.study import Units
+
+FEWEST_GROUPS, FEWEST_CAPTURES, FEWEST_POINTS = 6, 3, 8
+BLOCKS = 48  # of neighbouring wavelengths, whose noise is averaged
+SURE = 3.0  # standard errors
+STEPS = 10  # of each share of a, b and c on the grid that is searched
+
+Array = NDArray[np.float64]
+_REFLECTANCE: dict[Units, Callable[[Array], Array]] = {
+    "reflectance": lambda y: y,
+    "absorptance": lambda y: 1.0 - y,
+    "absorbance": lambda y: 10.0**-y,
+}
 
 
-def noise_slope(groups: Sequence[NDArray[np.float64]]) -> tuple[float, float] | None:
-    """Slope of log noise variance against the mean, and its standard error over groups left out one at a time.
+class Likely(NamedTuple):
+    """What values are by their noise, and by how many standard errors better than as anything else."""
 
-    `groups`: captures (B, L) of each, on one grid. Second differences along the axis leave the noise alone. None where
-    there are too few groups of enough captures.
+    units: Units
+    errors: float
+
+
+def likely_units(groups: Sequence[NDArray[np.floating]]) -> Likely | None:
+    """What the values of these groups are, captures (B, L) of each on one grid; None where their noise cannot tell.
+
+    Values are fractions or absorbances, as they stand in the files. Second differences leave the noise alone.
     """
-    used = [group_BL for group_BL in groups if len(group_BL) >= FEWEST_CAPTURES]
-    if len(used) < FEWEST_GROUPS or used[0].shape[1] < 8:
+    used = [np.asarray(group_BL, np.float64) for group_BL in groups if len(group_BL) >= FEWEST_CAPTURES]
+    if len(used) < FEWEST_GROUPS or used[0].shape[1] < FEWEST_POINTS:
         return None
     mean_GL = np.array([group_BL.mean(axis=0)[1:-1] for group_BL in used])
-    noise_GL = np.array([np.diff(group_BL - group_BL.mean(axis=0), n=2, axis=1).var(axis=0) for group_BL in used])
-    log_GL = np.log(noise_GL + np.finfo(float).tiny)
-    left_out = np.array([_slope(np.delete(mean_GL, g, 0), np.delete(log_GL, g, 0)) for g in range(len(used))])
-    error = np.sqrt((len(used) - 1) * left_out.var())
-    return _slope(mean_GL, log_GL), float(error)
+    noise_GL = np.array([np.square(np.diff(y_BL - y_BL.mean(axis=0), n=2, axis=1)).mean(axis=0) for y_BL in used])
+    if not noise_GL.any(axis=1).all():
+        return None
+    level_GK, log_GK = _blocks(mean_GL), np.log(_blocks(noise_GL) + np.finfo(float).tiny)
+    left = {units: _left_over(level_GK, log_GK, units) for units in _REFLECTANCE}
+    best, *others = sorted(left, key=lambda units: float(left[units].sum()))
+    worse = [left[other] - left[best] for other in others]
+    errors = min(float(one.sum() / (np.sqrt(len(one)) * one.std(ddof=1) + np.finfo(float).tiny)) for one in worse)
+    return Likely(best, errors) if errors > SURE else None
 
 
-def _slope(mean_GL: NDArray[np.float64], log_GL: NDArray[np.float64]) -> float:
-    centred_GL = mean_GL - mean_GL.mean(axis=0)
-    spread = float(np.square(centred_GL).sum())
-    return float((centred_GL * log_GL).sum()) / spread if spread > 0 else 0.0
+def _blocks(values_GL: Array) -> Array:
+    """Means of neighbouring wavelengths, (G, K)."""
+    parts = np.array_split(values_GL, min(BLOCKS, max(1, values_GL.shape[1] // 4)), axis=1)
+    return np.stack([part.mean(axis=1) for part in parts], axis=1)
 
 
-def falls(slope: tuple[float, float] | None) -> bool:
-    """Whether noise surely falls where the values rise."""
-    return slope is not None and slope[0] < -SURE * slope[1] < 0
+def _left_over(level_GK: Array, log_GK: Array, units: Units) -> Array:
+    """What the best of these units' forms leaves of each group's log variance, squared and summed, (G,)."""
+    light_GK = np.clip(_REFLECTANCE[units](level_GK), 1e-6, None)
+    stretch_GK = 2 * np.log(10.0) * level_GK if units == "absorbance" else np.zeros_like(level_GK)
+    terms = [light_GK**power / (light_GK**power).mean() for power in range(3)]
+    wanted_GK = log_GK - log_GK.mean(axis=0)  # the lamp's strength is nobody's sign
+    best: Array | None = None
+    for a in range(STEPS + 1):
+        for b in range(STEPS + 1 - a):
+            shares = np.square([a, b, STEPS - a - b])
+            form_GK = np.log(sum(share * term for share, term in zip(shares, terms, strict=True))) + stretch_GK
+            left_G = np.square(wanted_GK - form_GK + form_GK.mean(axis=0)).sum(axis=1)
+            if best is None or left_G.sum() < best.sum():
+                best = left_G
+    assert best is not None
+    return best

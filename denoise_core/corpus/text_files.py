@@ -8,14 +8,14 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from denoise_core.corpus.curves import Array as Numbers
-from denoise_core.corpus.curves import Curve, NotASpectrum
+from denoise_core.corpus.curves import Curve, NotASpectrum, verify_curve
 from denoise_core.corpus.units import axis_of, values_of
 
 LEVELS = ("treatment", "sample", "angle")
@@ -33,6 +33,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _AXIS = re.compile(r"wave|wellen|lambda|λ", re.IGNORECASE)
+_SPREAD = re.compile(r"(std|sd|s\.d\.|stdev|std.?dev|se|sem|err(or)?|var(iance)?|σ)\W*", re.IGNORECASE)
+_X_UNITS = re.compile(r"#*\s*x.?(units?|einheit)\b", re.IGNORECASE)  # a line that says it, beside no column
 _SAYS_VALUES = re.compile(r"(y.?(axis|units?|mode|format|einheit)|ordinate|photometric.?mode)\W+(.+)", re.IGNORECASE)
 
 
@@ -82,11 +84,19 @@ def read_text(path: Path) -> list[Curve]:
         wanted = [table.wavelength(cell) is not None for cell in row]
         if sum(wanted) >= 8:
             return _across(table, place, wanted)
-    return _down(table)
+    labels = _labels_before(table)
+    return _down(table) if labels is None else _tidy(table, labels)
 
 
 def _table(path: Path) -> _Table:
     lines = [line for line in text_of(path).replace("\0", "").splitlines() if line.strip()]
+    if "#DATA" in (bare := [line.strip() for line in lines]):  # PerkinElmer: numbers in its head, units on own lines
+        place, units = bare.index("#DATA"), bare.index("#GR") if "#GR" in bare else len(bare)
+        lines = [
+            "\t".join(bare[units + 1 : units + 3]),
+            f"# y units: {' '.join(bare[units + 2 : units + 3])}",
+            *lines[place + 1 :],
+        ]
     comments = [line.lstrip(" #%;!/") for line in lines if line.lstrip().startswith("#")]
     lines = [line for line in lines if not line.lstrip().startswith("#") and not re.fullmatch(r"sep=.", line.strip())]
     if not lines:
@@ -158,6 +168,64 @@ def _number(cell: str, comma: bool) -> float | None:
     return float(text.replace("d", "e").replace("D", "e")) if _NUMBER.fullmatch(text) else None
 
 
+# ---- labels before the wavelengths -----------------------------------------------------------------------
+
+
+def _labels_before(table: _Table) -> int | None:
+    """How many columns of words (dates, names) stand before the numbers of most lines; None where none do."""
+    counts = [next((c for c, cell in enumerate(row) if table.number(cell) is not None), len(row)) for row in table.rows]
+    body = [count for row, count in zip(table.rows, counts, strict=True) if len(row) >= count + 2]
+    usual = max(set(body), key=body.count, default=0)
+    return usual if usual and body.count(usual) >= max(8, len(counts) // 2) else None
+
+
+def _tidy(table: _Table, labels: int) -> list[Curve]:
+    """A line a wavelength, its words before it: those that stay over many lines part the spectra and name them; those
+    that change with every line, such as a time of day, are told as not read."""
+    first = next(p for p, row in enumerate(table.rows) if any(table.number(cell) is not None for cell in row[labels:]))
+    head = [row for row in table.rows[:first] if len(row) > labels]
+    names = [*(head[-1] if head else ()), *[""] * labels]
+    axis = next((c for c in range(labels, len(names)) if axis_of(names[c]) or _AXIS.match(names[c])), labels)
+    last = max(place for place, row in enumerate(table.rows) if len(row) > axis + 1)
+    body = table.rows[first : last + 1]
+    if short := [place for place, row in enumerate(body) if len(row) < axis + 2]:
+        raise _incomplete(first + short[0] + 1, axis + 2, body[short[0]])
+    telling = [c for c in range(axis) if len({row[c] for row in body}) * 8 <= len(body)]
+    parts: dict[tuple[str, ...], list[list[str]]] = {}
+    for row in body:
+        parts.setdefault(tuple(row[c] for c in telling), []).append(row[axis:])
+    notes = [
+        f"column {c + 1} ({names[c] or body[0][c]}) {'parts the spectra' if c in telling else 'not read'}: "
+        f"it stands before the wavelengths"
+        for c in range(axis)
+    ]
+    if last + 1 < len(table.rows):
+        notes.append(f"lines below the numbers not read: {' '.join(table.rows[last + 1])[:40]!r} and on")
+    above = [row[axis:] for row in head if len(row) > axis]
+    return [
+        replace(curve, levels=levels, label=label or curve.label, notes=(*notes, *curve.notes))
+        for words, rows in parts.items()
+        for levels, label in [_place({names[c].lower(): word for c, word in zip(telling, words, strict=True)})]
+        for curve in _part(_Table([*above, *rows], table.comma, table.comments), "/".join(words))
+    ]
+
+
+def _place(named: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
+    """Levels where columns have their names, else a label that is a path."""
+    levels = tuple(named[level] for level in LEVELS if level in named)
+    return levels, "" if levels else next((word for word in named.values() if re.search(r"[/|]", word)), "")
+
+
+def _part(table: _Table, words: str) -> list[Curve]:
+    try:
+        curves = _down(table)
+        for curve in curves:
+            verify_curve(curve)
+    except NotASpectrum as error:  # lines are counted within the part
+        raise NotASpectrum(f"of {words or 'all'}: {error.why}", error.detail) from error
+    return curves
+
+
 # ---- wavelengths down the page ---------------------------------------------------------------------------
 
 
@@ -169,24 +237,31 @@ def _down(table: _Table) -> list[Curve]:
     end = next((p for p, row in enumerate(table.rows) if p > first and not _STARTS.match(row[0])), len(table.rows))
     below = [number for number, row in enumerate(table.rows[end:], start=end + 1) if table.numeric(row)]
     if below:
-        raise NotASpectrum(f"line {end + 1} parts two blocks of numbers: {' '.join(table.rows[end])[:40]!r}")
+        told = " ".join(table.rows[end])[:40]
+        raise NotASpectrum(f"line {end + 1} parts two blocks of numbers: {told!r}; give each a file of its own")
     head, body = table.rows[:first], table.rows[first:end]
     width = max(map(len, body))
     if width < 2:
         raise NotASpectrum("one column of numbers: a spectrum has its wavelengths and its values")
-    head = [[*row, *[""] * (width - len(row))][:width] for row in head]
+    keyed = [row for row in head if _X_UNITS.match(row[0]) and len(row) > 1]
+    head = [[*row, *[""] * (width - len(row))][:width] for row in head if row not in keyed]
     values_RW = _values(table, body, first, width)
     axes = _axes(head, values_RW)
     said_x, said_y = _said(table, head, axes[0], table.rows[end:])
+    said_x = said_x or next((found for row in keyed if (found := axis_of(" ".join(row[1:])))), "")
     notes = tuple(f"column {c + 1} of {width} not read: it stands before the wavelengths" for c in range(axes[0]))
+    spreads = [c for c in range(axes[0] + 1, width) if any(_SPREAD.fullmatch(row[c].strip()) for row in head)]
+    notes += tuple(f"column {c + 1} of {width} not read: a spread, no spectrum" for c in spreads)
     if end < len(table.rows):
         notes = (*notes, f"lines below the numbers not read: {' '.join(table.rows[end])[:40]!r} and on")
     if np.isnan(values_RW).any() and len(axes) == 1:
         row = int(np.isnan(values_RW).any(axis=1).argmax())
-        raise NotASpectrum(f"line {first + row + 1} has no {width} numbers: {' '.join(body[row])[:40]!r}")
+        raise _incomplete(first + row + 1, width, body[row])
     curves = []
     for column in range(axes[0] + 1, width):
         if column in axes:
+            continue
+        if column in spreads:
             continue
         axis = max(one for one in axes if one < column)
         pair_R2 = values_RW[:, [axis, column]]
@@ -199,6 +274,11 @@ def _down(table: _Table) -> list[Curve]:
     return curves
 
 
+def _incomplete(line: int, width: int, row: list[str]) -> NotASpectrum:
+    told = " ".join(row)[:40]
+    return NotASpectrum(f"line {line} has no {width} numbers: {told!r}; export it again, or leave the file out")
+
+
 def _values(table: _Table, body: list[list[str]], first: int, width: int) -> Numbers:
     """Numbers (R, W), NaN where a cell is empty; NotASpectrum at a cell that is something else."""
     if (plain_RW := _plain_values(table, body, width)) is not None:
@@ -208,8 +288,7 @@ def _values(table: _Table, body: list[list[str]], first: int, width: int) -> Num
         for column, cell in enumerate(row):
             value = table.number(cell)
             if cell and value is None:
-                told = " ".join(row)[:40]
-                raise NotASpectrum(f"line {first + place + 1} has no {width} numbers: {told!r}")
+                raise _incomplete(first + place + 1, width, row)
             values_RW[place, column] = np.nan if value is None else value
     return values_RW
 
@@ -270,10 +349,10 @@ def _across(table: _Table, place: int, wanted: list[bool]) -> list[Curve]:
     curves = []
     for line, row in enumerate(table.rows[place + 1 :], start=place + 2):
         if len(row) != len(head):
-            raise NotASpectrum(f"line {line} has {len(row)} cells, the head {len(head)}")
+            raise NotASpectrum(f"line {line} has {len(row)} cells, the head {len(head)}; complete it, or leave it out")
         values = [table.number(row[column]) for column in numbers]
         if any(value is None for value in values):
-            raise NotASpectrum(f"line {line} has a value that is no number")
+            raise NotASpectrum(f"line {line} has a value that is no number; complete it, or leave the line out")
         words = [cell for cell, is_x in zip(row, wanted, strict=True) if not is_x]
         levels = tuple(row[names.index(level)] for level in LEVELS if level in names)
         levels = levels or (tuple(words) if 2 <= len(words) <= 3 else ())  # a slash in a cell parts nothing

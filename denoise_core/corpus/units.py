@@ -80,6 +80,13 @@ def to_reflectance(y_L: Array, units: str) -> Array:
     return next(convert for name, convert in TO_REFLECTANCE.items() if name == units)(y_L)
 
 
+def from_reflectance(fraction_L: Array, units: Units) -> Array:
+    """Reflectance in the units that it was converted from."""
+    if units == "absorbance":
+        return -np.log10(np.maximum(fraction_L, 1e-6))
+    return {"percent": 100.0 * fraction_L, "absorptance": 1.0 - fraction_L}.get(units, fraction_L)
+
+
 def to_nm(x_L: Array, axis: str) -> Array:
     """An axis in nm; infinite where a wavenumber or an energy is zero."""
     with np.errstate(divide="ignore"):

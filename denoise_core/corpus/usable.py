@@ -1,4 +1,4 @@
-"""Whether a corpus can be trained on and judged, asked before anything is sent to a cluster: grid, ROI, groups."""
+"""Whether a corpus can be trained on and judged, asked before anything is sent: grid, ROI, units, groups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from denoise_core.corpus.captures import Captures
 from denoise_core.corpus.folds import fold_manifests
 from denoise_core.corpus.manifest import FIRST_ROW, Manifest, read_manifest, verify_disjoint
 from denoise_core.corpus.store import open_corpus
-from denoise_core.corpus.study import STUDY_FILE
+from denoise_core.corpus.study import PUBLISHED, STUDY_FILE
 from study_core.errors import BadInput
 
 LARGEST_STEP_NM = 1.0
@@ -41,9 +41,33 @@ def verify_grid(corpus: Captures) -> None:
         )
 
 
+def values_told(corpus: Captures) -> str:
+    """What a corpus's values are taken for, on whose word, and whether their noise agrees.
+
+    BadInput where nobody says it and noise says that they are something else.
+    """
+    study, found = corpus.study, corpus.by_noise
+    said = "units" in study.model_fields_set
+    silent = "as the seed's layout has them" if study is PUBLISHED else f"nobody says so (units in {STUDY_FILE})"
+    word = f"as {STUDY_FILE} says" if said else silent
+    if found is None:
+        return f"values taken for reflectance, {word}; their noise cannot tell"
+    by_noise = f"by their noise they are {found.units} (by {found.errors:.1f} standard errors)"
+    if found.units == "reflectance":
+        return f"values taken for reflectance, {word}; {by_noise}"
+    if not said:
+        raise BadInput(
+            f"nobody says what the values are, and {by_noise}",
+            file=corpus.root,
+            remedy=f"gated import --units {found.units}; or units: reflectance in {STUDY_FILE} if they are",
+        )
+    return f"WARNING: values taken for reflectance, {word}; but {by_noise}: gated import --units {found.units}?"
+
+
 def verify_training(corpus: Captures, training: Manifest, *others: Manifest) -> None:
     """BadInput where the grid, the number of training groups, or a group of these manifests cannot be used."""
     verify_grid(corpus)
+    values_told(corpus)
     if len(training.groups) < FEWEST_GROUPS:
         raise BadInput(
             f"{len(training.groups)} training groups, a filter needs {FEWEST_GROUPS}",
@@ -69,8 +93,8 @@ def verify_replicates(corpus: Captures, *manifests: Manifest) -> None:
             )
 
 
-def verify_study(root: Path, panel: Path | None = None, fold: int | None = None) -> None:
-    """BadInput where the corpus at `root` cannot be trained on and judged, on `panel` or on its own.
+def verify_study(root: Path, panel: Path | None = None, fold: int | None = None) -> str:
+    """What the values at `root` are taken for; BadInput where it cannot be trained on and judged, on `panel`.
 
     `fold`: the fold whose model the training is to start from, where that one is trained as well.
     """
@@ -86,3 +110,4 @@ def verify_study(root: Path, panel: Path | None = None, fold: int | None = None)
             remedy = f"{error.remedy}; or name a model to start from: --set start.checkpoint=FILE"
             raise BadInput(error.what, file=root, remedy=remedy) from error
         verify_training(corpus, parts.train, parts.val, parts.test)
+    return values_told(corpus)

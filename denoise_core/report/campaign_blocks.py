@@ -14,7 +14,7 @@ from denoise_core.report.spectra import Floats
 from denoise_core.report.style import mark_of
 from study_core.errors import BadInput
 from study_core.report.blocks import Block, Picture, Table
-from study_core.report.style import BLACK, drawing, figure, png
+from study_core.report.style import BLACK, drawing, figure, legend, png
 
 NEEDED = ("fold", "split", "method", "psnr_db", "sam_deg", "roi_area_error_pct")
 DIPS = {"centroid_nm": "roi_centroid_error_nm", "depth": "roi_depth_mae"}  # figure: the captures' column it is made of
@@ -136,7 +136,7 @@ def fold_boxes(judged: pd.DataFrame) -> Picture:
             axis.set_ylabel(title)
         axes[2].set_yscale("log")
         axes[2].axhline(limit, color=BLACK, ls="--", lw=1.0)
-        drawn.legend(handles=figures.method_handles(methods), loc="outside upper center", ncols=len(methods))
+        legend(drawn, figures.method_handles(methods))
         told = "; ".join(
             f"{method_label(method)} " + ", ".join(
                 f"{np.median(_values(judged, fold, method, 'psnr_db')):.1f}" for fold in folds)
@@ -200,7 +200,7 @@ def worst_figure(worst: pd.DataFrame) -> Picture:
         axis.set_xlabel("PSNR (dB)")
         handles = [Line2D([], [], ls="", marker=mark.marker, color=mark.colour, mec=BLACK, markersize=9, label=name)
                    for name, mark in (("raw", raw), ("model", model))]  # fmt: skip
-        drawn.legend(handles=handles, loc="outside upper center", ncols=2)
+        legend(drawn, handles)
         lost = int((worst["psnr_db"] < worst["raw_psnr_db"]).sum())
         return Picture(
             "The worst captures, model beside raw",

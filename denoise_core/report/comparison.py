@@ -18,7 +18,7 @@ from denoise_core.report.spectra import Floats
 from denoise_core.report.style import mark_of
 from study_core.errors import BadInput
 from study_core.report.blocks import Block, Picture, Table, Text
-from study_core.report.style import BLACK, drawing, figure, png
+from study_core.report.style import BLACK, drawing, figure, legend, png
 
 _SHOWN = 3
 _FIGURES = {"psnr_mean": "PSNR", "sam_mean": "SAM", "area_within_10_pct_ratio": "ROI kept"}
@@ -82,7 +82,7 @@ def _boxes(panel: Manifest, denoised: Mapping[str, Floats], reference_ML: Floats
         clusters = {name: [value_M[group_M == group] for group in panel.groups] for name, value_M in values.items()}
         figures.grouped_boxes(axes[0], clusters, [group_label(group) for group in panel.groups])
         axes[0].set_ylabel("PSNR (dB)")
-        drawn.legend(handles=figures.method_handles(list(denoised)), loc="outside upper center", ncols=len(denoised))
+        legend(drawn, figures.method_handles(list(denoised)))
         told = "; ".join(f"{name} {np.median(value_M):.2f} dB" for name, value_M in values.items())
         return Picture(
             "PSNR of the captures, by group and run",
@@ -115,7 +115,7 @@ def _overlays(
         axes[0].set_ylabel("reflectance")
         axes[len(shown)].set_ylabel("minus reference (10⁻³)")
         handles, labels = axes[0].get_legend_handles_labels()
-        drawn.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+        legend(drawn, handles, labels)
         names = [capture_label(str(panel.frame["relative_path"].iloc[row])) for row in shown]
         told = "; ".join(
             f"{name}: {1e3 * spread_M[row]:.2f} · 10⁻³ apart" for name, row in zip(names, shown, strict=True)

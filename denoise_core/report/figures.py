@@ -17,7 +17,7 @@ from denoise_core.report.labels import CANDIDATE, group_label, method_label
 from denoise_core.report.spectra import Capture, Floats, PanelSpectra
 from denoise_core.report.style import FOLD_MARKS, mark_of
 from study_core.report.blocks import Picture
-from study_core.report.style import BLACK, BLUE, GREY, ORANGE, PALE, SEQUENTIAL, drawing, figure, png
+from study_core.report.style import BLACK, BLUE, GREY, ORANGE, PALE, SEQUENTIAL, drawing, figure, legend, png
 
 _WAVELENGTH = "wavelength (nm)"
 _FLOOR = 1e-12  # of a variance on a logarithmic scale
@@ -44,7 +44,7 @@ def overlays(captures: Sequence[Capture], title: str = "Raw, denoised and refere
         axes[0].set_ylabel("reflectance")
         axes[len(captures)].set_ylabel("minus reference (10⁻³)")
         handles, labels = axes[0].get_legend_handles_labels()
-        drawn.legend(handles, labels, loc="outside upper center", ncols=3)
+        legend(drawn, handles, labels)
         told = "; ".join(f"{capture.title}, {_two_psnr(capture)}" for capture in captures)
         return Picture(
             title,
@@ -78,7 +78,7 @@ def distributions(panel: PanelSpectra, others: Mapping[str, Floats]) -> Picture:
             }
             grouped_boxes(axis, clusters, [group_label(group) for group in panel.groups])
             axis.set_ylabel(title)
-        drawn.legend(handles=method_handles(list(methods)), loc="outside upper center", ncols=len(methods))
+        legend(drawn, method_handles(list(methods)))
         return Picture(
             "PSNR and SAM by group",
             png(drawn),
@@ -239,7 +239,7 @@ def fold_curves(curves: Mapping[int, pd.DataFrame]) -> Picture | None:
             axis.set_xlabel("epoch")
             axis.locator_params(axis="x", integer=True)
         handles, labels = max((axis.get_legend_handles_labels() for axis in axes), key=lambda found: len(found[1]))
-        drawn.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+        legend(drawn, handles, labels)
         told = "; ".join(_curve_in_words(f"fold {fold}", table) for fold, table in usable.items())
         return Picture(
             "Training curves of the folds",
@@ -276,8 +276,8 @@ def calibration(uncertainty: Mapping[str, Any]) -> Picture:
         axis.set_yticks(place, labels)
         axis.set_xlim(0.0, 1.02)
         axis.set_ylim(-0.6, len(rows) - 0.4)
-        axis.set_xlabel("share of samples whose reference lies inside the band (dashed: what it should be)")
-        drawn.legend(loc="outside upper center", ncols=2)
+        axis.set_xlabel("share of samples whose reference lies inside the band\n(dashed: what it should be)")
+        legend(drawn, *axis.get_legend_handles_labels())
         told = "; ".join(
             f"{label}: " + ", ".join(f"{100 * float(row.get(name, np.nan)):.1f} %" for name in names)
             for label, row in zip(labels, rows.values(), strict=True)
@@ -315,7 +315,7 @@ def controls(rows: Mapping[str, Mapping[str, Any]]) -> Picture:
             Line2D([], [], marker=marker, ls="", mfc="white", mec=BLACK, markersize=6, label=group_label(group))
             for marker, group in zip(_GROUP_MARKERS, groups, strict=False)
         ]
-        drawn.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 7))
+        legend(drawn, handles)
         told = "; ".join(
             f"{method_label(name)} {_number(row.get('psnr_mean')):.2f} dB, {_number(row.get('sam_mean')):.3f}°"
             for name, row in rows.items()

@@ -93,10 +93,15 @@ def gate_metric(gate: Mapping[str, Any]) -> str:
 def gate_row(record: GateRecord) -> tuple[str, str, str, str]:
     """A gate's record as a terminal shows it, as the report has it: gate, measure, what it needs, value with unit."""
     label = metric_label(record.metric)
-    needs = NO_VALUE if record.threshold is None else f"{record.comparison} {number(record.threshold, label)}"
+    needs = NO_VALUE if record.threshold is None else f"{sign(record.comparison)} {number(record.threshold, label)}"
     shown = gate_label(record.gate), gate_metric(record.model_dump()), needs, number(record.value, label)
     gate, metric, needs, value = (text.replace(NO_BREAK, " ") for text in shown)
     return gate, metric, needs, value
+
+
+def sign(comparison: str) -> str:
+    """A comparison as people write it."""
+    return {">=": "≥", "<=": "≤"}.get(comparison, comparison)
 
 
 def number(value: Any, label: Label, *, signed: bool = False) -> str:

@@ -128,6 +128,8 @@ def _controls(record: RunRecord) -> Section:
 def _notices(record: RunRecord, panel: Manifest, training: Manifest | None) -> tuple[Block, ...]:
     names = group_key([*panel.groups])
     lines = [str(notice) for notice in record.facts.get("notices") or []]
+    if values := (record.inputs.get("corpus") or {}).get("values"):
+        lines.append(f"The corpus: {values}.")
     if training is None:
         lines.append("No training manifest was given with this report.")
     return (Items(tuple(lines)), *((Text(f"Short names: {names}."),) if names else ()))

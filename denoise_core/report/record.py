@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from denoise_core.corpus.manifest import Manifest, write_manifest
 from denoise_core.corpus.store import Corpus
+from denoise_core.corpus.usable import values_told
 from denoise_core.evaluation.outputs import write_json
 from denoise_core.evaluation.predictions import read_predictions
 from study_core.errors import BadInput
@@ -140,6 +141,7 @@ def write_inputs(folder: Path, corpus: Corpus, panel: Manifest, training: Manife
             "groups": int(corpus.captures["group_id"].nunique()),
             "wavelength_nm": [float(grid[0]), float(grid[-1])],
             "points": len(grid),
+            "values": values_told(corpus),
             "generator": _json(corpus.root / "corpus.json") or None,
         },
         "panel": _put_manifest(panel, folder / PANEL_FILE),

@@ -30,7 +30,7 @@ from denoise_core.report.labels import CANDIDATE
 from denoise_core.report.spectra import Capture, Floats
 from denoise_core.report.style import mark_of
 from study_core.report.blocks import Picture
-from study_core.report.style import BLACK, PALE, drawing, figure, png
+from study_core.report.style import BLACK, PALE, drawing, figure, legend, png
 
 WINDOW_NM = 7.0
 APART_NM = 3.0
@@ -142,7 +142,7 @@ def roi_windows(capture: Capture) -> Picture | None:
         for axis in axes[max(0, len(found) - 3) : len(found)]:
             axis.set_xlabel("wavelength (nm)")
         handles, labels = axes[0].get_legend_handles_labels()
-        drawn.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+        legend(drawn, handles, labels)
         told = "; ".join(
             f"{window.centre_nm:.1f} nm: area {window.area_error_pct:+.1f} %, "
             f"centroid {window.centroid_error_nm:+.2f} nm"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from denoise_core.report.labels import CANDIDATE, PRODUCTION
-from study_core.report.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Mark
+from study_core.report.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Mark
 
 MARKS = {
     "raw": Mark(ORANGE, "o", "-"),
@@ -15,7 +15,7 @@ MARKS = {
     CANDIDATE: Mark(BLUE, "*", "-"),
     "reference": Mark(BLACK, "", "--"),
 }
-_SPARE = (Mark(YELLOW, "P", ":"), Mark(GREY, "v", "-."), Mark(BLACK, "d", ":"))
+_SPARE = (Mark(BLUE, "P", "-"), Mark(VERMILION, "v", "-."), Mark(GREEN, "d", ":"), Mark(PURPLE, "s", "--"))
 
 FOLD_MARKS = (Mark(BLUE, "o", "-"), Mark(VERMILION, "s", "--"), Mark(GREEN, "^", "-."), Mark(PURPLE, "D", ":"),
               Mark(BLACK, "v", "-"))  # fmt: skip

@@ -19,6 +19,7 @@ from denoise_core.report.labels import (
     method_label,
     metric_label,
     number,
+    sign,
 )
 from denoise_core.report.record import RunRecord
 from study_core.report.blocks import Status, Table
@@ -105,7 +106,7 @@ def gates_table(record: RunRecord) -> Table:
                 gate_metric(gate),
                 "✗ FAIL" if not passed else "∅ vacuous" if vacuous else "✓ pass",
                 number(gate["value"], label),
-                f"{_sign(str(gate['comparison']))} {number(gate['threshold'], label)}".strip(),
+                f"{sign(str(gate['comparison']))} {number(gate['threshold'], label)}".strip(),
                 number(room, label, signed=True) if room is not None else NO_VALUE,
                 "as above" if told else reason,
             )
@@ -130,12 +131,8 @@ def in_force(gate: Mapping[str, Any]) -> str:
     if field is None or threshold is None or abs(float(threshold)) == abs(float(field.default)):
         return ""
     label, default = metric_label(str(gate["metric"])), float(field.default)
-    shown = f"{_sign(str(gate['comparison']))} {number(-default if threshold < 0 < default else default, label)}"
+    shown = f"{sign(str(gate['comparison']))} {number(-default if threshold < 0 < default else default, label)}"
     return f"Set by this run's plan; the default is {shown}: "
-
-
-def _sign(comparison: str) -> str:
-    return {">=": "≥", "<=": "≤"}.get(comparison, comparison)
 
 
 def thresholds_table(plan: Mapping[str, Any]) -> Table:

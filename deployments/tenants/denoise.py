@@ -18,13 +18,15 @@ def steps(asked: Asked) -> Iterator[Step]:
     yield Step("act-of-god/warm-start", {"corpus": asked.corpus, **asked.plan})
 
 
-def check(asked: Asked) -> None:
-    """The corpus opens, and can be trained on and judged."""
+def check(asked: Asked) -> str:
+    """The corpus opens, and can be trained on and judged; what its values are taken for."""
     from denoise_core.corpus.usable import verify_study  # pandas takes a second: only a run of this study pays
 
     panel = _given(asked, "panel", "manifest")
     fold = int(_given(asked, "start", "fold") or 2)
-    verify_study(asked.root / asked.corpus, asked.root / panel if panel else None, fold if _needs_fold(asked) else None)
+    fold_too = fold if _needs_fold(asked) else None
+    told = verify_study(asked.root / asked.corpus, asked.root / panel if panel else None, fold_too)
+    return f"{asked.corpus}: {told}"
 
 
 def _needs_fold(asked: Asked) -> bool:
@@ -65,6 +67,7 @@ TENANT = Tenant(
     ),
     epochs="training.changes.optimiser.epochs",
     row="denoise_core.report.labels:gate_row",
+    terms="denoise_core.report.words:WORDS",
     compared="denoise_core.report.comparison:blocks",
     files=("report.html", "act_c_report.md", "auditors_bundle.zip", "final_analytics/panel_eval", "audit.jsonl"),
     importer="denoise_core.import_command:import_files",

@@ -7,6 +7,7 @@ markdown and tables; both come from the same blocks, so they cannot disagree.
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -110,6 +111,21 @@ class Picture:
     def uri(self) -> str:
         """`data:` address: the picture travels inside the page."""
         return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+
+    @property
+    def parts(self) -> tuple[tuple[int, int, int, int], ...]:
+        """x, y, width and height of what a narrow page shows one below the other; empty: the whole."""
+        return getattr(self.png, "parts", ())
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, of a picture that has parts."""
+        return self.png.size if self.parts else (0, 0)  # type: ignore[attr-defined]
+
+    @property
+    def key(self) -> str:
+        """What names the picture on its page."""
+        return f"p{hashlib.sha256(self.png).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)

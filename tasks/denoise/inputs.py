@@ -22,7 +22,7 @@ from denoise_core.corpus.manifest import (
     write_manifest,
 )
 from denoise_core.corpus.store import Corpus, open_corpus
-from denoise_core.corpus.usable import verify_training
+from denoise_core.corpus.usable import values_told, verify_training
 from denoise_core.estimate import available_memory, gigabytes, memory, verify_gpu_memory, verify_memory
 from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.jobs.audit import Unseen
@@ -82,7 +82,9 @@ def corpus_at(path: str) -> Corpus:
             file=root,
             remedy="make one: python -m denoise_core corpus --out data/mini --size mini --seed 1",
         )
-    return open_corpus(root.resolve())
+    corpus = open_corpus(root.resolve())
+    logger().info("Corpus %s: %s", path, values_told(corpus))
+    return corpus
 
 
 def stored(manifest: Manifest, name: str) -> Manifest:

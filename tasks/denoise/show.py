@@ -93,12 +93,14 @@ def compared(run: Run) -> None:
     Another run's folder may be damaged: that costs the picture, never this run.
     """
     from denoise_core.report.comparison import blocks
+    from denoise_core.report.labels import gate_row
+    from denoise_core.report.words import WORDS
 
     beside = compare.peer(run)
     if beside is None:
         return
     try:
-        page = compare.page([RunFacts(run.folder), beside], partial(blocks, root=ROOT))
+        page = compare.page([RunFacts(run.folder), beside], partial(blocks, root=ROOT), gate_row, WORDS)
     except Exception as error:
         logger().warning("not compared with %s: %s", beside.folder, error)
         return

@@ -246,7 +246,7 @@ def test_thresholds_of_another_cav_are_refused_before_anything_is_scanned(
     assert main([*arguments, "--device", "cpu", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tracks"] == 13
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count("<img") == 13
+    assert page.count("<figure>") == 13
     assert "proteins score above the threshold" in page
 
 

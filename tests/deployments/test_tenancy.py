@@ -157,6 +157,10 @@ def test_a_verdict_on_the_terminal_has_the_reports_words_and_units(tmp_path: Pat
     console = Console(width=140, file=io.StringIO())
     show_verdict(console, tmp_path, tenants()["denoise"].row)
     told = console.file.getvalue()  # type: ignore[attr-defined]
-    for words in ("1 Aggregate", "PSNR, mean", ">= 18.00 dB", "54.77 dB", "3 ROI", ">= 90.0 %", "85.0 %",
+    for words in ("1 Aggregate", "PSNR, mean", "≥ 18.00 dB", "54.77 dB", "3 ROI", "≥ 90.0 %", "85.0 %",
                   "SAM below raw, T3 J 12h", "missing"):  # fmt: skip
         assert words in told, told
+    console = Console(width=140, file=io.StringIO())
+    show_verdict(console, tmp_path, tenants()["denoise"].row, failed_only=True)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert ("3 ROI" in told, "1 Aggregate" in told) == (True, False)  # of an act that its fallback follows

@@ -57,6 +57,10 @@ def test_a_strangers_refused_run_is_followed_into_its_fallback(lab: Lab, theirs:
     for step in ("train-god_run", "audit-panel", "train-act_b_stage1", "train-act_b_stage2"):
         assert [step, "Completed"] in ended, told
     assert "it goes on as fallback-followed-" in told
+    first, last = told.split("it goes on as fallback-followed-")
+    assert "│ FAIL" in first
+    assert "pass │" not in first  # only what refused the first act; the last one's table is whole
+    assert "verdict" in last
     assert "FAILED gate" in told
     assert "report.html" in told
     assert "act_c_report.md" in told

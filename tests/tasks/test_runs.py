@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from denoise_core.report.labels import gate_row
+from denoise_core.report.words import WORDS
 from deployments.comparing import own_blocks
 from study_core.report.blocks import Table
 from tasks import cli, compare
@@ -134,6 +136,15 @@ def test_rules_meet_by_what_they_ask_not_by_what_they_found(make: Make) -> None:
     two = make("bbbb2222", *(gate("m", 3.0, group=name, at=f"{name}-412 nm") for name in "TS"))
     rows = sections(compare.page([one, two]))["gates"].rows
     assert [row[1:] for row in rows] == [("m [S]", "≥ 1.0", "2", "3"), ("m [T]", "≥ 1.0", "2", "3")]
+
+
+def test_a_comparison_speaks_the_words_of_its_report(make: Make) -> None:
+    """A tenant says measure, threshold and value with units; the page explains its words at the end."""
+    runs = [make(name, gate("psnr_mean", 20.0 + n, 18.0)) for n, name in enumerate(("aaaa1111", "bbbb2222"))]
+    page = compare.page(runs, None, gate_row, WORDS)
+    assert sections(page)["gates"].rows[0][1:] == ("PSNR, mean", "≥ 18.00 dB", "20.00 dB", "21.00 dB")
+    assert page.sections[-1].key == "glossary"
+    assert "Peak signal-to-noise ratio" in page.html()
 
 
 def test_a_run_that_makes_its_own_comparison_says_how_it_was_judged(make: Make) -> None:

@@ -8,17 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from instrument_text import X, Y, jcamp, lines
-from strangers import borrowed, write_files
 
 from denoise_core.__main__ import main
-from denoise_core.corpus.importing import Told, survey
-from denoise_core.corpus.store import Corpus, open_corpus
-
-
-@pytest.fixture(scope="module")
-def mini(mini_corpus_root: Path) -> Corpus:
-    return open_corpus(mini_corpus_root)
-
+from denoise_core.corpus.store import open_corpus
 
 HEAD = "Wavelength,Reflectance\n"
 
@@ -91,7 +83,7 @@ def test_what_is_skipped_is_named_and_nothing_is_written_past_it(
         (100 * Y, X, "if you know them: --units percent", ("--units", "percent")),
         (-np.log10(Y) * 2, X, "--units percent or absorbance", ("--units", "absorbance")),
         (Y, X / 1000, "micrometres? --axis um", ("--axis", "um", "--units", "reflectance")),
-        (1 - Y, X, "say --units reflectance", ("--units", "absorptance")),
+        (1 - Y, X, "say --units", ("--units", "absorptance")),
         (Y, 10 * X, "wavenumbers? --axis cm-1; or --axis angstrom", ("--axis", "angstrom", "--units", "reflectance")),
     ],
 )
@@ -149,7 +141,7 @@ def test_units_that_nobody_says_are_told_as_assumed_and_asked_for(
         0,
         True,
     )
-    assert f"--yes --units reflectance makes {out}" in text
+    assert f"--yes --units UNITS makes {out}" in text
     code, text = told(capsys, str(source), "--out", str(out), "--yes")
     assert (code, out.exists(), "nobody says what the values are" in text) == (2, False, True)
     (source / "study.yaml").write_text("name: theirs\nunits: reflectance\n")
@@ -158,13 +150,6 @@ def test_units_that_nobody_says_are_told_as_assumed_and_asked_for(
     code, text = told(capsys, str(source), "--out", str(out), "--yes")
     assert (code, "as study.yaml says" in text, f"next: gated run --corpus {out}" in text) == (0, True, True)
     assert "units: reflectance" in (out / "study.yaml").read_text()
-
-
-def test_noise_that_falls_with_the_values_tells_one_minus_r(mini: Corpus, tmp_path: Path) -> None:
-    groups = [(*place, 1 - spectra) for *place, spectra in borrowed(mini, {"dry": 1, "wet": 3}, 3, (5,), every=4)]
-    source = write_files(tmp_path / "raw", iter(groups), mini.wavelength_nm[::4], line="{:g},{:.6f}")
-    assert "are they 1 - R? --units absorptance" in survey(source, Told()).units
-    assert "1 - R?" not in survey(source, Told("absorptance")).units
 
 
 def test_names_that_a_disk_would_make_one_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,6 +173,16 @@ def test_a_systems_own_files_are_no_reason_to_stop(tmp_path: Path, capsys: pytes
         (source / name).write_bytes(b"\0\1")
     code, text = told(capsys, str(source), "--out", str(tmp_path / "out"))
     assert (code, "ignore .DS_Store, dry/._p0.csv, dry/p0/Thumbs.db" in text) == (0, True)
+
+
+def test_links_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = theirs(tmp_path / "raw")
+    (source / "more").symlink_to(source / "dry")
+    (source / "gone.csv").symlink_to(tmp_path / "nowhere.csv")
+    code, text = told(capsys, str(source), "--out", str(tmp_path / "out"))
+    assert (code, "skip   gone.csv: a link that leads nowhere" in text, "skip   more: a link to a folder" in text) == (
+        1, True, True,
+    )  # fmt: skip
 
 
 def test_percent_is_judged_by_most_files_and_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

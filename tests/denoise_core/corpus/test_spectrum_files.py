@@ -149,6 +149,42 @@ def test_jcamp_and_spc_through_their_own_readers(tmp_path: Path, caplog: pytest.
     assert not caplog.records, "a date that is not there is nobody's business here"
 
 
+def labelled(*words: str) -> str:
+    """Lines of a spectrum with the same words before each."""
+    return "".join(f"{','.join(words)},{line}\n" for line in lines(",").splitlines())
+
+
+def test_words_before_the_wavelengths_part_the_spectra_or_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "tidy.csv"
+    path.write_text("sample,treatment,angle,nm,R\n" + "".join(labelled(f"p{n}", "dry", "left") for n in (1, 2)))
+    assert [curve.levels for curve in read_curves(path)] == [("dry", "p1", "left"), ("dry", "p2", "left")]
+    path.write_text(
+        "".join(f"2026-05-01,12:{n // 60:02}:{n % 60:02},{row}\n" for n, row in enumerate(lines(",").splitlines()))
+    )
+    (curve,) = read_curves(path)
+    np.testing.assert_allclose(curve.y_L, Y, atol=1e-6)
+    day, time = curve.notes
+    assert day == "column 1 (2026-05-01) parts the spectra: it stands before the wavelengths"
+    assert time == "column 2 (12:00:00) not read: it stands before the wavelengths"
+    path.write_text("id,nm,R\n" + labelled("dry/p1/left") + labelled("dry/p2/left") + "made by ada\n")
+    found = read_curves(path)
+    assert [curve.label for curve in found] == ["dry/p1/left", "dry/p2/left"]
+    assert "lines below the numbers not read: 'made by ada' and on" in found[0].notes
+
+
+def test_heads_with_numbers_and_columns_of_spreads(tmp_path: Path) -> None:
+    perkin = "PE UV  SPECTRUM  ASCII  PEDS\n-1\nleaf1.sp\n#HDR\n-1\n#GR\nnm\n%R\n1.000000\n201\n#DATA\n" + lines("\t")
+    jasco = "TITLE\tleaf1\nDELTAX\t1\nXUNITS\tNANOMETERS\nYUNITS\t%R\nFIRSTX\t300.0\nXYDATA\n" + lines("\t")
+    for text in (perkin, jasco):
+        (tmp_path / "leaf.asc").write_text(text)
+        (curve,) = read_curves(tmp_path / "leaf.asc")
+        assert (curve.declared_x, curve.declared_y) == ("nm", "percent")
+        np.testing.assert_allclose(curve.y_L, Y, atol=1e-6)
+    (tmp_path / "mean.csv").write_text("nm,mean,sd\n" + lines(",").replace("\n", ",0.001\n"))
+    (curve,) = read_curves(tmp_path / "mean.csv")
+    assert curve.notes == ("column 3 of 3 not read: a spread, no spectrum",)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
@@ -162,12 +198,8 @@ def test_jcamp_and_spc_through_their_own_readers(tmp_path: Path, caplog: pytest.
         ("a.csv", lines(",", comma=True), "commas both part the columns and mark decimals"),
         ("a.csv", lines(";").replace(";0.", ";0,").replace("300;", "300.0;"), "commas and points both mark decimals"),
         ("a.csv", lines(";").replace("400;0.", "400;0_"), "line 101 has no 2 numbers"),
-        (
-            "a.csv",
-            "day,nm,R\n1 May," + lines(",").replace("\n", "\n1 May,")[:-6],
-            "no line of numbers that",
-        ),
-        ("a.csv", "day,nm,R\n" + lines(",").replace("\n", "\n1 May,"), "line 3 has no .* numbers: .1 May 301"),
+        ("a.csv", "day,nm,R\n" + labelled("1 May").replace("1 May,3", "3", 1), "line 2 has no 3 numbers: .300 0"),
+        ("a.csv", "id,nm,R\n" + labelled("a") + labelled("a"), "of a: the wavelengths neither rise nor fall"),
         ("a.jdx", "##TITLE=a\n##NTUPLES=NMR\n##END=\n", "NTUPLES: export each spectrum"),
         ("a.xlsx", "PK", "a workbook: export its sheet as CSV"),
         ("a.csv", lines(",").replace("0.2", "nan", 1), "no"),
