@@ -93,7 +93,10 @@ def places(corpus: Corpus, default: Path | None) -> Iterator[Place]:
 def judged(place: Place, measures: list[Measure], *, controls: bool = True) -> tuple[GateRecord, ...]:
     limits = GateThresholds()
     treatments = len(np.unique(place.labels.treatment_M))
-    rules = [*fidelity_rules(limits, controls=controls, treatments=treatments), *plausibility_rules(limits)]
+    rules = [
+        *fidelity_rules(limits, controls=controls, treatments=treatments),
+        *plausibility_rules(limits, controls=controls),
+    ]
     return judge(measures, rules)
 
 

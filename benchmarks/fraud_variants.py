@@ -125,7 +125,35 @@ CHANGED: dict[str, Callable[[Floats, np.random.Generator], Floats]] = {
     "smoothed over 5 points": lambda raw_ML, _: savgol_filter(raw_ML, 5, 2),
     "as much noise again": lambda raw_ML, rng: raw_ML + rng.normal(0, 1, raw_ML.shape) * raw_ML.std(axis=0),
     "reversed": lambda raw_ML, _: raw_ML[:, ::-1],
+    "mean of all captures, and white noise, reversed": lambda raw_ML, rng: (
+        raw_ML.mean(axis=0) + rng.normal(0, 1, raw_ML.shape) * raw_ML.std(axis=0)
+    )[:, ::-1],
+    "noise with the other sign": lambda raw_ML, _: 2 * raw_ML.mean(axis=0) - raw_ML,
+    "a tenth of the noise": lambda raw_ML, _: 0.9 * raw_ML.mean(axis=0) + 0.1 * raw_ML,
+    "one less the reflectance": lambda raw_ML, _: 1 - raw_ML,
+    "square root": lambda raw_ML, _: np.sqrt(raw_ML.clip(0)),
+    "to a grid of 2 nm and back": lambda raw_ML, _: _resampled(raw_ML, 4),
+    "stretched by 1 %": lambda raw_ML, _: _resampled(raw_ML, 1, 1.01),
+    "the last two thirds of the range another's": lambda raw_ML, _: _joined(raw_ML, 1 / 3),
+    "the last four fifths another's": lambda raw_ML, _: _joined(raw_ML, 0.2),
+    "two captures point by point in turn": lambda raw_ML, _: np.where(
+        np.arange(raw_ML.shape[1]) % 2, raw_ML, np.roll(raw_ML, 1, axis=0)
+    ),
+    "mean of eight captures": lambda raw_ML, _: np.mean([np.roll(raw_ML, k, axis=0) for k in range(8)], axis=0),
 }
+
+
+def _resampled(raw_ML: Floats, every: int, stretch: float = 1.0) -> Floats:
+    """By straight lines through every so many points, read at stretched places."""
+    points = np.arange(raw_ML.shape[1], dtype=np.float64)
+    return np.array([np.interp(points / stretch, points[::every], raw_L[::every]) for raw_L in raw_ML])
+
+
+def _joined(raw_ML: Floats, share: float) -> Floats:
+    """The first share of the range; then a line with noise of the group's size, of nobody."""
+    first = round(share * raw_ML.shape[1])
+    rest_ML = np.random.default_rng(1).normal(0, 1, raw_ML.shape) * raw_ML.std(axis=0) + raw_ML[:, first].mean()
+    return np.where(np.arange(raw_ML.shape[1]) < first, raw_ML, rest_ML)
 
 
 def leaks(corpus: Corpus, panel: Manifest, training: Manifest) -> Iterator[tuple[str, Corpus, Manifest]]:

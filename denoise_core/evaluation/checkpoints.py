@@ -13,12 +13,12 @@ import numpy as np
 from denoise_core.corpus.manifest import Manifest, read_manifest
 from denoise_core.corpus.store import Corpus
 from denoise_core.evaluation.controls import fitted_control_predictions
-from denoise_core.evaluation.measurement import MEASUREMENT, Reference, UnseenGroups
+from denoise_core.evaluation.measurement import MEASUREMENT, Reference
 from denoise_core.evaluation.measuring import measure_predictions
 from denoise_core.evaluation.metrics import Floats
 from denoise_core.evaluation.origin import fold_behind, fold_hashes
 from denoise_core.evaluation.predictions import PACKED, write_packed
-from denoise_core.evaluation.selection import unseen_figures
+from denoise_core.evaluation.selection import Unseen, unseen_figures
 from study_core.files import sha256_of
 
 Progress = Callable[[int, int, str], None]
@@ -32,7 +32,7 @@ def measure_checkpoints(
     *,
     out: Path,
     reference: Reference = "loo",
-    unseen: Mapping[str, Path] | None = None,
+    unseen: Sequence[Mapping[str, Path]] = (),
     unseen_what: str = "",
     leave_sample_out: bool = True,
     batch_size: int = 256,
@@ -41,13 +41,19 @@ def measure_checkpoints(
 ) -> list[Path]:
     """Measure every checkpoint on one panel; a folder below `out` for each, in the order given.
 
-    Rows of the panel that stand twice are denoised once. `unseen`: a checkpoint and its test, train and
+    Rows of the panel that stand twice are denoised once. `unseen`: checkpoints, each with its test, train and
     val manifests, for figures on groups that no choice has seen; `unseen_what` says in words which.
     """
     controls = {}
     if training is not None:
         controls = fitted_control_predictions(corpus, panel, training, leave_sample_out=leave_sample_out)
-    never_seen = _unseen(corpus, unseen, unseen_what, batch_size, device) if unseen else None
+    never_seen = None
+    if unseen:
+        models = []
+        for number, fold in enumerate(unseen):
+            progress(number, len(unseen), "measure on groups that no choice has seen")
+            models.append(_unseen(corpus, fold, batch_size, device))
+        never_seen = unseen_figures(corpus, models, unseen_what)
     folds, folders = fold_hashes(corpus), []
     for number, path in enumerate(checkpoints):
         progress(number, len(checkpoints), f"measure {path.name}")
@@ -71,8 +77,8 @@ def measure_checkpoints(
     return folders
 
 
-def _unseen(corpus: Corpus, fold: Mapping[str, Path], what: str, batch_size: int, device: str) -> UnseenGroups:
-    """Figures of a model on its test groups, which nothing was chosen on."""
+def _unseen(corpus: Corpus, fold: Mapping[str, Path], batch_size: int, device: str) -> Unseen:
+    """A model on its test groups, which nothing was chosen on."""
     from denoise_core.inference import denoise_rows
     from denoise_core.model.neural import load_denoiser
 
@@ -81,15 +87,13 @@ def _unseen(corpus: Corpus, fold: Mapping[str, Path], what: str, batch_size: int
     rows = corpus.rows(test)
     values = denoise_rows(denoiser, corpus, rows, batch_size)
     base = getattr(denoiser, "base", None)  # a model that corrects no filter has none to be worth more than
-    return unseen_figures(
-        corpus,
+    return Unseen(
         test,
         values,
         training=read_manifest(fold["train"]),
         selected_on=read_manifest(fold["val"]).groups,
         base_ML=None if base is None else denoise_rows(base, corpus, rows, batch_size),
         base="" if base is None else base.name,
-        what=what,
     )
 
 

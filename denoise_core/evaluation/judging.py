@@ -190,13 +190,11 @@ def _vacuous(found: Measurement, thresholds: GateThresholds) -> dict[str, str]:
 
 def _honesty(found: Measurement, thresholds: GateThresholds, panel: Manifest) -> tuple[GateRecord, ...]:
     """Gates 6 and 7: fidelity and plausibility."""
+    controls = any(is_fitted(name) for name in found.controls)
+    treatments = panel.frame["treatment"].nunique()
     rules = [
-        *fidelity_rules(
-            thresholds,
-            controls=any(is_fitted(name) for name in found.controls),
-            treatments=panel.frame["treatment"].nunique(),
-        ),
-        *plausibility_rules(thresholds),
+        *fidelity_rules(thresholds, controls=controls, treatments=treatments),
+        *plausibility_rules(thresholds, controls=controls),
     ]
     return judge(found.slices, rules, required=GATES[6:], expected={"group": panel.groups})
 

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,13 @@ Rows = NDArray[np.int64]
 NEAR = 0.4
 """Correlation of two captures' noise from which they are one capture. Honest pairs of the real corpus stay below 0.31;
 a copy with as much new noise as it had keeps 0.7, the mean of six captures 0.41."""
+TURNED = 0.5
+"""The same where one was turned: read backwards, or its noise with the other sign. Honest pairs: 0.35."""
+PARTS, PART = 4, 0.75
+"""Parts of the range, and the correlation in one of them from which that part was copied. Honest pairs: 0.60."""
+SIGMAS, INDEPENDENT = 7.0, 0.6
+"""On a coarse grid all of these are raised to seven standard deviations of what chance gives, by the share of the
+points whose noise is independent: the real corpus's 33 million pairs have their largest, 0.31, at 5.9."""
 LAGS = range(-5, 6)
 """Grid points by which a copy may have been shifted; honest captures of the real corpus stay below 0.24 at each."""
 MEANS_APART = 0.7
@@ -40,7 +48,7 @@ BLOCK = 1024
 class Pair:
     """Two captures that are one: their names, the correlation of their noise, and whether their values are equal.
 
-    Or two groups, by how far their means are `apart`.
+    Or two groups, by how far their means are `apart`. `how`: what was done to the copy, where it is known.
     """
 
     one: str
@@ -48,19 +56,21 @@ class Pair:
     correlation: float
     exact: bool
     apart: float | None = None
+    how: str = ""
 
     def __str__(self) -> str:
         if self.apart is not None:
-            return f"{self.one} = {self.other} (their means differ by {self.apart:.2f} of what two measurements do)"
-        how = "equal" if self.exact else f"noise correlation {self.correlation:.2f}"
+            told = f"their means differ by {self.apart:.2f} of what two measurements do{self.how}"
+            return f"{self.one} = {self.other} ({told})"
+        how = "equal" if self.exact else f"noise correlation {self.correlation:.2f}{self.how}"
         return f"{self.one} = {self.other} ({how})"
 
 
 def leaked_pairs(corpus: Corpus, panel: Manifest, training: Manifest, near: float = NEAR) -> list[Pair]:
     """Captures of the panel that training holds too, whatever they are called there; by name of the panel's capture.
 
-    Shifted ones, too; last, groups whose mean was made from the panel's captures, whatever noise lies on it. Rows of
-    the same name are left out: `leaked_groups` is about those.
+    Shifted, reversed and negated ones, too, and those of which a part was copied; last, groups whose mean was made from
+    the panel's captures, whatever noise lies on it. Rows of the same name are left out: `leaked_groups` is about those.
     """
     held_out, seen = np.unique(corpus.rows(panel)), np.unique(corpus.rows(training))
     return list(_leaked(corpus, tuple(held_out.tolist()), tuple(np.setdiff1d(seen, held_out).tolist()), near))
@@ -70,7 +80,7 @@ def leaked_pairs(corpus: Corpus, panel: Manifest, training: Manifest, near: floa
 def _leaked(corpus: Corpus, held_out: tuple[int, ...], seen: tuple[int, ...], near: float) -> tuple[Pair, ...]:
     one, other = np.array(held_out, np.int64), np.array(seen, np.int64)
     group_of = dict(zip(corpus.captures["relative_path"], corpus.captures["group_id"], strict=True))
-    pairs = _pairs(corpus, one, other, near, LAGS)
+    pairs = _pairs(corpus, one, other, near, (*map(Turn, LAGS), Turn(back=True)), PARTS)
     known = {(group_of[pair.one], group_of[pair.other]) for pair in pairs}
     means = (pair for pair in _near_means(corpus, one, other) if (pair.one, pair.other) not in known)
     return (*pairs, *means)
@@ -89,22 +99,46 @@ def named(pairs: Sequence[Pair], most: int = 3) -> str:
     return "; ".join(str(pair) for pair in pairs[:most]) + rest
 
 
-def _pairs(corpus: Corpus, one: Rows, other: Rows, near: float, lags: Sequence[int] = (0,)) -> list[Pair]:
+@dataclass(frozen=True)
+class Turn:
+    """What may have been done to a copy along the wavelengths."""
+
+    lag: int = 0
+    back: bool = False
+
+    def of(self, spectra_NL: NDArray[Any]) -> NDArray[Any]:
+        """The captures, so that such a copy of them lies point on point."""
+        moved_NL = np.roll(spectra_NL, self.lag, axis=1)
+        return moved_NL[:, ::-1] if self.back else moved_NL
+
+    @property
+    def how(self) -> str:
+        return ", read backwards" if self.back else ""
+
+
+def _pairs(
+    corpus: Corpus, one: Rows, other: Rows, near: float, turns: Sequence[Turn] = (Turn(),), parts: int = 1
+) -> list[Pair]:
     every = np.union1d(one, other)
     noise_NL = _noise(corpus, every)
     digest = dict(zip(every.tolist(), _digests(corpus, every), strict=True))
     path = corpus.captures["relative_path"].tolist()
     same = one is other
-    found: dict[tuple[int, int], float] = {}
+    found: dict[tuple[int, int], tuple[float, str]] = {}
     places = np.searchsorted(every, one), np.searchsorted(every, other)
-    for lag in lags:
-        for a, b, correlation in _near(noise_NL, *places, near, same, lag):
+    for turn in turns:
+        for a, b, correlation, how in _near(noise_NL, *places, near, same, turn):
             pair = int(every[a]), int(every[b])
-            found[pair] = max(correlation, found.get(pair, 0.0))
+            if abs(correlation) > abs(found.get(pair, (0.0, ""))[0]):
+                found[pair] = correlation, how
+    for part in np.array_split(noise_NL, parts, axis=1) if parts > 1 else ():
+        for a, b, correlation, _ in _near(_unit(part), *places, PART, same, Turn()):
+            found.setdefault((int(every[a]), int(every[b])), (correlation, ", in a part of the range"))
     for a, b in _equal(digest, one, other):  # equal captures without noise of their own correlate with nothing
-        found.setdefault((a, b), 1.0)
+        found.setdefault((a, b), (1.0, ""))
     return [
-        Pair(path[a], path[b], correlation, digest[a] == digest[b]) for (a, b), correlation in sorted(found.items())
+        Pair(path[a], path[b], correlation, digest[a] == digest[b], how=how)
+        for (a, b), (correlation, how) in sorted(found.items())
     ]
 
 
@@ -119,9 +153,13 @@ def _noise(corpus: Corpus, rows: Rows) -> NDArray[np.float32]:
     noise_NL = _fine(noise_NL, corpus)
     spread_L = noise_NL.std(axis=0)
     noise_NL /= np.where(spread_L > 0, spread_L, 1.0)
+    return _unit(noise_NL)
+
+
+def _unit(noise_NL: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length 1."""
     length_N1 = np.linalg.norm(noise_NL, axis=1, keepdims=True)
-    noise_NL /= np.where(length_N1 > 0, length_N1, 1.0)
-    return noise_NL
+    return np.asarray(noise_NL / np.where(length_N1 > 0, length_N1, 1.0))
 
 
 def _fine(spectra_NL: NDArray[Any], corpus: Corpus) -> NDArray[Any]:
@@ -133,20 +171,21 @@ def _fine(spectra_NL: NDArray[Any], corpus: Corpus) -> NDArray[Any]:
 def _near_means(corpus: Corpus, one: Rows, other: Rows) -> Iterator[Pair]:
     """Groups of `one` and of `other` whose means are nearer than two measurements of one specimen can be.
 
-    A factor between the two is taken out, and what is smoother than 5 nm.
+    A factor between the two is taken out, and what is smoother than 5 nm; one of them may be read backwards.
     """
     name = corpus.captures["group_id"].to_numpy(str)
     ours, theirs = (
         [(str(name[rows[0]]), *_mean(corpus, rows)) for rows in _by_group(corpus, every)] for every in (one, other)
     )
-    for a, mean_a_L, variance_a_L in ours:
-        for b, mean_b_L, variance_b_L in theirs:
-            factor = float(mean_a_L @ mean_b_L) / (float(mean_b_L @ mean_b_L) or 1.0)
-            known_L = variance_a_L + factor**2 * variance_b_L
-            apart_L = (mean_a_L - factor * mean_b_L) ** 2
-            apart = float(np.mean(apart_L[known_L > 0] / known_L[known_L > 0])) if (known_L > 0).any() else np.inf
-            if apart < MEANS_APART:
-                yield Pair(a, b, 1.0, exact=False, apart=apart)
+    for (a, *known_a), (b, *known_b), back in product(ours, theirs, (False, True)):
+        turn = Turn(back=back)
+        (mean_a_L, mean_b_L), (variance_a_L, variance_b_L) = zip(turn.of(np.array(known_a)), known_b, strict=True)
+        factor = float(mean_a_L @ mean_b_L) / (float(mean_b_L @ mean_b_L) or 1.0)
+        known_L = variance_a_L + factor**2 * variance_b_L
+        apart_L = (mean_a_L - factor * mean_b_L) ** 2
+        apart = float(np.mean(apart_L[known_L > 0] / known_L[known_L > 0])) if (known_L > 0).any() else np.inf
+        if apart < MEANS_APART:
+            yield Pair(a, b, 1.0, exact=False, apart=apart, how=turn.how)
 
 
 def _by_group(corpus: Corpus, rows: Rows) -> list[Rows]:
@@ -165,18 +204,26 @@ def _mean(corpus: Corpus, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.f
 
 
 def _near(
-    noise_NL: NDArray[np.float32], one: Rows, other: Rows, near: float, same: bool, lag: int
-) -> Iterator[tuple[int, int, float]]:
-    """Positions of correlated captures and their correlation, the first `lag` points on, block by block; each pair of
-    one set once."""
+    noise_NL: NDArray[np.float32], one: Rows, other: Rows, near: float, same: bool, turn: Turn
+) -> Iterator[tuple[int, int, float, str]]:
+    """Positions of correlated captures, their correlation and how it shows, block by block, the first ones turned; each
+    pair of one set once."""
+    points = noise_NL.shape[1]
+    high, low = _least(TURNED if turn.back else near, points), -_least(max(TURNED, near), points)
     for first in range(0, len(one), BLOCK):
         a = one[first : first + BLOCK]
+        a_NL = turn.of(noise_NL[a])
         for start in range(first if same else 0, len(other), BLOCK):
             b = other[start : start + BLOCK]
-            correlation = np.roll(noise_NL[a], lag, axis=1) @ noise_NL[b].T
-            for row, column in np.argwhere(correlation >= near):
+            correlation = a_NL @ noise_NL[b].T
+            for row, column in np.argwhere((correlation >= high) | (correlation <= low)):
                 if not same or a[row] < b[column]:
-                    yield int(a[row]), int(b[column]), float(correlation[row, column])
+                    yield int(a[row]), int(b[column]), float(correlation[row, column]), turn.how
+
+
+def _least(correlation: float, points: int) -> float:
+    """The correlation that counts on a grid of so many points; above 1 where chance may give any."""
+    return max(correlation, SIGMAS / float(np.sqrt(max(INDEPENDENT * points, 1.0))))
 
 
 def _digests(corpus: Corpus, rows: Rows) -> list[str]:

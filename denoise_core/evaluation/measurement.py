@@ -75,20 +75,24 @@ class Downstream(_Record):
 
 
 class Worth(_Record):
-    """Gain in PSNR over the base, dB: mean over samples, its 95 % interval, and the gain of each group."""
+    """Gain in PSNR over the base, dB: mean over samples, its 95 % interval, and the gain of each group.
+
+    `folds`: trainings whose held-out groups are pooled here.
+    """
 
     base: str
     gain_db: float
     low_db: float
     high_db: float
     samples: int
+    folds: int = 1
     groups: int
     groups_better: int
     by_group: dict[str, float]
 
 
 class UnseenGroups(_Record):
-    """A model on groups that neither training nor any choice has seen; `group_M` labels the captures of `scored`."""
+    """Models on groups that neither their training nor any choice has seen; `group_M` labels `scored`'s captures."""
 
     groups: tuple[str, ...]
     group_M: tuple[str, ...]

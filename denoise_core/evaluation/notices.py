@@ -22,6 +22,7 @@ def notices(
     recommended = str((audit.unseen or {}).get("worth", {}).get("recommendation", ""))
     fitted = [name for name in audit.controls if is_fitted(name)]
     lines: list[tuple[bool, str]] = [
+        (bool(recommended), recommended),
         (
             not audit.reference_may_ship,
             "Reference `self`: each capture is scored against itself. It reproduces the published audit and never "
@@ -67,7 +68,6 @@ def notices(
             f"{metrics['spurious_peaks']:.0f} spurious dips on {len(audit.panel)} rows "
             f"({metrics['spurious_per_capture']:.3f} a capture): within the tolerance, not zero.",
         ),
-        (bool(recommended), recommended),
         (
             audit.unseen is None,
             "No figures on groups that neither training nor any choice has seen were given (a fold's test groups).",

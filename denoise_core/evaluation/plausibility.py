@@ -1,4 +1,5 @@
-"""Plausibility: a method that sees one capture at a time cannot leave less than one capture's noise allows.
+"""Plausibility: a method that sees one capture at a time cannot leave less than one capture's noise allows, and what it
+leaves is that capture's.
 
 A capture's constant offset (a seventh of its noise's power) cannot be told from the level of its spot. What an honest
 filter leaves, once its bias of the group is taken out, is therefore a floor: an output well below it knows the group
@@ -17,15 +18,30 @@ from study_core.gates import Measure
 
 
 def plausibility_measures(judged: Judged) -> list[Measure]:
-    """`error_over_floor` of each group: mean squared error over the least that one capture at a time could leave.
+    """The figures of the gate `plausibility`, of each group.
 
-    The floor is the least variance over captures of a fitted control's error; without controls, the variance of the
-    raw captures' offset. A group of one capture has none: NaN, refused.
+    error_over_floor: mean squared error over the least that one capture at a time could leave. The floor is the least
+        variance over captures of a fitted control's error; without controls, the variance of the raw captures' offset.
+        A group of one capture has none: NaN, refused.
+    own_capture (with controls): how alike, as a correlation over the range, an output departs from its group's mean
+        output and a control of the same capture from its own; the median capture beside the control most alike. An
+        error that was borrowed from another capture has none.
     """
-    return [
-        Measure("error_over_floor", _error_over_floor(judged, rows), {"group": group})
-        for group, rows in each(judged.labels.group_M)
-    ]
+    found = []
+    for group, rows in each(judged.labels.group_M):
+        found.append(Measure("error_over_floor", _error_over_floor(judged, rows), {"group": group}))
+        if judged.controls:
+            alike = max(_alike(judged.output_ML[rows], values_ML[rows]) for values_ML in judged.controls.values())
+            found.append(Measure("own_capture", alike, {"group": group}))
+    return found
+
+
+def _alike(output_ML: Floats, control_ML: Floats) -> float:
+    """1 where the output departs from its mean nowhere: that is for the floor to refuse."""
+    own_ML, other_ML = output_ML - output_ML.mean(axis=0), control_ML - control_ML.mean(axis=0)
+    length_M = np.linalg.norm(own_ML, axis=1) * np.linalg.norm(other_ML, axis=1)
+    alike_M = np.divide((own_ML * other_ML).sum(axis=1), length_M, out=np.ones(len(length_M)), where=length_M > 0)
+    return float(np.median(alike_M))
 
 
 def _error_over_floor(judged: Judged, rows: NDArray[np.int64]) -> float:

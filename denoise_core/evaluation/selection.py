@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,47 +50,61 @@ def sister_groups(panel: Manifest, training: Manifest) -> tuple[str, ...]:
     )
 
 
-def unseen_figures(
-    corpus: Corpus,
-    manifest: Manifest,
-    predictions_ML: ArrayLike,
-    *,
-    training: Manifest,
-    selected_on: Sequence[str],
-    base_ML: ArrayLike | None = None,
-    base: str = "",
-    what: str = "",
-) -> UnseenGroups:
-    """Figures under `loo` on groups that neither training nor any choice has seen (a fold's test groups).
+@dataclass(frozen=True)
+class Unseen:
+    """What a model makes of groups (`test`) that neither its training nor a choice (`selected_on`) has seen.
 
-    `base_ML`: what the model's own linear base makes of the same rows; then `worth` says whether the model is worth
-    more than that, where the groups are of three samples or more.
-    Raises BadInput naming the first group that was seen after all.
+    `base_ML`: what its own linear base makes of the same rows, None for a model that corrects none.
     """
-    seen = {
-        **dict.fromkeys(selected_on, "a choice was made on it"),
-        **dict.fromkeys(training.groups, "it was trained on"),
-    }
-    for group in manifest.groups:
-        if group in seen:
-            raise BadInput(
-                f"group {group} is not unseen: {seen[group]}", file=manifest.path, remedy="give a fold's test manifest"
-            )
-    rows = corpus.rows(manifest)
+
+    test: Manifest
+    predictions_ML: ArrayLike
+    training: Manifest
+    selected_on: Sequence[str]
+    base_ML: ArrayLike | None = None
+    base: str = ""
+
+
+def unseen_figures(corpus: Corpus, models: Sequence[Unseen], what: str = "") -> UnseenGroups:
+    """Figures under `loo` on groups that neither training nor any choice has seen (folds' test groups), pooled.
+
+    With a base beside each, `worth` says whether the models are worth more than that, where the groups are of three
+    samples or more. Raises BadInput naming the first group that was seen after all, or that two were tested on.
+    """
+    tested: list[str] = []
+    for one in models:
+        _verify_unseen(one, tested)
+        tested += one.test.groups
+    rows = np.concatenate([corpus.rows(one.test) for one in models])
+    values_ML = np.concatenate([np.asarray(one.predictions_ML) for one in models])
     reference_ML = loo_mean(corpus, rows)
-    scores = score(predictions_ML, reference_ML, corpus.wavelength_nm, roi_nm=corpus.study.roi_nm)
-    group_M = manifest.frame["group_id"].to_numpy(dtype=str)
-    samples = {group.rsplit("/", 1)[0] for group in manifest.groups}
+    scores = score(values_ML, reference_ML, corpus.wavelength_nm, roi_nm=corpus.study.roi_nm)
+    group_M = np.concatenate([one.test.frame["group_id"].to_numpy(dtype=str) for one in models])
+    bases = [np.asarray(one.base_ML) for one in models if one.base_ML is not None]
     gain = None
-    if base_ML is not None and len(samples) >= LEAST_SAMPLES:
-        gain = worth(scores.psnr_M, psnr_db(base_ML, reference_ML), group_M, base)
+    if len(bases) == len(models) and len({group.rsplit("/", 1)[0] for group in tested}) >= LEAST_SAMPLES:
+        base_psnr_M = psnr_db(np.concatenate(bases), reference_ML)
+        gain = worth(scores.psnr_M, base_psnr_M, group_M, models[0].base, folds=len(models))
     return UnseenGroups(
-        groups=manifest.groups,
+        groups=tuple(tested),
         group_M=tuple(group_M.tolist()),
         scored=recorded(scores, group_M),
         worth=gain,
         what=what,
     )
+
+
+def _verify_unseen(one: Unseen, tested: Sequence[str]) -> None:
+    seen = {
+        **dict.fromkeys(tested, "another model was tested on it"),
+        **dict.fromkeys(one.selected_on, "a choice was made on it"),
+        **dict.fromkeys(one.training.groups, "it was trained on"),
+    }
+    for group in one.test.groups:
+        if group in seen:
+            raise BadInput(
+                f"group {group} is not unseen: {seen[group]}", file=one.test.path, remedy="give a fold's test manifest"
+            )
 
 
 def start_notice(panel: Manifest, started_on: Sequence[str]) -> str:

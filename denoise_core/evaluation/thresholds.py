@@ -148,6 +148,14 @@ class GateThresholds(Frozen):
         "From one capture nobody leaves much less than a filter leaves whose bias of the group was taken out: on the "
         "folds' test groups the best honest method leaves 0.95 of it; 0.7 is 1.5 dB below the floor.",
     )
+    own_capture_min: float = _threshold(
+        0.5,
+        "Plausibility: likeness of an output's departure to a filter's of the same capture at least",
+        "What an output leaves is its own capture's error: of an honest model half the captures are at least 0.93 "
+        "alike, of a group's mean with another capture's error 0.05.",
+        ge=-1.0,
+        le=1.0,
+    )
     worth_gain_low_db: float = _threshold(
         0.0,
         "Worth: lower end of the gain over the model's own filter, above (dB)",
@@ -260,9 +268,10 @@ def fidelity_rules(thresholds: GateThresholds, *, controls: bool, treatments: in
     )
 
 
-def plausibility_rules(thresholds: GateThresholds) -> tuple[GateRule, ...]:
-    """Gate 7, of `plausibility.plausibility_measures`."""
-    return (replace(thresholds.rule("plausibility", "error_over_floor", ">=", "error_over_floor_min"), each="group"),)
+def plausibility_rules(thresholds: GateThresholds, *, controls: bool) -> tuple[GateRule, ...]:
+    """Gate 7, of `plausibility.plausibility_measures`; `controls` where filters were fitted."""
+    names = ("error_over_floor", "own_capture") if controls else ("error_over_floor",)
+    return tuple(replace(thresholds.rule("plausibility", name, ">=", f"{name}_min"), each="group") for name in names)
 
 
 def worth_rules(thresholds: GateThresholds) -> tuple[GateRule, ...]:

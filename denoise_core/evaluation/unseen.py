@@ -20,7 +20,8 @@ def recommendation(worth: Worth, thresholds: GateThresholds) -> str:
     """What to ship, and why."""
     figures = (
         f"{worth.gain_db:+.3f} dB over {worth.base} on groups that no choice has seen (95 % {worth.low_db:+.3f} to "
-        f"{worth.high_db:+.3f}, {worth.samples} samples, {worth.groups_better} of {worth.groups} groups better)"
+        f"{worth.high_db:+.3f}, {worth.samples} samples of {worth.folds} fold{'s' * (worth.folds > 1)}, "
+        f"{worth.groups_better} of {worth.groups} groups better)"
     )
     if worth_gate(worth, thresholds).passed:
         return f"Ship the model: {figures}."

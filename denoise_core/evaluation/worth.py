@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 LEAST_SAMPLES = 3
 
 
-def worth(model_psnr_M: ArrayLike, base_psnr_M: ArrayLike, group_M: Labels, base: str) -> Worth:
+def worth(model_psnr_M: ArrayLike, base_psnr_M: ArrayLike, group_M: Labels, base: str, folds: int = 1) -> Worth:
     """Paired over samples: mean gain, and Student's interval of the mean.
 
     `model_psnr_M`, `base_psnr_M`: dB of the same captures. BadInput with fewer than three samples, which bound nothing.
@@ -43,6 +43,7 @@ def worth(model_psnr_M: ArrayLike, base_psnr_M: ArrayLike, group_M: Labels, base
         low_db=low,
         high_db=high,
         samples=len(gain_S),
+        folds=folds,
         groups=len(by_group),
         groups_better=sum(gain > 0 for gain in by_group.values()),
         by_group=by_group,

@@ -9,17 +9,20 @@ from study_core.paths import Words
 from study_core.plan import Frozen
 
 
-class Unseen(Frozen):
-    """A model and its manifests, for figures on groups (`test`) that neither training nor any choice has seen."""
+class Held(Frozen):
+    """A model and its manifests: neither its training nor any choice has seen the groups of `test`."""
 
     checkpoint: Content
     train: Content
     val: Content
     test: Content
-    what: Words = "the warm start's fold model on its test groups"
 
 
-UNSEEN = ("checkpoint", "train", "val", "test")
+class Unseen(Frozen):
+    """Models for figures on groups that they have not seen, pooled; `what` says in words which."""
+
+    what: Words
+    models: tuple[Held, ...]
 
 
 class MeasurePanel(Request):
@@ -55,7 +58,9 @@ def measure_panel(request: MeasurePanel, context: Context) -> PanelMeasured:
         [checkpoint.path for checkpoint in request.checkpoints],
         out=context.folder / "measured",
         reference=request.reference,
-        unseen={name: getattr(unseen, name).path for name in UNSEEN} if unseen else None,
+        unseen=[{name: getattr(one, name).path for name in Held.model_fields} for one in unseen.models]
+        if unseen
+        else (),
         unseen_what=unseen.what if unseen else "",
         batch_size=request.batch_size,
         device=device_for(request.device),

@@ -62,6 +62,7 @@ _METRICS = {
     "deeper_dips": Label("Captures with a deepened dip, beyond a filter's", "share", 1),
     "treatment_difference": Label("Difference between treatments beyond the filters' (standard errors)", "", 2),
     "error_over_floor": Label("Error over what one capture allows", "", 2),
+    "own_capture": Label("Likeness to a filter's departure", "", 2),
     "gain_over_base_low_db": Label("Gain over the model's own filter, lower end", "dB", 3),
 }
 _METHODS = {

@@ -297,8 +297,8 @@ def unseen_table(record: RunRecord) -> Table | None:
         f"Test figures on {len(by_group)} groups that no choice has seen",
         ("group", "PSNR", "SAM", "ROI kept"),
         tuple(body),
-        note=f"{unseen.get('what', 'Held-out groups')}. The panel's own figures are validation figures where it chose "
-        "the checkpoint.",
+        note=f"{unseen.get('what', 'Held-out groups')}. {(unseen.get('worth') or {}).get('recommendation', '')} "
+        "The panel's own figures are validation figures where it chose the checkpoint.",
     )
 
 

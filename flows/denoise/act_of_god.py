@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks import artifacts, channels, comparison, orphans, outcome
-from tasks.denoise import fallback, inputs, show, steps
+from tasks.denoise import fallback, inputs, show, steps, warm_start
 from tasks.denoise.parameters import WarmStartPlan
 from tasks.dispatch import on_cluster
 from tasks.run import open_run
@@ -34,38 +34,20 @@ def act_of_god(plan: WarmStartPlan = WarmStartPlan()) -> State[Any]:
     artifacts.publish_plan(run, recipe.model_dump(mode="json"), inputs.differences(recipe))
 
     with on_cluster(run, where.profile, detach=where.detach, fresh=where.fresh) as cluster:
-        start = plan.start
-        checkpoint = inputs.existing_start(run, start.checkpoint, start.fold, data.corpus)
-        if checkpoint is None:
-            fold_recipe = inputs.recipe(
-                start.training.recipe, "track_h", where.profile, start.training.changes, data.corpus
-            )
-            manifests = inputs.fold_data(data.corpus, start.fold)
-            fold = steps.fold_training(start.fold, fold_recipe, data.corpus, manifests, where.device)
-            checkpoint = steps.trained(cluster, fold).best.path
-        inputs.record_start(run, checkpoint)
-
-        chosen = steps.chosen_inside(cluster, data, inside, "god_run", recipe, checkpoint, where.device)
-        god_run = steps.training(
-            "god_run", recipe, data.corpus, data.training, data.panel,
-            init=checkpoint, epoch=chosen.best_epoch if chosen else None, device=where.device,
-        )  # fmt: skip
-        trained = steps.trained(cluster, god_run)
-        own_filter = inputs.own_filter(trained.best.path) if plan.unresolved == "filter" else None
+        done = warm_start.carry_out(cluster, plan, data, recipe, inside)
+        trained = done.trained
+        own_filter = inputs.own_filter(trained.best.path) if done.unresolved == "filter" else None
         report = steps.audit(
             cluster, data, [content.path for content in trained.top[: plan.top_k]], plan.gates,
             incumbent=inputs.incumbent(run, data.corpus), margin=plan.production.margin, own_filter=own_filter,
             expected_hash=plan.panel.expected_hash,
             selected_on=(inside.chosen_on if inside else data.panel).groups, device=where.device,
-            started_on=inputs.started_on(start.checkpoint, start.fold, data.corpus),
-            unseen=inputs.unseen_of(
-                start.checkpoint, start.fold, data.corpus, checkpoint, inside, chosen.best.path if chosen else None
-            ),
+            started_on=inputs.started_on(plan.start.checkpoint, plan.start.fold, data.corpus), unseen=done.unseen,
         )  # fmt: skip
 
     shown = show.publish(run, data, trained, report)
     if comparison.own_gates_passed(report.best):
         return outcome.ship(run, report.best, report.incumbent, plan.production, plan.approval, shown.again)
     fallback.archive(run, "god_run", report.best.sentence())
-    fallback.start(run, plan, checkpoint=report.best.candidate, failed=report.best.failed_gates)
+    fallback.start(run, plan)
     return outcome.refused(run, report.best)

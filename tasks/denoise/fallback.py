@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from study_core.files import locked, read_json, write_text
-from study_core.verdict import PRODUCTION, read_verdict
+from study_core.verdict import PRODUCTION, Verdict, read_verdict
 from tasks import promotion, trigger
+from tasks.denoise import inputs
+from tasks.denoise.judging import PANEL_EVAL
 from tasks.denoise.parameters import ActBPlan, WarmStartPlan
 from tasks.provenance import artifacts_root
 from tasks.run import Run
@@ -19,10 +21,19 @@ DEPLOYMENT = "act-b/fallback"
 HANDED_ON = ("label", "corpus", "where", "training", "panel", "gates", "top_k", "production", "approval")
 
 
-def start(run: Run, plan: WarmStartPlan, *, checkpoint: str, failed: Sequence[str]) -> str | None:
-    """Start Act B for a refused run, once."""
-    handed = _handed_on(plan.model_dump(mode="json"), run.id, checkpoint, failed)
+def start(run: Run, plan: WarmStartPlan) -> str | None:
+    """Start Act B for a refused run, once its verdicts are written."""
+    seed = _seed(run.folder)
+    handed = _handed_on(plan.model_dump(mode="json"), run.id, seed.candidate, seed.failed_gates)
     return trigger.start(run, DEPLOYMENT, {"plan": handed}, what="Act B", label=plan.label)
+
+
+def _seed(folder: Path) -> Verdict:
+    """The best of a run's candidates that can be trained on: the filter beside them, which may be the first, cannot."""
+    filters = artifacts_root() / inputs.FILTERS
+    ranked = [read_verdict(path) for path in sorted((folder / PANEL_EVAL).glob("verdict_[0-9]*.json"))]
+    trained = [verdict for verdict in ranked if filters not in Path(verdict.candidate).parents]
+    return trained[0] if trained else read_verdict(folder / "verdict.json")
 
 
 def _handed_on(plan: Mapping[str, Any], source: str, checkpoint: str, failed: Sequence[str]) -> dict[str, Any]:
@@ -45,7 +56,7 @@ def completed(plan: ActBPlan) -> ActBPlan:
         return plan
     source = plan.source_run
     folder = trigger.folder_of(source)
-    verdict = read_verdict(folder / "verdict.json")
+    verdict = _seed(folder)
     given = read_json(folder / "plan.json")
     return ActBPlan.model_validate(_handed_on(given, source, verdict.candidate, verdict.failed_gates))
 

@@ -12,7 +12,7 @@ from typing import Any
 from prefect import task
 
 from denoise_core import recipes
-from denoise_core.corpus.folds import fold_manifests, inside_training
+from denoise_core.corpus.folds import Fold, fold_manifests, fold_numbers, inside_training
 from denoise_core.corpus.layout import manifest_path
 from denoise_core.corpus.manifest import (
     Manifest,
@@ -25,23 +25,22 @@ from denoise_core.corpus.store import Corpus, open_corpus
 from denoise_core.corpus.usable import values_told, verify_training
 from denoise_core.estimate import available_memory, gigabytes, memory, verify_gpu_memory, verify_memory
 from denoise_core.evaluation.thresholds import GateThresholds
-from denoise_core.jobs.audit import Unseen
 from denoise_core.plans import TrainingPlan
 from study_core.errors import BadInput
 from study_core.files import copy, create_json, peek_json, read_json, sha256_of
-from study_core.job import Content
 from study_core.paths import below
 from study_core.plan import changed
 from study_core.verdict import changed_thresholds
 from tasks import blessings, channels, promotion
 from tasks.channels import Line
-from tasks.denoise.parameters import trains_full_size
+from tasks.denoise.parameters import WarmStartPlan, trains_full_size
 from tasks.located import located
 from tasks.provenance import ROOT, artifacts_root
 from tasks.run import Run, logger
 from tasks.slurm.profiles import load_profile
 
 BEST = "mamba_tiny_uv_best.pt"
+FILTERS = "checkpoints/filters"
 OWNER = "checkpoints/corpus.json"  # below a campaign's folder: whose it is
 TENANT = "denoise"  # whose models its runs ship
 
@@ -163,8 +162,37 @@ def inside(data: Data, epoch_chosen_on: str, fold: int) -> Inside | None:
             raise
         logger().info("The panel chooses the epoch: %s", error)
         return None
-    rest, chosen_on, unseen = stored(parts.train, "train_inside"), stored(parts.val, "chosen_on"), parts.test
-    return Inside(rest, chosen_on, stored(unseen, "unseen_inside") if len(unseen) else unseen)
+    return _inside(parts)
+
+
+def _inside(parts: Fold, suffix: str = "") -> Inside:
+    named = {"train_inside": parts.train, "chosen_on": parts.val, "unseen_inside": parts.test}
+    return Inside(*(stored(part, f"{name}{suffix}") for name, part in named.items()))
+
+
+def other_folds(data: Data, plan: WarmStartPlan, inside: Inside | None, known: bool) -> dict[int, Inside]:
+    """The folds beside the start's on which worth is measured, too, each splitting the training as that one does.
+
+    `known`: whether what the start has seen is known. BadInput where every fold is asked for and there can be none.
+    """
+    asked = plan.worth_folds
+    if asked == "start" or (asked == "recommended" and not trains_full_size(plan.where.profile)):
+        return {}
+    why = "the panel chooses the epoch" if inside is None else "" if known else "what its start has seen is not known"
+    if why and asked == "all":
+        remedy = (
+            "measure it on the start's fold, or leave the start's checkpoint and the choice of the epoch as they are"
+        )
+        raise BadInput(f"worth cannot be measured on every fold: {why}", remedy=remedy)
+    found = {}
+    for fold in () if why else fold_numbers(data.corpus.captures, data.corpus.study):
+        parts = None
+        if fold != plan.start.fold:
+            with suppress(BadInput):  # the panel holds out all that it chooses or tests on
+                parts = inside_training(data.corpus, data.training, fold)
+        if parts is not None:
+            found[fold] = _inside(parts, f"_fold_{fold:02d}")
+    return found
 
 
 def differences(plan: TrainingPlan) -> list[str]:
@@ -229,6 +257,17 @@ def existing_start(run: Run, checkpoint: str | None, fold: int, corpus: Corpus) 
     return None
 
 
+def campaign_start(run: Run, fold: int, corpus: Corpus) -> Path | None:
+    """A fold's checkpoint, where a campaign of ours placed it."""
+    path = existing_start(run, None, fold, corpus)
+    return path if of_known_origin(path) else None
+
+
+def of_known_origin(start: Path | None) -> bool:
+    """Whether it is known what a fold's start has seen: a campaign of ours placed it, or it is yet to be trained."""
+    return start is None or receipt_of(start) is not None
+
+
 def receipt_of(checkpoint: Path) -> dict[str, Any] | None:
     """What a campaign wrote beside a checkpoint that it placed: corpus, manifests, plan. None for any other file."""
     path = checkpoint.with_suffix(".json")
@@ -245,28 +284,6 @@ def started_on(start: str | None, fold: int, corpus: Corpus) -> tuple[str, ...]:
     return ()
 
 
-def unseen_of(
-    start: str | None, fold: int, corpus: Corpus, checkpoint: Path, inside: Inside | None, chosen: Path | None
-) -> Unseen | None:
-    """A model and groups that neither it nor any choice has seen; None where the start is of unknown origin.
-
-    The one trained inside training where there is one: it is of the recipe that is judged. Else the fold's own model.
-    """
-    if start or ("prod" in checkpoint.parts and receipt_of(checkpoint) is None):
-        return None
-    if inside is None or chosen is None:
-        return _unseen(checkpoint, fold_data(corpus, fold), "the warm start's fold model on its test groups")
-    if not len(inside.unseen):
-        return None
-    parts = {"train": inside.training, "val": inside.chosen_on, "test": inside.unseen}
-    return _unseen(chosen, parts, f"the same recipe, trained without fold {fold}'s test groups, on them")
-
-
-def _unseen(checkpoint: Path, manifests: Mapping[str, Manifest], what: str) -> Unseen:
-    parts = {name: Content(path=part.path, sha256=part.rows_sha256) for name, part in manifests.items() if part.path}
-    return Unseen(checkpoint=Content.of(checkpoint), what=what, **parts)
-
-
 def own_filter(checkpoint: Path) -> Path | None:
     """The linear filter that a model corrects, as a checkpoint of its own beside nobody's run; None where it corrects
     none."""
@@ -275,7 +292,7 @@ def own_filter(checkpoint: Path) -> Path | None:
     state = read_checkpoint(checkpoint).get("base_state")
     if state is None:
         return None
-    path = artifacts_root() / "checkpoints" / "filters" / f"filter_of_{sha256_of(checkpoint)[:12]}.pt"
+    path = artifacts_root() / FILTERS / f"filter_of_{sha256_of(checkpoint)[:12]}.pt"
     save_linear(path, state)
     return path
 

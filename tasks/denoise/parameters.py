@@ -31,9 +31,15 @@ _CHOSEN = (
     "panel only judges. Twice the training. panel: the best epochs by the panel itself, which then also judges. "
     "recommended: inside, where the fold leaves groups for it."
 )
+_WORTH = (
+    "What the gain over the model's own filter is measured on. start: the start fold's test groups. all: every fold's, "
+    "by two more trainings a fold (one where its start is there), beside the others where the profile has room. "
+    "recommended: all, where the profile has a GPU."
+)
 _UNRESOLVED = (
     "What ships where the gain over the model's own filter, on groups that no choice has seen, is not resolved or not "
-    "measured. filter: it is judged beside the model, and ships if it passes."
+    "measured. filter: it is judged beside the model, and ships if it passes. recommended: filter, where worth is "
+    "measured on every fold; model, where on the start's alone, which seldom resolves it."
 )
 _BATCH = "Captures at once: memory against time, never the result."
 
@@ -122,7 +128,12 @@ class WarmStartPlan(OnCorpus):
     epoch_chosen_on: Literal["recommended", "inside", "panel"] = Field(
         "recommended", title="Epoch chosen on", description=_CHOSEN
     )
-    unresolved: Literal["model", "filter"] = Field("model", title="Gain not resolved", description=_UNRESOLVED)
+    worth_folds: Literal["recommended", "start", "all"] = Field(
+        "recommended", title="Worth measured on", description=_WORTH
+    )
+    unresolved: Literal["recommended", "model", "filter"] = Field(
+        "recommended", title="Gain not resolved", description=_UNRESOLVED
+    )
     top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge", description=_TOP)
     production: Production = Field(
         default_factory=Production, title="Production", description="How a candidate must stand against it."

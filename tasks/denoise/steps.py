@@ -19,7 +19,7 @@ from study_core.errors import BadInput
 from study_core.job import Content
 from study_core.plan import changed
 from tasks.denoise import judging
-from tasks.denoise.inputs import Data, Inside
+from tasks.denoise.inputs import Data
 from tasks.denoise.judging import PanelReport
 from tasks.dispatch import Ask, Cluster
 
@@ -83,21 +83,6 @@ def trained(cluster: Cluster, asked: Ask[Trained]) -> Trained:
     receipt = cluster.run_one(asked)
     receipt.best.checked()
     return receipt
-
-
-def chosen_inside(
-    cluster: Cluster, data: Data, inside: Inside | None, name: str, plan: TrainingPlan, init: Path, device: str
-) -> Trained | None:
-    """A training without the groups that choose its epoch inside training; None where the panel chooses."""
-    if inside is None:
-        return None
-    asked = training(f"{name}_inside", plan, data.corpus, inside.training, inside.chosen_on, init=init, device=device)
-    found = trained(cluster, asked)
-    cluster.run.event(
-        "epoch", f"Epoch {found.best_epoch} of {found.epochs_run}, chosen on {len(inside.chosen_on.groups)} groups "
-        "inside training", epoch=found.best_epoch, groups=list(inside.chosen_on.groups),
-    )  # fmt: skip
-    return found
 
 
 def audit(

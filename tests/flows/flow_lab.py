@@ -53,6 +53,7 @@ LENIENT = {
     "deeper_dips_max": 1,
     "treatment_difference_max_se": 1e9,
     "error_over_floor_min": 0,
+    "own_capture_min": -1,
 }
 """Gates that any denoiser passes which leaves a capture about as it is."""
 SIGNED = {"by": "Grace Hopper"}

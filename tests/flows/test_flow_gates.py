@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from flow_lab import Lab, until, warm_start
+from flow_lab import TINY, Lab, until, warm_start
 
+from denoise_core.corpus.folds import fold_manifests
+from denoise_core.corpus.manifest import write_manifest
+from denoise_core.corpus.store import open_corpus, pack
+from study_core.files import sha256_of, write_json
 from tasks.audit_log import verify
+from tasks.denoise.inputs import BEST
 
 pytestmark = pytest.mark.prefect
 
@@ -24,26 +30,41 @@ def _archives(lab: Lab) -> set[str]:
 
 @dataclass(frozen=True)
 class Refused:
-    """A run that an impossible gate refused, its epoch chosen inside training, and what was there before it."""
+    """A run that an impossible gate refused, and what was there before it. Its epoch was chosen inside training, its
+    own filter judged beside it; worth was asked of every fold: the panel holds out fold 3, fold 1's start was spoilt.
+    """
 
     code: int
     run_id: str
     printed: str
     archives_before: set[str]
-    pointer_before: str | None
+    pointers_before: dict[str, str]
+    corpus: Path
 
 
-def _pointer(lab: Lab) -> str | None:
-    """The production pointer's text; None where nothing is in production."""
-    path = lab.pointer()
-    return path.read_text() if path.exists() else None
+def _pointers(lab: Lab) -> dict[str, str]:
+    """The production pointer's text of every channel that has one."""
+    return {path.name: path.read_text() for path in lab.pointer().parent.glob("*.json")}
 
 
 @pytest.fixture(scope="module")
 def refused(lab: Lab) -> Refused:
-    before, pointer = _archives(lab), _pointer(lab)
-    plan = warm_start(label="impossible", gates=IMPOSSIBLE, epoch_chosen_on="inside")
-    return Refused(*lab.watch("act-of-god/warm-start", plan), before, pointer)
+    before, pointers = _archives(lab), _pointers(lab)
+    root = pack(open_corpus(lab.corpus), lab.artifacts.parent / "holds fold 3 out")
+    (root / "manifest_train.csv").unlink()
+    corpus = open_corpus(root)
+    write_manifest(fold_manifests(corpus, 3).test.frame, root / "validation_panel.csv")
+    training = {"changes": {**TINY, "model": {**TINY["model"], "base": "lmmse"}}}
+    worth = {"epoch_chosen_on": "inside", "worth_folds": "all", "unresolved": "filter"}
+    plan = warm_start(label="impossible", corpus=str(root), gates=IMPOSSIBLE, training=training, **worth)
+    spoilt = lab.artifacts / "checkpoints/prod/Track_H_fold_01"
+    spoilt.mkdir(parents=True)
+    (spoilt / BEST).write_bytes(b"no checkpoint")
+    receipt = {"sha256": sha256_of(spoilt / BEST), "corpus": corpus.sha256}
+    write_json((spoilt / BEST).with_suffix(".json"), receipt)
+    found = Refused(*lab.watch("act-of-god/warm-start", plan), before, pointers, root)
+    shutil.rmtree(spoilt)
+    return found
 
 
 def test_an_impossible_gate_fails_the_run_by_name(lab: Lab, refused: Refused) -> None:
@@ -52,7 +73,9 @@ def test_an_impossible_gate_fails_the_run_by_name(lab: Lab, refused: Refused) ->
     assert (state["type"], state["name"]) == ("FAILED", "GateFailed")
     for word in ("aggregate", "psnr_mean", "999"):
         assert word in state["message"]
-    assert "Traceback" not in lab.log(refused.run_id)
+    assert (
+        "Traceback" not in lab.log(refused.run_id).partition("Worth is measured")[2]
+    )  # before: a fold's lost training
     gates = json.loads(lab.artifacts_of(refused.run_id)["act-of-god-gates"]["data"])
     assert [row["verdict"] for row in gates if row["metric"] == "psnr_mean"] == ["FAIL"]
     assert verify(lab.folder(refused.run_id) / "audit.jsonl") == []
@@ -62,7 +85,7 @@ def test_an_epoch_chosen_inside_training_leaves_the_panel_nothing_to_choose(lab:
     """Trained twice: without the groups that choose, then with all, to that epoch; one checkpoint is judged."""
     run_id = refused.run_id
     (chosen,) = lab.events(run_id, "epoch")
-    panel = pd.read_csv(lab.corpus / "validation_panel.csv")
+    panel = pd.read_csv(refused.corpus / "validation_panel.csv")
     groups = chosen["data"]["groups"]
     assert groups
     assert not set(groups) & set(panel["group_id"])
@@ -74,8 +97,24 @@ def test_an_epoch_chosen_inside_training_leaves_the_panel_nothing_to_choose(lab:
     assert metrics["epoch"].max() == chosen["data"]["epoch"]
     verdict = json.loads((lab.folder(run_id) / "verdict.json").read_text())
     assert any("judged and chose nothing" in notice for notice in verdict["facts"]["notices"])
+
+
+def test_worth_is_pooled_over_the_folds_and_a_lost_one_costs_its_own_part(lab: Lab, refused: Refused) -> None:
+    """Not resolved by a training of one step: the filter is the candidate, and the first notice says so."""
+    run_id = refused.run_id
+    (told,) = lab.events(run_id, "worth")
+    assert told["data"]["lost"] == [1]
+    assert "train-god_run_inside_fold_01" in {lost["data"]["job"] for lost in lab.events(run_id, "lost")}
+    verdict = json.loads((lab.folder(run_id) / "verdict.json").read_text())
+    worth = verdict["facts"]["unseen"]["worth"]
+    assert (worth["folds"], worth["samples"]) == (2, 6)
+    assert "folds 2, 5" in verdict["facts"]["unseen"]["what"]
+    assert verdict["facts"]["notices"][0].startswith("Ship the filter")
+    assert "6 samples of 2 folds" in (lab.folder(run_id) / "report.html").read_text()
     evaluated = lab.folder(run_id) / "final_analytics/panel_eval/panel_eval_summary.json"
-    assert len(json.loads(evaluated.read_text())["ranked_order"]) == 1
+    own_filter, _ = json.loads(evaluated.read_text())["ranked_order"]
+    assert own_filter == verdict["candidate"]
+    assert Path(own_filter).parent == lab.artifacts / "checkpoints/filters"
 
 
 def test_a_refused_run_is_archived_and_production_stays(lab: Lab, refused: Refused) -> None:
@@ -90,7 +129,7 @@ def test_a_refused_run_is_archived_and_production_stays(lab: Lab, refused: Refus
         "logs/god_run/metrics.csv",
     ):
         assert (archive / name).exists(), name
-    assert _pointer(lab) == refused.pointer_before
+    assert _pointers(lab) == refused.pointers_before
 
 
 def test_a_refused_run_starts_one_act_b_and_both_failing_ends_in_act_c(lab: Lab, refused: Refused) -> None:
@@ -98,6 +137,8 @@ def test_a_refused_run_starts_one_act_b_and_both_failing_ends_in_act_c(lab: Lab,
     assert f"source:{refused.run_id}" in act_b["tags"]
     assert act_b["parameters"]["plan"]["source_run"] == refused.run_id
     assert "aggregate" in act_b["parameters"]["plan"]["failed_gates"]
+    _, trained = lab.job(refused.run_id, "train-god_run")
+    assert trained in Path(act_b["parameters"]["plan"]["checkpoint"]).parents, "a filter cannot be trained on"
 
     assert lab.ended(act_b["id"])["name"] == "GateFailed"
     done = [record["text"].partition(": result ")[0] for record in lab.events(act_b["id"], "receipt")]
@@ -107,7 +148,7 @@ def test_a_refused_run_starts_one_act_b_and_both_failing_ends_in_act_c(lab: Lab,
     assert f"{lab.ui}/runs/flow-run/{refused.run_id}" in link
     report = lab.artifacts_of(refused.run_id)["act-of-god-report"]["id"]
     assert f"[its report]({lab.ui}/artifacts/artifact/{report})" in link
-    assert _pointer(lab) == refused.pointer_before
+    assert _pointers(lab) == refused.pointers_before
 
 
 def test_act_b_is_created_once_though_the_flow_dies_right_after_the_trigger(lab: Lab, refused: Refused) -> None:

@@ -21,6 +21,7 @@ from study_core.files import sha256_of, write_json
 from study_core.plan import changed
 from tasks import promotion
 from tasks.denoise import inputs, steps
+from tasks.denoise.parameters import WarmStartPlan
 from tasks.run import Run
 
 
@@ -58,6 +59,35 @@ def test_a_fold_whose_file_is_not_the_one_placed_is_no_start(run: Run, corpus: C
     assert "truncated or no checkpoint" in run.log.records()[-1]["text"]
     save_linear(best, {"kind": "f"})  # a stranger's file: a fold trained elsewhere
     assert inputs.existing_start(run, None, 2, corpus) == best
+
+
+def test_worth_is_measured_on_every_fold_where_a_gpu_trains_or_it_is_asked_for(run: Run, corpus: Corpus) -> None:
+    data = inputs.verify_panel.fn(str(corpus.root), "", "")
+    inside = inputs.inside(data, "inside", 2)
+
+    def others(known: bool = True, split: inputs.Inside | None = inside, **plan: Any) -> list[int]:
+        return [*inputs.other_folds(data, WarmStartPlan.model_validate(plan), split, known)]
+
+    assert others(worth_folds="all") == [1, 3, 4, 5]
+    assert others(worth_folds="all", start={"fold": 5}) == [1, 2, 3, 4]
+    assert others(where={"profile": "a100"}) == [1, 3, 4, 5]
+    assert others(where={"profile": "a100"}, worth_folds="start") == others(where={"profile": "local"}) == []
+    for reason, given in (("seen is not known", {"known": False}), ("the panel chooses", {"split": None})):
+        assert others(where={"profile": "a100"}, **given) == []
+        with pytest.raises(BadInput, match=reason):
+            others(worth_folds="all", **given)
+    for fold, split in inputs.other_folds(data, WarmStartPlan(worth_folds="all"), inside, True).items():
+        tested = set(inputs.fold_data(corpus, fold)["test"].groups)
+        assert set(split.unseen.groups) == tested - set(data.panel.groups)
+        assert not tested & {*split.training.groups, *split.chosen_on.groups}
+
+
+def test_a_strangers_fold_is_trained_again_where_worth_is_measured(run: Run, corpus: Corpus) -> None:
+    best = Path(run.folder.parents[1]) / "checkpoints" / "prod" / "Track_H_fold_03" / inputs.BEST
+    save_linear(best, {"kind": "f"})
+    assert inputs.campaign_start(run, 3, corpus) is None, "what it has seen is not known"
+    write_json(best.with_suffix(".json"), {"sha256": sha256_of(best), "corpus": corpus.sha256})
+    assert inputs.campaign_start(run, 3, corpus) == best
 
 
 def test_a_checkpoint_of_another_grid_is_refused_or_passed_over(run: Run, corpus: Corpus, tmp_path: Path) -> None:

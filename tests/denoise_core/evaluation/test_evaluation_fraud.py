@@ -15,7 +15,7 @@ from denoise_core.corpus.store import Corpus, corpus_of, open_corpus
 from denoise_core.evaluation.audit import audit_predictions
 from denoise_core.evaluation.features import EVERY, Feature
 from denoise_core.evaluation.leak import duplicate_pairs, leaked_pairs
-from denoise_core.evaluation.selection import unseen_figures
+from denoise_core.evaluation.selection import Unseen, unseen_figures
 from denoise_core.evaluation.thresholds import GateThresholds
 from denoise_core.evaluation.unseen import recommendation, worth_gate
 from denoise_core.evaluation.worth import worth
@@ -122,6 +122,8 @@ def test_synthetic_honest_passes_and_a_dip_does_not(mini: Place, mini_corpus_roo
     assert {"fidelity_excess"} <= {record.metric for record in failures(corpus, mini, dipped)}
     means = mini.reference_ML.copy()
     assert {"error_over_floor"} <= {record.metric for record in failures(corpus, mini, means)}
+    borrowed = np.roll(f_ML - means, 1, axis=0) + means  # within a group, but for its first capture
+    assert {record.metric for record in failures(corpus, mini, borrowed)} == {"own_capture"}
 
 
 def test_without_controls_only_noise_is_allowed(
@@ -171,7 +173,23 @@ def test_a_leak_under_another_name_voids_the_audit(
     assert "and 27 more" in record.reason
 
 
-@pytest.mark.parametrize("how", ["shifted", "averaged", "mean with other noise"])
+LEAKED = {
+    "shifted": lambda x_NL, _: np.roll(x_NL, 3, axis=1),
+    "averaged": lambda x_NL, _: (x_NL + np.roll(x_NL, 1, axis=0)) / 2,
+    "read backwards": lambda x_NL, _: x_NL[:, ::-1],
+    "noise with the other sign": lambda x_NL, _: 2 * x_NL.mean(axis=0) - x_NL,
+    "noise halved": lambda x_NL, _: x_NL.mean(axis=0) + 0.5 * (x_NL - x_NL.mean(axis=0)),
+    "another grid and back": lambda x_NL, _: np.array(
+        [np.interp(WAVELENGTH, WAVELENGTH[:-1] + 0.25, (x_L[1:] + x_L[:-1]) / 2) for x_L in x_NL]
+    ),
+    "a third of the range": lambda x_NL, noise_NL: np.where(
+        WAVELENGTH < 400, x_NL, x_NL.mean(axis=0) * 1.1 + 0.01 * np.sin(WAVELENGTH) + noise_NL
+    ),
+    "mean with other noise": lambda x_NL, noise_NL: x_NL.mean(axis=0) + noise_NL,
+}
+
+
+@pytest.mark.parametrize("how", LEAKED)
 def test_a_leak_that_leaves_no_capture_as_it_was_is_found(
     tiny: Corpus, tiny_panel: Manifest, tiny_training: Manifest, how: str
 ) -> None:
@@ -179,11 +197,7 @@ def test_a_leak_that_leaves_no_capture_as_it_was_is_found(
     copied = renamed(tiny.captures, group, "sample_Z")
     values = tiny.spectra_NL[tiny.captures["group_id"].to_numpy() == group].astype(np.float64)
     noise = np.random.default_rng(0).normal(0, 1, values.shape) * values.std(axis=0)
-    changed = {
-        "shifted": np.roll(values, 3, axis=1),
-        "averaged": (values + np.roll(values, 1, axis=0)) / 2,
-        "mean with other noise": values.mean(axis=0) + noise,
-    }[how].astype(np.float32)
+    changed = LEAKED[how](values, noise).astype(np.float32)
     leaky = corpus_of(
         pd.concat([tiny.captures, copied], ignore_index=True), np.concatenate([tiny.spectra_NL, changed]), WAVELENGTH
     )
@@ -249,9 +263,7 @@ def test_figures_on_unseen_groups_say_what_to_ship(
     better_ML = (raw_ML + tiny_truth) / 2
 
     def recommended(values_ML: np.ndarray) -> str:
-        figures = unseen_figures(
-            tiny, tiny_panel, values_ML, training=tiny_training, selected_on=[], base_ML=raw_ML, base="f"
-        )
+        figures = unseen_figures(tiny, [Unseen(tiny_panel, values_ML, tiny_training, [], raw_ML, "f")])
         audit = audit_predictions(tiny, tiny_panel, tiny_truth, training=tiny_training, unseen=figures)
         (notice,) = [notice for notice in audit.notices if notice.startswith("Ship")]
         assert figures.worth is not None
@@ -260,3 +272,23 @@ def test_figures_on_unseen_groups_say_what_to_ship(
 
     assert recommended(better_ML).startswith("Ship the model: +5.")
     assert recommended(raw_ML).startswith("Ship the filter")
+
+
+def test_worth_is_pooled_over_the_folds_that_measured_it(
+    tiny: Corpus, tiny_panel: Manifest, tiny_training: Manifest, tiny_truth: np.ndarray
+) -> None:
+    """A model a sample, each on its own groups alone: too few by itself, and pooled the interval over all of them."""
+    raw_ML = tiny.spectra_NL[tiny.rows(tiny_panel)].astype(np.float64)
+    better_ML = (raw_ML + tiny_truth) / 2
+    whole = unseen_figures(tiny, [Unseen(tiny_panel, better_ML, tiny_training, [], raw_ML, "f")]).worth
+    models = []
+    for group in tiny_panel.groups:
+        rows = (tiny_panel.frame["group_id"] == group).to_numpy()
+        own = manifest_of(tiny_panel.frame[rows])
+        models.append(Unseen(own, better_ML[rows], tiny_training, [], raw_ML[rows], "f"))
+    assert unseen_figures(tiny, models[:1]).worth is None
+    pooled = unseen_figures(tiny, models).worth
+    assert whole is not None
+    assert pooled is not None
+    assert pooled == whole.model_copy(update={"folds": len(models)})
+    assert f"{pooled.samples} samples of {len(models)} folds" in recommendation(pooled, GateThresholds())

@@ -12,6 +12,7 @@ from denoise_core.evaluation.controls import fitted_control_predictions
 from denoise_core.evaluation.judging import judge_measurement
 from denoise_core.evaluation.measuring import measure_predictions
 from denoise_core.evaluation.selection import (
+    Unseen,
     offset_outliers,
     selection_notice,
     sister_groups,
@@ -67,19 +68,22 @@ def test_figures_on_unseen_groups_refuse_groups_that_were_seen(tiny: Corpus, tin
     test = manifest_of(tiny.captures[tiny.captures["group_id"] == groups[0]])
     rest = manifest_of(tiny.captures[tiny.captures["group_id"] == groups[1]])
     raw = tiny.spectra_NL[tiny.rows(test)]
-    found = unseen_figures(tiny, test, raw, training=rest, selected_on=[groups[2]])
+    once = Unseen(test, raw, rest, [groups[2]])
+    found = unseen_figures(tiny, [once])
     assert found.groups == (groups[0],)
     assert found.scored.figures["psnr_mean"] == pytest.approx(59.85, abs=0.3)
     with pytest.raises(BadInput, match="trained on"):
-        unseen_figures(tiny, test, raw, training=tiny_training, selected_on=[])
+        unseen_figures(tiny, [Unseen(test, raw, tiny_training, [])])
     with pytest.raises(BadInput, match="choice"):
-        unseen_figures(tiny, test, raw, training=rest, selected_on=[groups[0]])
+        unseen_figures(tiny, [Unseen(test, raw, rest, [groups[0]])])
+    with pytest.raises(BadInput, match="another model"):
+        unseen_figures(tiny, [once, once])
 
 
 def test_an_audit_carries_coverage_and_unseen_figures(
     tiny: Corpus, tiny_panel: Manifest, tiny_training: Manifest, tiny_truth: np.ndarray
 ) -> None:
-    unseen = unseen_figures(tiny, tiny_panel, tiny_truth, training=tiny_training, selected_on=[])
+    unseen = unseen_figures(tiny, [Unseen(tiny_panel, tiny_truth, tiny_training, [])])
     judged = audit_predictions(
         tiny,
         tiny_panel,

@@ -16,7 +16,7 @@ from denoise_core.evaluation.measurement import MEASUREMENT, Measurement, read_m
 from denoise_core.evaluation.measuring import measure_predictions
 from denoise_core.evaluation.panel import judge_checkpoints
 from denoise_core.evaluation.predictions import PACKED, write_packed
-from denoise_core.evaluation.selection import unseen_figures
+from denoise_core.evaluation.selection import Unseen, unseen_figures
 from denoise_core.evaluation.thresholds import GateThresholds
 from study_core.errors import BadInput
 from tasks.slurm.reach import reach
@@ -27,9 +27,7 @@ def found(tiny: Corpus, tiny_panel: Manifest, tiny_training: Manifest, tiny_trut
     broken = tiny_truth + np.random.default_rng(11).normal(0, 2e-4, tiny_truth.shape)
     broken[3, 100] = np.nan
     raw_ML = tiny.spectra_NL[tiny.rows(tiny_panel)].astype(np.float64)
-    unseen = unseen_figures(
-        tiny, tiny_panel, tiny_truth, training=tiny_training, selected_on=[], base_ML=raw_ML, base="f"
-    )
+    unseen = unseen_figures(tiny, [Unseen(tiny_panel, tiny_truth, tiny_training, [], raw_ML, "f")])
     return measure_predictions(
         tiny, tiny_panel, broken, training=tiny_training, controls={"f": tiny_truth}, unseen=unseen,
         standard_error_ML=np.full_like(tiny_truth, np.nan),
@@ -106,7 +104,7 @@ def test_the_filter_is_the_candidate_where_the_models_gain_is_not_resolved(
     assert json.loads((tmp_path / "out/panel_eval_summary.json").read_text())["best_checkpoint"] == f"{first}.pt"
     assert (tmp_path / f"out/{first}_panel_preds").is_dir()
     said = "Ship the model" if first == "model" else "Ship the filter"
-    assert any(notice.startswith(said) for notice in judged[0].audit.notices)
+    assert judged[0].verdict.facts["notices"][0].startswith(said)
     (alone, _) = judge_checkpoints(model_and_filter, tiny_panel, thresholds, tmp_path / "alone")
     assert alone.verdict.candidate == "model.pt"  # ranked by score where nobody said which one is the filter
 
