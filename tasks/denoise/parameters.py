@@ -22,9 +22,6 @@ RecipeName = Literal[
 ]
 
 
-# Prefect's forms fold nothing away: the long tail stands last.
-_GATES = "The rest of the form: every threshold with its reason. None needs a change; one holds for this run alone."
-_TOP = "The training's best, by validation; the panel's ranking chooses among them."
 _CHOSEN = (
     "inside: the training groups that the start's fold validates on choose it in a training without them and without "
     "those that it tests on, where the recipe's worth is measured; then all are trained on to that epoch, and the "
@@ -117,14 +114,38 @@ class Panel(Frozen):
     )
 
 
+# What several forms ask for. Prefect's fold nothing away: the long tail of thresholds stands last in each.
+_TRAINING: Any = Field(
+    default_factory=Training, title="Training", description="What is trained: a named recipe, and changes to it."
+)
+_PANEL: Any = Field(default_factory=Panel, title="Panel", description="The fixed hold-out that decides.")
+_TOP_K: Any = Field(
+    5,
+    ge=1,
+    le=20,
+    title="Checkpoints to judge",
+    description="The training's best, by validation; the panel's ranking chooses among them.",
+)
+_PRODUCTION: Any = Field(
+    default_factory=Production, title="Production", description="How a candidate must stand against it."
+)
+_APPROVAL: Any = Field(
+    default_factory=Approval, title="Sign-off", description="Whether a person decides once every gate has passed."
+)
+_GATES: Any = Field(
+    default_factory=GateThresholds,
+    title="Gates",
+    description="The rest of the form: every threshold with its reason. None needs a change; one holds for this run "
+    "alone.",
+)
+
+
 class WarmStartPlan(OnCorpus):
     """Act of God: warm start, train on everything but the panel, judge, ship or fail."""
 
-    training: Training = Field(
-        default_factory=Training, title="Training", description="What is trained: a named recipe, and changes to it."
-    )
+    training: Training = _TRAINING
     start: Start = Field(default_factory=Start, title="Start", description="The weights that the training starts from.")
-    panel: Panel = Field(default_factory=Panel, title="Panel", description="The fixed hold-out that decides.")
+    panel: Panel = _PANEL
     epoch_chosen_on: Literal["recommended", "inside", "panel"] = Field(
         "recommended", title="Epoch chosen on", description=_CHOSEN
     )
@@ -134,14 +155,10 @@ class WarmStartPlan(OnCorpus):
     unresolved: Literal["recommended", "model", "filter"] = Field(
         "recommended", title="Gain not resolved", description=_UNRESOLVED
     )
-    top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge", description=_TOP)
-    production: Production = Field(
-        default_factory=Production, title="Production", description="How a candidate must stand against it."
-    )
-    approval: Approval = Field(
-        default_factory=Approval, title="Sign-off", description="Whether a person decides once every gate has passed."
-    )
-    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates", description=_GATES)
+    top_k: int = _TOP_K
+    production: Production = _PRODUCTION
+    approval: Approval = _APPROVAL
+    gates: GateThresholds = _GATES
 
 
 class ActBPlan(OnCorpus):
@@ -154,18 +171,12 @@ class ActBPlan(OnCorpus):
     )
     checkpoint: Text = Field("", title="Warm checkpoint", description="Seeds Act B. Empty: the refused run's best.")
     failed_gates: tuple[Name, ...] = Field((), title="Failed gates", description="What the losses are rebalanced for.")
-    training: Training = Field(
-        default_factory=Training, title="Training", description="What is trained: a named recipe, and changes to it."
-    )
-    panel: Panel = Field(default_factory=Panel, title="Panel", description="The fixed hold-out that decides.")
-    top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge", description=_TOP)
-    production: Production = Field(
-        default_factory=Production, title="Production", description="How a candidate must stand against it."
-    )
-    approval: Approval = Field(
-        default_factory=Approval, title="Sign-off", description="Whether a person decides once every gate has passed."
-    )
-    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates", description=_GATES)
+    training: Training = _TRAINING
+    panel: Panel = _PANEL
+    top_k: int = _TOP_K
+    production: Production = _PRODUCTION
+    approval: Approval = _APPROVAL
+    gates: GateThresholds = _GATES
 
 
 _OWN = "0: the recipe's own."
@@ -185,9 +196,7 @@ class CrossValidationPlan(OnCorpus):
         title="Skip what exists",
         description="Take a whole checkpoint of the same plan and manifests as done.",
     )
-    training: Training = Field(
-        default_factory=Training, title="Training", description="What is trained: a named recipe, and changes to it."
-    )
+    training: Training = _TRAINING
     batch_size: Number = Field(0, ge=0, title="Batch size", description=_OWN)
     grad_accum: Number = Field(0, ge=0, title="Gradient accumulation", description=_OWN)
     epochs: Number = Field(0, ge=0, title="Epochs", description=_OWN)
@@ -217,9 +226,9 @@ class PanelQAPlan(OnCorpus):
         title="Reference",
         description="loo: the mean of a group's other captures. self: the capture itself, as published; never ships.",
     )
-    panel: Panel = Field(default_factory=Panel, title="Panel", description="The fixed hold-out that decides.")
-    top_k: int = Field(5, ge=1, le=20, title="Checkpoints to judge", description=_TOP)
-    gates: GateThresholds = Field(default_factory=GateThresholds, title="Gates", description=_GATES)
+    panel: Panel = _PANEL
+    top_k: int = _TOP_K
+    gates: GateThresholds = _GATES
 
 
 class DenoisePlan(OnCorpus):
