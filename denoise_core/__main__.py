@@ -109,7 +109,6 @@ def train(
         verify_checkpoint(init_checkpoint, opened.wavelength_nm)
     training = read_manifest(train_manifest) if train_manifest else opened.training_beside(validation)
     verify_training(opened, training, validation)
-    print(f"{corpus}: {values_told(opened)}", file=sys.stderr)
     if method == "linear":
         from denoise_core.model.linear import RECIPES, fit, save_linear
 
@@ -117,6 +116,7 @@ def train(
             raise BadInput(f"no linear filter {kind!r}", remedy=f"one of {', '.join(RECIPES)}")
         out.mkdir(parents=True, exist_ok=True)
         path = out / f"linear_{kind}.pt"
+        print(f"{corpus}: {values_told(opened)}", file=sys.stderr)
         with console.status(f"fitting filter {kind} to {len(training.groups)} groups"):
             save_linear(path, fit(opened, training.groups, RECIPES[kind]))
         print(json.dumps({"checkpoint": str(path)}) if as_json else path)
@@ -124,6 +124,7 @@ def train(
     chosen = fitted(chosen, opened.wavelength_nm.tolist(), opened.study.roi_nm)
     where = _device(device)
     _tell_estimate(chosen, opened, len(training), where)
+    print(f"{corpus}: {values_told(opened)}", file=sys.stderr)
     receipt = _train_mamba(chosen, opened, training, validation, init_checkpoint, out, where)
     print(json.dumps(receipt) if as_json else receipt["checkpoint"])
 
