@@ -270,8 +270,14 @@ def fidelity_rules(thresholds: GateThresholds, *, controls: bool, treatments: in
 
 def plausibility_rules(thresholds: GateThresholds, *, controls: bool) -> tuple[GateRule, ...]:
     """Gate 7, of `plausibility.plausibility_measures`; `controls` where filters were fitted."""
-    names = ("error_over_floor", "own_capture") if controls else ("error_over_floor",)
-    return tuple(replace(thresholds.rule("plausibility", name, ">=", f"{name}_min"), each="group") for name in names)
+
+    def each(metric: str, threshold: str) -> GateRule:
+        return replace(thresholds.rule("plausibility", metric, ">=", threshold), each="group")
+
+    return (
+        each("error_over_floor", "error_over_floor_min"),
+        *([each("own_capture", "own_capture_min")] if controls else []),
+    )
 
 
 def worth_rules(thresholds: GateThresholds) -> tuple[GateRule, ...]:
