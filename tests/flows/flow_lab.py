@@ -102,14 +102,14 @@ class Lab:
             [prefect, *arguments], env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=patience, check=False
         )
 
-    def watch(self, deployment: str, plan: dict[str, Any]) -> tuple[int, str, str]:
+    def watch(self, deployment: str, plan: dict[str, Any], patience: float = PATIENCE_S) -> tuple[int, str, str]:
         """Start a run and wait for its end: 0 when it completed, else 1; its id; how it ended.
 
         By the API: a process of the command line takes as long as the flow's own. What a person types is tried in
         test_flow_run.py, and by the tests of the guide.
         """
         run_id = self.start(deployment, plan)
-        state = self.ended(run_id)
+        state = self.ended(run_id, patience)
         return int(state["type"] != "COMPLETED"), run_id, f"{state['name']}: {state['message']}"
 
     def cancel(self, run_id: str) -> None:

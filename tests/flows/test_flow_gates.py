@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from flow_lab import TINY, Lab, until, warm_start
+from flow_lab import PATIENCE_S, TINY, Lab, until, warm_start
 
 from denoise_core.corpus.folds import fold_manifests
 from denoise_core.corpus.manifest import write_manifest
@@ -62,7 +62,8 @@ def refused(lab: Lab) -> Refused:
     (spoilt / BEST).write_bytes(b"no checkpoint")
     receipt = {"sha256": sha256_of(spoilt / BEST), "corpus": corpus.sha256}
     write_json((spoilt / BEST).with_suffix(".json"), receipt)
-    found = Refused(*lab.watch("act-of-god/warm-start", plan), before, pointers, root)
+    refused = lab.watch("act-of-god/warm-start", plan, patience=3 * PATIENCE_S)  # a dozen jobs
+    found = Refused(*refused, before, pointers, root)
     shutil.rmtree(spoilt)
     return found
 
