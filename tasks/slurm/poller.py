@@ -34,13 +34,14 @@ QUESTION_S = 600.0  # a question that nobody repeats is dropped: its job has end
 MOST_QUESTIONS = 200  # in one sacct: a command line has an end
 SILENT_S, COMPLAIN_S = 60.0, 1800.0  # a queue that gives no answer for so long is told about, and again after
 MAX_ARRAY_SIZE = 1001  # slurm.conf's own default
+FORMAT = "2"  # of the shared files; processes of another version share others
 
 
 def poll_folder() -> Path:
-    """Folder shared by this user's processes on this machine, one a cluster; GATED_POLL_DIR moves it."""
+    """Folder shared by this user's processes on this machine, one a cluster and format; GATED_POLL_DIR moves it."""
     chosen, own = os.environ.get("GATED_POLL_DIR"), f"gated-poll-{os.getuid()}"
     base = Path(chosen) if chosen else Path(os.devnull) / own  # nowhere: each process asks for itself
-    cluster = hashlib.sha256(os.environ.get("SLURM_CONF", "").encode()).hexdigest()[:8]
+    cluster = hashlib.sha256(f"{FORMAT} {os.environ.get('SLURM_CONF', '')}".encode()).hexdigest()[:8]
     try:
         base = base if chosen else Path(tempfile.gettempdir()) / own  # raises where no disk has any room
         files.make_folder(base)

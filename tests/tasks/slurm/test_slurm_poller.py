@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,23 @@ def test_a_snapshot_left_half_written_by_a_killed_process_is_asked_anew(lab: Lab
     view = poller.view([])
     assert view is not None
     assert set(view.rows) == {"1"}
+
+
+def test_what_a_process_of_an_older_version_left_there_is_not_read(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATED_POLL_DIR", str(tmp_path))
+    lab.dispatcher().submit([JobSpec("job", "slurm_jobs:echo")])
+    before = tmp_path / hashlib.sha256(os.environ.get("SLURM_CONF", "").encode()).hexdigest()[:8] / "history.json"
+    before.parent.mkdir()
+    old = {"answers": {"1": {"at": lab.clock.now, "rows": [], "siblings": 3}}}
+    before.write_text(json.dumps(old))
+    poller = Slurm(lab.fake, clock=lab.clock)
+    for _ in range(30):
+        found = poller.remember(["1"], lab.clock.now)["1"]
+        lab.clock.now += 1.0
+    assert [row.id for row in found.rows] == ["1"]
+    assert json.loads(before.read_text()) == old
 
 
 def test_the_size_of_arrays_is_asked_once_and_kept(lab: Lab) -> None:
