@@ -57,18 +57,19 @@ def refused(lab: Lab) -> Refused:
     training = {"changes": {**TINY, "model": {**TINY["model"], "base": "lmmse"}}}
     worth = {"epoch_chosen_on": "inside", "worth_folds": "all", "unresolved": "filter"}
     plan = warm_start(label="impossible", corpus=str(root), gates=IMPOSSIBLE, training=training, **worth)
-    spoilt, aside = lab.artifacts / "checkpoints/prod/Track_H_fold_01", lab.artifacts.parent / "fold 1, aside"
-    if spoilt.exists():  # another test of this house trained it
-        spoilt.rename(aside)
+    placed, aside = lab.artifacts / "checkpoints/prod", lab.artifacts.parent / "placed by other tests"
+    if placed.exists():
+        placed.rename(aside)
+    spoilt = placed / "Track_H_fold_01"
     spoilt.mkdir(parents=True)
     (spoilt / BEST).write_bytes(b"no checkpoint")
     receipt = {"sha256": sha256_of(spoilt / BEST), "corpus": corpus.sha256}
     write_json((spoilt / BEST).with_suffix(".json"), receipt)
     refused = lab.watch("act-of-god/warm-start", plan, patience=3 * PATIENCE_S)  # a dozen jobs
     found = Refused(*refused, before, pointers, root)
-    shutil.rmtree(spoilt)
+    shutil.rmtree(placed)
     if aside.exists():
-        aside.rename(spoilt)
+        aside.rename(placed)
     return found
 
 
