@@ -63,7 +63,7 @@ def mini(mini_corpus_root: Path) -> Corpus:
 
 @pytest.mark.parametrize(
     ("width", "blocks", "states", "batch"),
-    [(32, 2, 8, 64), (384, 2, 16, 4)],
+    [(32, 2, 8, 64), (384, 2, 16, 12)],  # of few captures, what the allocator does is a tenth of a step
 )
 def test_the_estimate_is_what_a_step_takes(width: int, blocks: int, states: int, batch: int) -> None:
     model = {"d_model": width, "n_layers": blocks, "d_state": states}
