@@ -106,3 +106,12 @@ class Approval(Frozen):
         title="Wait for at most (hours)",
         description="Then it ends as NotApproved; run again to be asked again.",
     )
+
+
+# What each tenant's form asks the same way.
+PRODUCTION: Any = Field(
+    default_factory=Production, title="Production", description="How a candidate must stand against it."
+)
+APPROVAL: Any = Field(
+    default_factory=Approval, title="Sign-off", description="Whether a person decides once every gate has passed."
+)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from concept_core.plans import GatePlan
 from study_core.paths import Name, Words
-from tasks.parameters import Approval, Common, OneName, Production, Text
+from tasks.parameters import APPROVAL, PRODUCTION, Approval, Common, OneName, Production, Text
 
 CONFIG = "data/concept/config.yaml"
 Method = Literal["", "f1_max", "precision_at_recall_90", "fpr_0.05", "protein_fpr_0.05"]
@@ -35,12 +35,8 @@ class ProbePlan(Common):
         title="Changes to the study",
         description='By section, as in the file: `{"data": {"seed": 1}, "cav": {"null_refits": 999}}`.',
     )
-    production: Production = Field(
-        default_factory=Production, title="Production", description="How a candidate must stand against it."
-    )
-    approval: Approval = Field(
-        default_factory=Approval, title="Sign-off", description="Whether a person decides once every gate has passed."
-    )
+    production: Production = PRODUCTION
+    approval: Approval = APPROVAL
     gates: GatePlan = Field(
         default_factory=GatePlan, title="Gates", description="A threshold changed here wins over the study file's."
     )

@@ -14,7 +14,19 @@ from pydantic import BeforeValidator, Field
 from denoise_core.evaluation.thresholds import GateThresholds
 from study_core.paths import Name, Words
 from study_core.plan import Frozen
-from tasks.parameters import Approval, Common, Folder, Number, OneName, Production, Rate, Text, default_profile
+from tasks.parameters import (
+    APPROVAL,
+    PRODUCTION,
+    Approval,
+    Common,
+    Folder,
+    Number,
+    OneName,
+    Production,
+    Rate,
+    Text,
+    default_profile,
+)
 from tasks.slurm.profiles import BadProfile, load_profile
 
 RecipeName = Literal[
@@ -126,12 +138,6 @@ _TOP_K: Any = Field(
     title="Checkpoints to judge",
     description="The training's best, by validation; the panel's ranking chooses among them.",
 )
-_PRODUCTION: Any = Field(
-    default_factory=Production, title="Production", description="How a candidate must stand against it."
-)
-_APPROVAL: Any = Field(
-    default_factory=Approval, title="Sign-off", description="Whether a person decides once every gate has passed."
-)
 _GATES: Any = Field(
     default_factory=GateThresholds,
     title="Gates",
@@ -156,8 +162,8 @@ class WarmStartPlan(OnCorpus):
         "recommended", title="Gain not resolved", description=_UNRESOLVED
     )
     top_k: int = _TOP_K
-    production: Production = _PRODUCTION
-    approval: Approval = _APPROVAL
+    production: Production = PRODUCTION
+    approval: Approval = APPROVAL
     gates: GateThresholds = _GATES
 
 
@@ -174,8 +180,8 @@ class ActBPlan(OnCorpus):
     training: Training = _TRAINING
     panel: Panel = _PANEL
     top_k: int = _TOP_K
-    production: Production = _PRODUCTION
-    approval: Approval = _APPROVAL
+    production: Production = PRODUCTION
+    approval: Approval = APPROVAL
     gates: GateThresholds = _GATES
 
 
