@@ -123,9 +123,9 @@ def _choosing(
 
     def keep(found: Trained) -> None:
         _whole(found)
-        groups = split.chosen_on.groups
-        text = f"Epoch {found.best_epoch} of {found.epochs_run}, chosen on {len(groups)} groups inside training"
         if own:
+            groups = split.chosen_on.groups
+            text = f"Epoch {found.best_epoch} of {found.epochs_run}, chosen on {len(groups)} groups inside training"
             run.event("epoch", text, epoch=found.best_epoch, groups=list(groups))
 
     return Condition(
