@@ -15,6 +15,13 @@ from tasks.slurm.profiles import load_profile
 from tasks.slurm.snapshot import Snapshot
 
 
+def site_file(folder: Path, text: str) -> Path:
+    """A profile of these lines, as a person would write one."""
+    path = folder / "site.yaml"
+    path.write_text(text)
+    return path
+
+
 class Clock:
     """Seconds that pass only when somebody sleeps."""
 

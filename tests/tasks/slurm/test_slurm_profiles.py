@@ -8,17 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dispatch_lab import site_file
 
 from tasks.slurm import site_files
 from tasks.slurm.dispatcher import Dispatcher, JobSpec
 from tasks.slurm.profiles import TEMPLATES, BadProfile, load_profile, profile_names
 from tasks.slurm.site_files import tenant_stages
-
-
-def _profile(folder: Path, text: str) -> Path:
-    path = folder / "site.yaml"
-    path.write_text(text)
-    return path
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -56,7 +51,7 @@ def tenants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_each_floor_goes_over_the_one_below(tmp_path: Path, tenants: Path) -> None:
-    path = _profile(
+    path = site_file(
         tmp_path,
         "partition: long\ngres: gpu:1\ncpus: 4\nclasses: {cpu: {partition: short, time: '00:10:00'}}\n"
         "stages: {'*': {qos: low}, train: {memory: 1GB}, songs/train: {memory: 2GB}, hear: {time: '00:30:00'}}\n",
@@ -77,7 +72,7 @@ def test_each_floor_goes_over_the_one_below(tmp_path: Path, tenants: Path) -> No
 
 
 def test_a_bare_name_is_the_stage_of_the_one_tenant_that_has_it(tmp_path: Path, tenants: Path) -> None:
-    profile = load_profile(_profile(tmp_path, ""))
+    profile = load_profile(site_file(tmp_path, ""))
     assert profile.named("read") == ["words/read"]
     assert profile.named("songs/cpu") == ["cpu"], "a class is a stage of every tenant"
     assert sorted(profile.named("train")) == ["songs/train", "words/train"]
@@ -101,7 +96,7 @@ def test_a_bare_name_is_the_stage_of_the_one_tenant_that_has_it(tmp_path: Path, 
 def test_a_bad_file_of_a_tenant_is_named(tmp_path: Path, tenants: Path, text: str, says: str) -> None:
     (tenants / "words" / "stages.yaml").write_text(text)
     with pytest.raises(BadProfile, match=says) as error:
-        load_profile(_profile(tmp_path, ""))
+        load_profile(site_file(tmp_path, ""))
     assert str(tenants / "words" / "stages.yaml") in str(error.value)
 
 
@@ -127,7 +122,7 @@ def test_a_bad_file_of_a_tenant_is_named(tmp_path: Path, tenants: Path, text: st
 )
 def test_a_bad_profile_names_file_key_and_what_is_valid(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(BadProfile) as error:
-        load_profile(_profile(tmp_path, text))
+        load_profile(site_file(tmp_path, text))
     assert says in str(error.value)
     assert "site.yaml" in str(error.value)
 
@@ -143,13 +138,13 @@ def test_an_unknown_stage_lists_the_stages() -> None:
 
 
 def test_only_allowed_variables_reach_a_job(tmp_path: Path) -> None:
-    profile = load_profile(_profile(tmp_path, "environment: [PATH, 'LC_*']\nvariables: {MODE: fast}\n"))
+    profile = load_profile(site_file(tmp_path, "environment: [PATH, 'LC_*']\nvariables: {MODE: fast}\n"))
     seen = profile.exported("gpu", {"PATH": "/bin", "LC_ALL": "C", "API_TOKEN": "canary", "LCX": "no"})
     assert seen == {"PATH": "/bin", "LC_ALL": "C", "MODE": "fast"}
 
 
 def test_the_text_of_a_dry_run(tmp_path: Path) -> None:
-    path = _profile(
+    path = site_file(
         tmp_path,
         "partition: gpu\naccount: lab\nqos: high\ngres: gpu:a100:1\nconstraint: a100-80g\ntime: '1-00:00:00'\n"
         "memory: 64GB\ncpus: 8\nsetup: ['module load cuda/12.4']\nscratch: $SLURM_TMPDIR\nextra: {nice: 10}\n",
@@ -213,13 +208,13 @@ def test_the_cap_of_a_profile_is_the_cap_of_its_arrays(tmp_path: Path) -> None:
 )
 def test_what_would_start_two_writers_or_more_lines_is_refused(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(BadProfile) as error:
-        load_profile(_profile(tmp_path, text))
+        load_profile(site_file(tmp_path, text))
     assert says in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", "50%", "semi;colon", "$HOME", "ü", "a\nb"])
 def test_a_folder_of_any_name_is_one_word_of_the_script_or_refused(tmp_path: Path, name: str) -> None:
-    path = _profile(tmp_path, "executor: slurm\npython: /bin/python3\n")
+    path = site_file(tmp_path, "executor: slurm\npython: /bin/python3\n")
     dispatcher = Dispatcher(load_profile(path), tmp_path / name / "root")
     if name == "a\nb":
         with pytest.raises(ValueError, match="control characters"):
@@ -232,7 +227,7 @@ def test_a_folder_of_any_name_is_one_word_of_the_script_or_refused(tmp_path: Pat
 
 
 def test_a_distributed_stage_starts_a_rank_a_gpu(tmp_path: Path) -> None:
-    path = _profile(tmp_path, "classes: {gpu: {nodes: 2, gres: 'gpu:a100:4', distributed: torchrun}}\n")
+    path = site_file(tmp_path, "classes: {gpu: {nodes: 2, gres: 'gpu:a100:4', distributed: torchrun}}\n")
     text = Dispatcher(load_profile(path), tmp_path / "root").dry_run([JobSpec("ddp", "slurm_jobs:echo")])
     assert "#SBATCH --nodes=2" in text
     assert "#SBATCH --ntasks-per-node=4" in text
@@ -247,7 +242,7 @@ def test_srun_binds_as_many_cpus_as_were_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_profile_that_others_may_write_is_not_read(tmp_path: Path) -> None:
-    path = _profile(tmp_path, "setup: ['touch /tmp/owned']\n")
+    path = site_file(tmp_path, "setup: ['touch /tmp/owned']\n")
     assert load_profile(path).resources.setup
     path.chmod(0o666)
     with pytest.raises(BadProfile, match="written by other users"):
@@ -265,7 +260,7 @@ def test_nor_is_the_defaults_file_beside_it(tmp_path: Path) -> None:
     foreign.write_text("executor: slurm\nsetup: ['touch /tmp/owned']\n")
     link = tmp_path / "link.yaml"
     link.symlink_to(TEMPLATES / "slurm-dev.yaml")
-    for path in (_profile(tmp_path, "cpus: 1\n"), link, tmp_path / ".." / tmp_path.name / "link.yaml"):
+    for path in (site_file(tmp_path, "cpus: 1\n"), link, tmp_path / ".." / tmp_path.name / "link.yaml"):
         foreign.chmod(0o666)
         with pytest.raises(BadProfile, match=r"defaults\.yaml can be written by other users"):
             load_profile(path)
@@ -282,17 +277,17 @@ def test_a_name_is_no_path(name: str) -> None:
 def test_a_form_takes_names_alone(tmp_path: Path) -> None:
     assert load_profile("local", paths=False).name == "local"
     with pytest.raises(BadProfile, match="only names"):
-        load_profile(_profile(tmp_path, "cpus: 1\n"), paths=False)
+        load_profile(site_file(tmp_path, "cpus: 1\n"), paths=False)
 
 
 def test_options_of_slurms_commands_reach_no_job(tmp_path: Path) -> None:
-    profile = load_profile(_profile(tmp_path, "environment: ['*']\nvariables: {SLURM_EXPORT_ENV: ALL}\n"))
+    profile = load_profile(site_file(tmp_path, "environment: ['*']\nvariables: {SLURM_EXPORT_ENV: ALL}\n"))
     seen = profile.exported("gpu", {"PATH": "/bin", "SBATCH_PARTITION": "x", "SLURM_CONF": "/c", "SQUEUE_USERS": "u"})
     assert seen == {"PATH": "/bin", "SLURM_CONF": "/c", "SLURM_EXPORT_ENV": "ALL"}
 
 
 def test_memory_may_be_left_to_the_site(tmp_path: Path) -> None:
-    profile = load_profile(_profile(tmp_path, "memory: null\n"))
+    profile = load_profile(site_file(tmp_path, "memory: null\n"))
     text = Dispatcher(profile, tmp_path / "root").dry_run([JobSpec("job", "slurm_jobs:echo")])
     assert "--mem" not in text
     assert profile.section("gpu").memory_bytes is None
@@ -306,58 +301,6 @@ def test_compiled_kernels_are_cached_on_the_nodes_scratch(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("runtime", "words"),
-    [
-        (
-            "apptainer",
-            "apptainer exec --nv --bind {root} --bind /scratch --bind /data:/d {image} python3 -P -u -m tasks.slurm",
-        ),
-        (
-            "charliecloud",
-            "ch-run --bind={root}:{root} --bind=/scratch:/scratch --bind=/data:/d {image} -- python3 -P -u -m tasks",
-        ),
-        (
-            "pyxis",
-            "--container-image={image} --container-mounts={root}:{root},/scratch:/scratch,/data:/d --container-env="
-            "PYTHONPATH,PYTHONDONTWRITEBYTECODE,PYTHONNOUSERSITE,TMPDIR,TRITON_CACHE_DIR,TORCHINDUCTOR_CACHE_DIR,"
-            "CUDA_CACHE_PATH,MODEL /usr/bin/env python3 -P -u -m tasks.slurm",
-        ),
-    ],
-)
-def test_a_container_goes_around_the_interpreter(tmp_path: Path, runtime: str, words: str) -> None:
-    image, root = tmp_path / "image", tmp_path / "root"
-    image.write_bytes(b"layers")
-    text = (
-        "gres: gpu:1\npython: python3\nscratch: /scratch/$SLURM_JOB_ID\nvariables: {MODEL: x}\n"
-        f"container: {{runtime: {runtime}, image: {image}, mounts: ['/data:/d']}}\n"
-    )
-    dispatcher = Dispatcher(load_profile(_profile(tmp_path, text)), root)
-    script = dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])
-    assert words.format(root=root, image=image) in script
-    assert "export PYTHONNOUSERSITE=1" in script  # ~/.local of the host is no part of the image
-    # the image's own value wins over the host's, says apptainer's manual, but not over this
-    assert ('APPTAINERENV_PYTHONPATH="$PYTHONPATH"' in script) == (runtime == "apptainer")
-
-
-@pytest.mark.parametrize(
-    ("runtime", "image", "rendered"),
-    [
-        ("pyxis", "nvcr.io#nvidia/pytorch@{digest}", "nvcr.io#nvidia/pytorch:{digest}"),
-        ("pyxis", "host:5000#team/net:1.2@{digest}", "host:5000#team/net:{digest}"),
-        ("apptainer", "docker://alpine:3@{digest}", "docker://alpine@{digest}"),
-    ],
-)
-def test_a_registrys_digest_is_asked_for_as_the_runtime_reads_it(
-    tmp_path: Path, runtime: str, image: str, rendered: str
-) -> None:
-    """enroot 3 takes what stands before an @ for a user's name; no library takes a tag and a digest."""
-    digest = f"sha256:{'ab' * 32}"
-    text = f"container: {{runtime: {runtime}, image: '{image.format(digest=digest)}'}}\n"
-    script = Dispatcher(load_profile(_profile(tmp_path, text)), tmp_path).dry_run([JobSpec("job", "slurm_jobs:echo")])
-    assert f"{rendered.format(digest=digest)} " in script.replace("'", "")
-
-
-@pytest.mark.parametrize(
     ("gres", "gpus"),
     [
         (None, 0), ("gpu", 1), ("gpu:a100", 1), ("gpu:a100:4", 4), ("gres/gpu:2", 2), ("gpu:a100:2,nvme:1", 2),
@@ -366,75 +309,3 @@ def test_a_registrys_digest_is_asked_for_as_the_runtime_reads_it(
 )  # fmt: skip
 def test_gpus_are_counted_beside_other_resources(gres: str | None, gpus: int) -> None:
     assert load_profile("slurm-dev").section("gpu").model_copy(update={"gres": gres}).gpus == gpus
-
-
-def _key(folder: Path, container: str = "") -> str:
-    """The job's key, as its script bears it."""
-    dispatcher = Dispatcher(load_profile(_profile(folder, f"container: {{{container}}}\n" * bool(container))), folder)
-    (line,) = [
-        one for one in dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")]).splitlines() if "--comment" in one
-    ]
-    return line
-
-
-@pytest.mark.parametrize("runtime", ["apptainer", "pyxis", "charliecloud"])
-def test_the_images_bytes_are_part_of_a_jobs_identity_and_its_path_is_not(tmp_path: Path, runtime: str) -> None:
-    """A file for apptainer and pyxis, an unpacked folder for charliecloud."""
-    keys = {"": _key(tmp_path)}
-    for name, content in (("here", "one"), ("there", "one"), ("here", "another")):
-        image = tmp_path / name
-        if runtime == "charliecloud":
-            (image / "etc").mkdir(parents=True, exist_ok=True)
-            (image / "bin").unlink(missing_ok=True)
-            (image / "bin").symlink_to(f"usr/{content}")
-            image = image / "etc"
-        (image / "os-release" if image.is_dir() else image).write_text(content)
-        keys[f"{name}, {content}"] = _key(tmp_path, f"runtime: {runtime}, image: {tmp_path / name}")
-    assert keys["here, one"] == keys["there, one"]
-    assert len(set(keys.values())) == 3
-
-
-def test_a_link_of_an_unpacked_image_counts(tmp_path: Path) -> None:
-    """Which of two interpreters /usr/bin/python3 is, a link alone says; where it leads outside nothing is read."""
-    keys = set()
-    for target in ("python3.11", "python3.12", "/etc/shadow"):
-        (tmp_path / "image").mkdir(exist_ok=True)
-        (tmp_path / "image" / "python3").unlink(missing_ok=True)
-        (tmp_path / "image" / "python3").symlink_to(target)
-        keys.add(_key(tmp_path, f"runtime: charliecloud, image: {tmp_path / 'image'}"))
-    assert len(keys) == 3
-
-
-def test_a_registrys_digest_is_the_identity_whatever_the_registry_is_called(tmp_path: Path) -> None:
-    one, other = f"sha256:{'ab' * 32}", f"sha256:{'cd' * 32}"
-    images = (f"nvcr.io#nvidia/pytorch@{one}", f"mirror.example.org#pytorch@{one}", f"nvcr.io#nvidia/pytorch@{other}")
-    keys = [_key(tmp_path, f"runtime: pyxis, image: '{image}'") for image in images]
-    assert keys[0] == keys[1]
-    assert keys[1] != keys[2]
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("container: {runtime: docker, image: x}\n", "runtime"),
-        ("container: {runtime: apptainer}\n", "image"),
-        ("container: {runtime: apptainer, image: 'a,b'}\n", "comma"),
-        (f"container: {{runtime: charliecloud, image: 'x@sha256:{'a' * 64}'}}\n", "unpacked folder"),
-        (f"container: {{runtime: apptainer, image: 'x@sha256:{'a' * 64}'}}\n", "docker://NAME"),
-    ],
-)
-def test_a_bad_container_is_refused(tmp_path: Path, text: str, says: str) -> None:
-    with pytest.raises(BadProfile, match=says):
-        load_profile(_profile(tmp_path, text))
-
-
-def test_an_image_that_nothing_pins_is_refused_before_anything_is_submitted(tmp_path: Path) -> None:
-    digest = f"sha256:{'ab' * 32}"
-    for image, good in ((f"nvcr.io#nvidia/pytorch@{digest}", True), ("nvcr.io#nvidia/pytorch:25.01", False)):
-        text = f"container: {{runtime: pyxis, image: '{image}'}}\n"
-        dispatcher = Dispatcher(load_profile(_profile(tmp_path, text)), tmp_path / "root")
-        if good:
-            assert digest in dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])
-        else:
-            with pytest.raises(ValueError, match="pin"):
-                dispatcher.dry_run([JobSpec("job", "slurm_jobs:echo")])
