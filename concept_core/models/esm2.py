@@ -121,8 +121,8 @@ def _quiet_and_offline() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     import transformers
 
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def _check_config(model: Registered, config: Any, folder: Path) -> None:

@@ -199,7 +199,7 @@ def _resumed(path: Path, plan: HousePlan, model: Any, optimiser: Any, schedule: 
 def _write(out: Path, plan: HousePlan, model: EsmForMaskedLM, losses: list[float]) -> None:
     from safetensors.torch import save_file
 
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     tied = {"lm_head.decoder.weight", "lm_head.decoder.bias"}  # the same bytes as the embedding and `lm_head.bias`
     tensors: dict[str, torch.Tensor] = {
         name: tensor.contiguous() for name, tensor in model.state_dict().items() if name not in tied

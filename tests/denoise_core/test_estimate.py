@@ -172,7 +172,8 @@ def test_a_plan_of_one_option_starts_from_the_commands_own_recipe(
     assert completed({"name": "track_h"}) == named("track_h")
     whole = changed(named("act_of_god"), {"name": "mine", "loss": {"dip_weight": 3}})
     assert completed(whole.model_dump(mode="json")) == whole
-    (tmp_path / "plan.json").write_text(json.dumps({"optimiser": {"epochs": 1, "steps_per_epoch": 1, "bs": 8}}))
+    short = {"model": {"base": "capture"}, "optimiser": {"epochs": 1, "steps_per_epoch": 1, "bs": 8}}
+    (tmp_path / "plan.json").write_text(json.dumps(short))
     call = ["train", "--corpus", str(mini_corpus_root), "--plan", str(tmp_path / "plan.json"), "--out", str(tmp_path)]
     assert main(call) == 0
     assert "act_of_god_mini on cpu: up to 1 epochs, 0 min, about 0." in capsys.readouterr().err

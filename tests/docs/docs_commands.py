@@ -41,11 +41,12 @@ IN_A_HOUSE = (
     r"export PREFECT_SERVER_DATABASE_CONNECTION_URL=.*",
     r"source \.prefect/env\.sh",
     r"\.venv/bin/prefect deployment run .*",
-    r"\.venv/bin/gated (run|runs|compare|replay|bundle|history|rollback|jobs|cancel|sweep|prune|webhook).*",
+    r"\.venv/bin/gated (runs|compare|replay|bundle|history|rollback|jobs|cancel|sweep|prune|webhook).*",
     r"make verify",
 )
 ELSEWHERE = {
     r"make run": Elsewhere(".ci/run", '"make run"'),
+    r"\.venv/bin/gated run": Elsewhere("Makefile", "$(bin)/gated run --corpus"),
     r"make run CORPUS=\S+": Elsewhere(".ci/run", "make run CORPUS=../shared/corpus"),
     r"make up CORPUS=\S+": Elsewhere("tests/flows/flow_lab.py", '"tasks.cli", "up", "--corpus", str(corpus)'),
     r"make test": Elsewhere(".ci/run", '"make test"'),

@@ -21,7 +21,7 @@ import httpx
 from docs_commands import of
 
 PATIENCE_S = 240.0
-COMMAND_S = 900.0  # `gated run` trains twice
+COMMAND_S = 900.0  # a run that trains, on a busy machine
 
 
 def free_port() -> int:

@@ -19,7 +19,6 @@ OUTCOMES: dict[str, dict[int, str]] = {
     "denoise/manifest": {0: "Completed"},
     "gated runs": {0: "GateFailed"},
     "gated compare": {0: "page: "},
-    "gated run": {0: "Completed"},
     "gated history": {0: "in production"},
     "gated rollback": {2: "replaced nothing"},  # one model was shipped; the way back is in test_promotion.py
     "make verify": {0: "untouched"},

@@ -111,7 +111,7 @@ def test_a_second_run_under_other_gates_repeats_nothing(lab: Lab, first: str) ->
 
 def test_a_lost_training_costs_its_cell_alone(lab: Lab, first: str) -> None:
     """The sparse patterns are spoilt while another training runs: that job is lost, every other cell is reported."""
-    run_id = lab.start(STUDY, study("lost", iterations=25))
+    run_id = lab.start(STUDY, study("lost", iterations=3))
     _, folder = lab.job_started(run_id, "train-10000-baseline-gs1")
     assert starts(folder)
     layout = hub_of(lab, run_id)
@@ -136,7 +136,7 @@ def test_a_lost_training_costs_its_cell_alone(lab: Lab, first: str) -> None:
     (lost,) = lab.events(run_id, "cell")
     assert "train-10000-sparse-gs2" in lost["text"]
 
-    again = lab.start(STUDY, study("lost again", iterations=25))
+    again = lab.start(STUDY, study("lost again", iterations=3))
     assert lab.ended(again)["name"] == "GateFailed"
     assert "train-10000-dense-gs2" not in submitted(lab, again)
     assert "train-10000-sparse-gs2" in submitted(lab, again)

@@ -138,16 +138,16 @@ def test_a_detached_job_stays_in_the_queue_is_joined_again_and_goes_with_a_cance
 
 
 STUDY = "ptycho/study"
-WAVE = [f"{stage}-{dose}-{view}" for dose in (1000, 10000, 100000) for stage, view in (
+WAVE = [f"{stage}-{dose}-{view}" for dose in (1000, 100000) for stage, view in (
     ("train", "baseline-gs1"), ("train", "dense-gs2"), ("train", "sparse-gs2"), ("lsqml", "baseline"),
     ("lsqml", "dense"), ("lsqml", "sparse"),
 )]  # fmt: skip
 
 
 def _study(label: str) -> dict[str, Any]:
-    """Three doses, two views and all positions: nine networks and nine reconstructions, of a moment each."""
+    """Two doses, two views and all positions: six networks and six reconstructions, of a moment each."""
     return {
-        "label": label, "size": "smoke", "doses": [1e3, 1e4, 1e5], "training": {"iterations": 2, "supervised": False},
+        "label": label, "size": "smoke", "doses": [1e3, 1e5], "training": {"iterations": 2, "supervised": False},
         "iterative": {"epochs": 1}, "where": ON_SLURM,
     }  # fmt: skip
 
@@ -156,9 +156,9 @@ def _wave(lab: Lab) -> dict[str, Any]:
     return {entry.spec["name"]: entry for stage in ("train-1", "lsqml-1") for entry, _ in lab.jobs(stage)}
 
 
-def test_a_study_of_eighteen_jobs_outlives_a_killed_flow_a_killed_job_and_a_lost_cell(on_slurm: Lab) -> None:
+def test_a_study_of_two_arrays_outlives_a_killed_flow_a_killed_job_and_a_lost_cell(on_slurm: Lab) -> None:
     first = on_slurm.start(STUDY, _study("first"))
-    until("both arrays", lambda: len(_wave(on_slurm)) == 18 and all(e.attempt.token for e in _wave(on_slurm).values()))
+    until("both arrays", lambda: len(_wave(on_slurm)) == 12 and all(e.attempt.token for e in _wave(on_slurm).values()))
     assert sorted(_wave(on_slurm)) == sorted(WAVE)
     tokens = {name: entry.attempts[0].token for name, entry in _wave(on_slurm).items()}
     assert len(set(tokens.values())) == 2
@@ -167,7 +167,7 @@ def test_a_study_of_eighteen_jobs_outlives_a_killed_flow_a_killed_job_and_a_lost
     until("an empty queue", lambda: not queue(), EMPTY_S)
     assert on_slurm.ended(first, EMPTY_S)["name"] == "Crashed"
     done = _done(on_slurm)
-    assert 3 <= len(done) < 18
+    assert 3 <= len(done) < 12
 
     again = on_slurm.start(STUDY, _study("again"))
     left = [name for name in WAVE if name not in done and name.startswith("train")]
@@ -190,11 +190,11 @@ def test_a_study_of_eighteen_jobs_outlives_a_killed_flow_a_killed_job_and_a_lost
         job["artifact_dir"]: job["result"]["status"] for job in json.loads(layout.training_manifest.read_text())["jobs"]
     }
     assert [name for name, status in results.items() if status != "success"] == ["train/dose_100000/sparse_gs2"]
-    assert len(results) == 9
+    assert len(results) == 6
     solved = json.loads(layout.reconstruction_manifest.read_text())["jobs"]
-    assert [job["status"] for job in solved] == ["success"] * 9
+    assert [job["status"] for job in solved] == ["success"] * 6
     cells = json.loads(layout.comparison_manifest.read_text())
-    assert (cells["n_success"], cells["n_failed"]) == (9, 0)
+    assert (cells["n_success"], cells["n_failed"]) == (6, 0)
     empty = [(cell["dose"], cell["view"], arm["arm"]) for cell in cells["jobs"] for arm in cell["arms"]
              if arm["status"] == "missing" and arm["arm"] == "PtychoPINN" and cell["view"] != "baseline"]  # fmt: skip
     assert empty == [(1e5, "sparse", "PtychoPINN")]

@@ -11,10 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flow_lab import until
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = ROOT / "tests" / "toy"
@@ -22,8 +24,8 @@ pytestmark = pytest.mark.prefect
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the packages with the toy's files laid over it; nothing but new files."""
+def house(tmp_path_factory: pytest.TempPathFactory, mini_corpus_root: Path) -> Iterator[Path]:
+    """A copy of the packages with the toy's files laid over it, nothing but new files, and `gated up` in it."""
     copy = tmp_path_factory.mktemp("toy") / "project"
     skipped = shutil.ignore_patterns("__pycache__", ".*_cache")
     cores = [path.name for path in ROOT.glob("*_core")]
@@ -34,17 +36,31 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert not target.exists(), f"{target}: a tenant is new files only"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    return copy
+    command = [sys.executable, "-m", "tasks.cli", "up", "--corpus", str(mini_corpus_root)]
+    with open(copy / "up.log", "wb") as log:
+        up = subprocess.Popen(command, cwd=copy, env=environment(copy), stdout=log, stderr=subprocess.STDOUT)
+    try:
+        until("the house", lambda: "UI: " in (copy / "up.log").read_text())
+        yield copy
+    finally:
+        up.terminate()
+        up.wait(90)
+
+
+def environment(house: Path) -> dict[str, str]:
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "GATED"))},
+        "PYTHONPATH": str(house), "GATED_ARTIFACTS": str(house / "artifacts"), "PREFECT_HOME": str(house / "prefect"),
+        "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+    }  # fmt: skip
 
 
 def gated(house: Path, *words: str, code: int = 0) -> str:
     """One command in the copy; its standard output."""
-    env = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "GATED"))},
-        "PYTHONPATH": str(house), "GATED_ARTIFACTS": str(house / "artifacts"), "PREFECT_HOME": str(house / "prefect"),
-    }  # fmt: skip
     command = [sys.executable, "-m", "tasks.cli", *words]
-    done = subprocess.run(command, cwd=house, env=env, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(
+        command, cwd=house, env=environment(house), capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 

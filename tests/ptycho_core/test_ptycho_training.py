@@ -217,6 +217,7 @@ def measured(layout: Layout, recipe: Recipe, folder: Path, dose: float) -> Score
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_forty_iterations_see_the_object(mini_hub: Layout, tmp_path: Path):
     found = measured(mini_hub, Recipe(iterations=40), tmp_path, 1e4)
     assert found.phase_ms_ssim == pytest.approx(0.664, abs=0.08)

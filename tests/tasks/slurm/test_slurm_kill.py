@@ -11,13 +11,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tasks.slurm import faults
 
-TRIALS = int(os.environ.get("GATED_KILL_TRIALS", "203"))
+FEW = 3 * len(faults.POINTS)  # each point by each kind of acceptance
+MANY = int(os.environ.get("GATED_KILL_TRIALS", "203"))
 PROCESSES = 2
 
 
-def _trials(base: Path) -> list[dict[str, Any]]:
+def _trials(base: Path, trials: int) -> list[dict[str, Any]]:
     """All trials, in two processes of their own: a fork of pytest itself would be slow."""
     memory = Path("/dev/shm")
     script = Path(__file__).with_name("kill_trials.py")
@@ -25,7 +28,7 @@ def _trials(base: Path) -> list[dict[str, Any]]:
     for number in range(PROCESSES):
         folder = (memory if os.access(memory, os.W_OK) else base) / f"gated-kill-{os.getpid()}-{number}"
         folder.mkdir()
-        first, beyond = TRIALS * number // PROCESSES, TRIALS * (number + 1) // PROCESSES
+        first, beyond = trials * number // PROCESSES, trials * (number + 1) // PROCESSES
         command = [sys.executable, str(script), str(folder), str(first), str(beyond - first)]
         running.append((folder, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)))
     found = []
@@ -47,10 +50,11 @@ def _lost_or_duplicated(trial: dict[str, Any]) -> bool:
     )
 
 
-def test_nothing_is_lost_and_nothing_is_duplicated(tmp_path: Path) -> None:
-    trials = _trials(tmp_path)
+@pytest.mark.parametrize("number", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+def test_nothing_is_lost_and_nothing_is_duplicated(number: int, tmp_path: Path) -> None:
+    trials = _trials(tmp_path, number)
     points = collections.Counter(trial["point"] for trial in trials)
-    assert len(trials) == TRIALS
+    assert len(trials) == number
     assert set(points) == set(faults.POINTS)
     assert max(points.values()) - min(points.values()) <= 1
     unkilled = [t for t in trials if t["point"] in faults.DISPATCHER_POINTS and t["first"] != -9]
