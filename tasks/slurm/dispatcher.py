@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.slurm import faults
+from tasks.slurm import belonging, faults
 from tasks.slurm.clocks import steady
 from tasks.slurm.ending import Ender
 from tasks.slurm.entries import Entry
@@ -125,6 +125,8 @@ class Dispatcher:
     ) -> list[Job]:
         """Bring jobs into the queue, in the order of `specs`; what is live is joined, what is done is reused.
 
+        As do all the others here, it refuses a root whose live jobs are in another cluster (BadInput).
+
         Args:
             specs: equal specs (same key) become one job.
             array: one sbatch for all new jobs of a stage, split at the cluster's MaxArraySize.
@@ -134,6 +136,7 @@ class Dispatcher:
             inside: a job that is done, whose allocation these may share where the profile says so.
         """
         code = self._code or Snapshot.take(self.journal.root, _packages(specs))
+        self._verify_cluster()
         self.owners.beat()
         reached: dict[str, str] = {}
         keys = [self._key(spec, reached) for spec in specs]
@@ -273,6 +276,7 @@ class Dispatcher:
             stop: polled several times a second; once True, jobs are cancelled (outcomes "cancelled" follow), or with
                 `detach` left alone (the iteration ends).
         """
+        self._verify_cluster()
         watches = {job.key: Watch(job, on_progress, on_log) for job in jobs}
         with self.owners.alive():
             yield from self._wait(watches, stop)
@@ -327,6 +331,7 @@ class Dispatcher:
     # -- cancel, sweep, prune
     def cancel(self, jobs: Sequence[Job]) -> None:
         """End jobs for good: no remedy brings them back. Returns at once; `wait` reports when they are gone."""
+        self._verify_cluster()
         self._sweeper.cancel(jobs)
 
     def abandon(self, owner: str) -> list[Job]:
@@ -335,6 +340,7 @@ class Dispatcher:
         A job that another owner took over meanwhile is left alone; one cancelled like this goes on from its last
         checkpoint when it is asked for again.
         """
+        self._verify_cluster()
         return self._sweeper.abandon(owner)
 
     def sweep(self, *, grace_s: float = 60.0) -> list[Job]:
@@ -343,7 +349,11 @@ class Dispatcher:
         Also ends, in the journal, what was cancelled earlier while nobody waited for it; and in the queue, what waits
         there though its work is over.
         """
+        self._verify_cluster()
         return self._sweeper.sweep(grace_s)
+
+    def _verify_cluster(self) -> None:
+        belonging.verify(self.journal, self.scheduler, self.profile.executor)
 
     def prune(self, older_than_s: float) -> list[Path]:
         """Remove ended jobs, their submissions and code no job needs any more, older than `older_than_s` seconds."""

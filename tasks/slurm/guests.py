@@ -136,6 +136,10 @@ class Guests:
         """Slurm's."""
         return self._slurm.controller()
 
+    def cluster(self) -> str:
+        """Slurm's."""
+        return self._slurm.cluster()
+
     def max_array_size(self) -> int:
         """Slurm's."""
         return self._slurm.max_array_size()

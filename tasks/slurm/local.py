@@ -125,6 +125,10 @@ class Local:
         """There is none."""
         return None
 
+    def cluster(self) -> str:
+        """There is none."""
+        return ""
+
     def max_array_size(self) -> int:
         """No limit."""
         return 1 << 30

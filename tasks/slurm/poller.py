@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -34,14 +35,18 @@ QUESTION_S = 600.0  # a question that nobody repeats is dropped: its job has end
 MOST_QUESTIONS = 200  # in one sacct: a command line has an end
 SILENT_S, COMPLAIN_S = 60.0, 1800.0  # a queue that gives no answer for so long is told about, and again after
 MAX_ARRAY_SIZE = 1001  # slurm.conf's own default
-FORMAT = "2"  # of the shared files; processes of another version share others
+FORMAT = "3"  # of the shared files; processes of another version share others
 
 
 def poll_folder() -> Path:
-    """Folder shared by this user's processes on this machine, one a cluster and format; GATED_POLL_DIR moves it."""
+    """Folder shared by this user's processes on this machine, one a cluster and format; GATED_POLL_DIR moves it.
+
+    Which cluster answers is a matter of SLURM_CONF, or of the programs that PATH finds.
+    """
     chosen, own = os.environ.get("GATED_POLL_DIR"), f"gated-poll-{os.getuid()}"
     base = Path(chosen) if chosen else Path(os.devnull) / own  # nowhere: each process asks for itself
-    cluster = hashlib.sha256(f"{FORMAT} {os.environ.get('SLURM_CONF', '')}".encode()).hexdigest()[:8]
+    answers = f"{FORMAT} {os.environ.get('SLURM_CONF', '')} {shutil.which('squeue')}"
+    cluster = hashlib.sha256(answers.encode()).hexdigest()[:8]
     try:
         base = base if chosen else Path(tempfile.gettempdir()) / own  # raises where no disk has any room
         files.make_folder(base)
@@ -236,16 +241,22 @@ class Slurm:
         pairs = [line.partition("=") for line in done.out.splitlines()] if done.status == 0 else []
         return {name.strip(): value.strip() for name, _, value in pairs}
 
+    def cluster(self) -> str:
+        """ClusterName."""
+        return str(self._kept().get("cluster", ""))
+
     def max_array_size(self) -> int:
-        """MaxArraySize of the cluster, asked once and kept."""
+        """MaxArraySize of the cluster."""
+        return int(self._kept().get("max_array_size", MAX_ARRAY_SIZE))
+
+    def _kept(self) -> dict[str, Any]:
+        """What never changes of the configuration: asked once and kept; empty while it cannot be asked."""
         known = self._config.read()
-        if not known:
-            found = self._configuration()
-            if not found:
-                return MAX_ARRAY_SIZE
-            known = {"max_array_size": int(found.get("MaxArraySize", MAX_ARRAY_SIZE))}
+        if not known and (found := self._configuration()):
+            size, name = int(found.get("MaxArraySize", MAX_ARRAY_SIZE)), found.get("ClusterName", "")
+            known = {"max_array_size": size, "cluster": name}
             self._config.write(known)
-        return int(known["max_array_size"])
+        return known
 
 
 def sacct_arguments(wants: dict[str, float], now: float) -> list[str]:

@@ -103,6 +103,9 @@ class Scheduler(Protocol):
     def controller(self) -> Controller | None:
         """Asked anew each time; None where it cannot be told."""
 
+    def cluster(self) -> str:
+        """Name of the cluster that answers here; empty where it cannot be told, or there is none."""
+
     def max_array_size(self) -> int:
         """Most tasks of one array."""
 

@@ -137,7 +137,7 @@ def test_the_size_of_arrays_is_asked_once_and_kept(lab: Lab) -> None:
     first, second = _pollers(lab, 2)
     assert first.max_array_size() == second.max_array_size() == 101
     assert len(lab.fake.calls) == 1
-    assert json.loads(Path(lab.folder / "poll" / "config.json").read_text()) == {"max_array_size": 101}
+    assert json.loads(Path(lab.folder / "poll" / "config.json").read_text()) == {"max_array_size": 101, "cluster": ""}
 
 
 def test_variables_of_the_shell_change_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,11 @@ def test_every_job_has_an_outcome_and_every_remedy_its_event(day: Day) -> None:
             assert event["action"]
 
 
+def test_the_root_says_which_cluster_its_jobs_are_in(day: Day) -> None:
+    """The name that slurm-up.sh gives, as the controller says it: test_slurm_belonging.py has what follows from it."""
+    assert json.loads((day.root / "cluster.json").read_text()) == {"name": "lab"}
+
+
 def test_an_array_is_one_slurm_job(day: Day) -> None:
     outcomes = [day.outcomes[spec.name] for spec in ARRAY]
     assert [outcome.result for outcome in outcomes] == [{"echo": {"n": n}} for n in range(4)]
