@@ -13,8 +13,8 @@ pip := $(bin)/python -m pip install --quiet --disable-pip-version-check --no-com
 
 .PHONY: run up ptycho concept concept-scan test test-real test-slow lint bench simulate slurm-up slurm-down verify picture clean help
 
-run: $(ready)          ## the main job: fold 02 if needed, the warm start, its verdict (EPOCHS=2: a short one)
-	$(bin)/gated run --corpus '$(CORPUS)' $(if $(EPOCHS),--epochs $(EPOCHS))
+run: $(ready)          ## the main job: fold 02 if needed, the warm start, its verdict
+	$(bin)/gated run --corpus '$(CORPUS)'
 
 up: $(ready)           ## Prefect server, web page and every deployment, until Ctrl-C
 	$(bin)/gated up --corpus '$(CORPUS)'

@@ -17,6 +17,7 @@ from ptycho_core.bundle import Network
 from ptycho_core.contract import Dataset, singles
 from ptycho_core.forward import cut, intensities
 from ptycho_core.metrics.deviance import ReducedDeviance
+from ptycho_core.network import autocast
 from ptycho_core.physics import Optics, canvas_of
 from study_core.errors import BadInput
 
@@ -78,7 +79,7 @@ def infer(
             counts = torch.from_numpy(_corner(data, rows).astype(np.float32)).to(where)
             canvas = canvas_of(data.y[groups], data.x[groups], network.n, where) if network.grouped else None
             shown = optics.channels(counts, 1.0, canvas)
-            with torch.autocast(where.type, torch.bfloat16, enabled=network.recipe.bf16):
+            with autocast(where, network.recipe.bf16):
                 patches = network.net(shown)
             yield rows, patches.cpu().numpy(), optics.rates(patches).cpu().numpy()
 

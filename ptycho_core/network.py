@@ -21,6 +21,24 @@ DIVISOR = 8
 """N must be a multiple: one pixel-unshuffle and two poolings by 2."""
 
 
+def precision(device: torch.device, bf16: bool) -> torch.dtype:
+    """What the network computes in: bfloat16 where that is asked for and the device has it, else float32.
+
+    A device that only emulates bfloat16 takes twice float32's time for less exact numbers (benchmarks/ptycho).
+    """
+    if device.type == "cuda":
+        has = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        known = torch.cpu.get_capabilities()
+        has = any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return torch.bfloat16 if bf16 and has else torch.float32
+
+
+def autocast(device: torch.device, bf16: bool) -> torch.autocast:
+    """Around the network alone: transforms and loss stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision(device, bf16) is torch.bfloat16)
+
+
 class _Block(nn.Sequential):
     """Two 3x3 convolutions, each with GroupNorm and SiLU."""
 

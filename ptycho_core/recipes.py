@@ -33,7 +33,7 @@ class Recipe(Frozen):
         description="Share of the photons that is seen; the loss is on the rest, so copied noise gains nothing. "
         "1: the loss sees what the network sees",
     )  # fmt: skip
-    bf16: bool = Field(True, description="The network alone in bfloat16; transforms and loss stay float32")
+    bf16: bool = Field(True, description="The network alone in bfloat16, where the device has it")
     state_every: int = Field(50, ge=1, description="Iterations between saved states")
 
 

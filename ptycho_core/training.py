@@ -23,7 +23,7 @@ from ptycho_core.bundle import Network, channels, is_grouped
 from ptycho_core.contract import Dataset, singles
 from ptycho_core.inference import truth_patches
 from ptycho_core.metrics.deviance import reduced_deviance
-from ptycho_core.network import PatchNet, new_network
+from ptycho_core.network import PatchNet, autocast, new_network
 from ptycho_core.physics import Optics, canvas_of, held_out_loss
 from ptycho_core.recipes import Recipe
 from ptycho_core.thinning import thin
@@ -151,7 +151,7 @@ class _Run:
             canvas = canvas_of(self.data.y[groups], self.data.x[groups], self.optics.n, self.device)
         with torch.no_grad():
             shown = self.optics.channels(self._tensor(seen), recipe.thinning, canvas)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
+        with autocast(self.device, recipe.bf16):
             patches = self.net(shown)
         if self.truth is not None:
             target = torch.from_numpy(truth_patches(self.truth, self.data, rows)).to(self.device)

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ptycho_core.bundle import write_bundle
 from ptycho_core.contract import Dataset, read_dataset
 from ptycho_core.inference import explained, flat_object, stitch
+from ptycho_core.network import precision
 from ptycho_core.npz import read_arrays
 from ptycho_core.recipes import Recipe
 from ptycho_core.training import LOSS_KINDS, Hooks, training_identity, write_history
@@ -86,6 +88,7 @@ def _train(request: Train, context: Context, folder: Path, belongs_to: str) -> d
         "belongs_to": belongs_to,
         "recipe": done.network.recipe.model_dump(mode="json"),
         "backend": "pytorch",
+        "network_dtype": str(precision(torch.device(device), request.recipe.bf16)).removeprefix("torch."),
         "truth_used": "train half" if truth is not None else "none",
         "final_loss": done.final_loss,
         "loss_kind": LOSS_KINDS[request.recipe.arm],

@@ -47,7 +47,7 @@ IN_A_HOUSE = (
 ELSEWHERE = {
     r"make run": Elsewhere(".ci/run", '"make run"'),
     r"\.venv/bin/gated run": Elsewhere("Makefile", "$(bin)/gated run --corpus"),
-    r"make run CORPUS=\S+": Elsewhere(".ci/run", "make run CORPUS=../shared/corpus"),
+    r"make run CORPUS=\S+": Elsewhere("tests/flows/test_flow_run.py", '"run", "act-of-god/warm-start", *corpus'),
     r"make up CORPUS=\S+": Elsewhere("tests/flows/flow_lab.py", '"tasks.cli", "up", "--corpus", str(corpus)'),
     r"make test": Elsewhere(".ci/run", '"make test"'),
     r"make test-real": Elsewhere(".ci/run", "make test-real ||"),

@@ -39,7 +39,7 @@ SHORT = {"changes": {"optimiser": {"epochs": 2}}}  # as in the guide's own short
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A house into which every command was typed in the guide's order, but the campaign first: runs start from it."""
     with house(copy_of_the_project(tmp_path_factory.mktemp("guide"))) as running:
-        running.make_small("act-of-god/warm-start", {"training": SHORT, "epoch_chosen_on": "panel"})  # trained once
+        running.make_small("act-of-god/warm-start", {"training": SHORT})
         for command in sorted(TYPED, key=lambda command: "five-fold" not in command):
             running.type(command)
             running.cancel_what_runs()  # the Act B of a refused run

@@ -58,7 +58,8 @@ def request(layout: Layout, recipe: Recipe, view: str = "dense", dose: float = 1
     )  # fmt: skip
 
 
-QUICK = Recipe(iterations=12, batch_patterns=8, state_every=5)
+QUICK = Recipe(iterations=12, width=8, batch_patterns=8, state_every=5)
+TINY: dict[str, Any] = {"iterations": 2, "width": 8, "batch_patterns": 4}
 
 
 def test_a_job_delivers_a_bundle_its_history_and_its_figures(smoke_hub: Layout, tmp_path: Path):
@@ -109,7 +110,7 @@ def test_two_runs_are_equal_and_a_stopped_one_too(smoke_hub: Layout, tmp_path: P
 
 def test_jobs_are_pure_in_either_order(smoke_hub: Layout, tmp_path: Path):
     """No global state: another gridsize before or after a training changes nothing of it."""
-    one, four = Recipe(gridsize=1, iterations=3, batch_patterns=4), Recipe(gridsize=2, iterations=3, batch_patterns=4)
+    one, four = Recipe(gridsize=1, **TINY), Recipe(gridsize=2, **TINY)
 
     def run(name: str, recipe: Recipe) -> Trained:
         return train(request(smoke_hub, recipe), Folder(tmp_path / name))
@@ -123,7 +124,7 @@ def test_jobs_are_pure_in_either_order(smoke_hub: Layout, tmp_path: Path):
 
 
 def test_seed_and_recipe_change_the_result(smoke_hub: Layout, tmp_path: Path):
-    base = Recipe(iterations=2, batch_patterns=4)
+    base = Recipe(**TINY)
     bundles = {
         name: train(request(smoke_hub, base.model_copy(update=change)), Folder(tmp_path / name)).bundle.sha256
         for name, change in {"as is": {}, "seed": {"seed": 1}, "thinning": {"thinning": 0.5}}.items()
@@ -133,14 +134,14 @@ def test_seed_and_recipe_change_the_result(smoke_hub: Layout, tmp_path: Path):
 
 def test_training_cannot_open_the_truth(smoke_hub: Layout, tmp_path: Path):
     """With truth.npz unreadable a training ends with the same hash; only the Baseline has its train half."""
-    quick = Recipe(iterations=2, batch_patterns=4)
+    quick = Recipe(**TINY)
     before = train(request(smoke_hub, quick), Folder(tmp_path / "before"))
     closed = {path: path.read_bytes() for path in (smoke_hub.truth(1e4),)}
     try:
         for path in closed:
             path.unlink()  # a mode of 000 does not stop root
         after = train(request(smoke_hub, quick), Folder(tmp_path / "after"))
-        supervised = Recipe(arm="baseline", gridsize=1, iterations=2, batch_patterns=4, thinning=1)
+        supervised = Recipe(arm="baseline", gridsize=1, thinning=1, **TINY)
         train(request(smoke_hub, supervised, "baseline", truth=True), Folder(tmp_path / "supervised"))
     finally:
         for path, content in closed.items():
@@ -179,7 +180,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_state(smoke_hub: Layout, tmp_pa
 
 
 def test_a_damaged_bundle_is_trained_again(smoke_hub: Layout, tmp_path: Path):
-    quick = Recipe(iterations=2, batch_patterns=4)
+    quick = Recipe(**TINY)
     first = train(request(smoke_hub, quick), Folder(tmp_path))
     first.bundle.path.write_bytes(b"half")
     assert train(request(smoke_hub, quick), Folder(tmp_path)).bundle.sha256 == first.bundle.sha256
