@@ -47,8 +47,11 @@ LONG = (
     "test_flow_folds",
     "test_flow_browser",
     "test_slurm_real",
+    "test_flow_ptycho",
+    "test_flow_kill",
     "test_flow_concept",
     "test_flow_run",
+    "test_flow_toy",
 )
 
 
