@@ -252,6 +252,29 @@ def _executes(process: psutil.Process, run_id: str) -> bool:
 
 
 @contextmanager
+def brought_up(env: dict[str, str], corpus: Path, output: Path, cwd: Path = ROOT, port: int = 0) -> Iterator[str]:
+    """`gated up` in the project at `cwd`, until the block ends; its address. What it prints goes to `output`."""
+    command = [sys.executable, "-m", "tasks.cli", "up", "--corpus", str(corpus), "--port", str(port)]
+    with open(output, "wb") as stream:
+        process = subprocess.Popen(command, cwd=cwd, env=env, stdout=stream, stderr=subprocess.STDOUT)
+    try:
+
+        def told() -> str | None:
+            assert process.poll() is None, output.read_text()
+            found = re.search(r"UI: (http://\S+)", output.read_text())
+            return found[1] if found else None
+
+        yield until("the house", told)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(90)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+@contextmanager
 def house(folder: Path, corpus: Path) -> Iterator[Lab]:
     """`gated up` over `folder`, until the block ends."""
     crash_once = folder / "crashed-once"
@@ -267,18 +290,7 @@ def house(folder: Path, corpus: Path) -> Iterator[Lab]:
         "COLUMNS": "200",
         "SERVICE_TOKEN": CANARY,
     }
-    output = folder / "house.log"
-    command = [sys.executable, "-m", "tasks.cli", "up", "--corpus", str(corpus), "--port", "4317"]
-    with open(output, "wb") as stream:
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=stream, stderr=subprocess.STDOUT)
-    try:
-
-        def told() -> str | None:
-            assert process.poll() is None, output.read_text()
-            found = re.search(r"UI: (http://\S+)", output.read_text())
-            return found[1] if found else None
-
-        address = until("the house", told)
+    with brought_up(env, corpus, folder / "house.log", port=4317) as address:
         yield Lab(
             {
                 **env,
@@ -290,13 +302,6 @@ def house(folder: Path, corpus: Path) -> Iterator[Lab]:
             folder / "artifacts",
             crash_once,
         )
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(90)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
 
 
 def small_concept(folder: Path, **changes: Any) -> dict[str, Any]:

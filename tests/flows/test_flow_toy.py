@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_lab import until
+from flow_lab import ROOT, brought_up
 
-ROOT = Path(__file__).resolve().parents[2]
 TOY = ROOT / "tests" / "toy"
 pytestmark = pytest.mark.prefect
 
@@ -36,15 +35,8 @@ def house(tmp_path_factory: pytest.TempPathFactory, mini_corpus_root: Path) -> I
         assert not target.exists(), f"{target}: a tenant is new files only"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    command = [sys.executable, "-m", "tasks.cli", "up", "--corpus", str(mini_corpus_root)]
-    with open(copy / "up.log", "wb") as log:
-        up = subprocess.Popen(command, cwd=copy, env=environment(copy), stdout=log, stderr=subprocess.STDOUT)
-    try:
-        until("the house", lambda: "UI: " in (copy / "up.log").read_text())
+    with brought_up(environment(copy), mini_corpus_root, copy / "up.log", cwd=copy):
         yield copy
-    finally:
-        up.terminate()
-        up.wait(90)
 
 
 def environment(house: Path) -> dict[str, str]:
