@@ -42,6 +42,7 @@ def test_commands_that_are_run_elsewhere_are_really_run_there(command: str) -> N
         ("slurm-up", "slurm_templates/lab/slurm-up.sh"),
         ("slurm-down", "slurm_templates/lab/slurm-down.sh --wipe"),
         ("up CORPUS=/data/nostoc", ".venv/bin/gated up --corpus '/data/nostoc'"),
+        ("run CORPUS=/data/nostoc", ".venv/bin/gated run --corpus '/data/nostoc'"),
     ],
 )
 def test_a_make_target_is_the_line_that_its_runner_runs(target: str, line: str) -> None:
